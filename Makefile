@@ -1,0 +1,31 @@
+# make search    set up, then run the embedded demo (offline, minutes on two cores)
+# make test      set up, then run the tests
+# make check     set up, then lint, format and types
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: search test check clean
+.DEFAULT_GOAL := search
+
+search: $(VENV)/.ready
+	@$(BIN)/python -m tune.search
+
+test: $(VENV)/.ready
+	@$(BIN)/python -m pytest
+
+check: $(VENV)/.ready
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@echo "ruff and mypy: no problems"
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "setting up $(VENV) (a minute or two the first time)"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+clean:
+	@rm -rf $(VENV)

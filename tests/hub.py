@@ -1,0 +1,252 @@
+"""A stand-in for the Hugging Face hub: local folders served over HTTP, and small repositories to serve.
+
+    write_tiny_model(tmp_path / "bert"), write_tiny_glue(tmp_path / "glue")
+    with Hub({("model", "google-bert/bert-base-uncased"): tmp_path / "bert"}) as hub:
+        subprocess.run(command, env=os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home")})
+    assert not any(path.endswith(".bin") for path in hub.paths("GET"))
+
+huggingface_hub and datasets read HF_ENDPOINT when they are imported, hence the subprocess.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import re
+from collections.abc import Collection, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs, unquote, urlsplit
+
+LEGACY = {"bert-base-uncased": "google-bert/bert-base-uncased", "glue": "nyu-mll/glue"}
+API = re.compile(r"/api/(models|datasets)/(.+?)(?:/(revision|tree|paths-info)/([^/]+)/?(.*))?")
+RESOLVE = re.compile(r"/(datasets/)?([^/]+(?:/[^/]+)?)/resolve/([^/]+)/(.+)")
+
+
+class Request(NamedTuple):
+    """A request as it was answered; `path` carries no query."""
+
+    method: str
+    path: str
+    status: int
+
+
+class Repo:
+    """The files of a folder as one commit: ids are hashes of the contents, read once."""
+
+    def __init__(self, name: str, folder: Path, gated: bool) -> None:
+        self.name, self.gated = name, gated
+        found = sorted(path for path in folder.rglob("*") if path.is_file())
+        self.files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+        self.ids = {path: hashlib.sha1(content).hexdigest() for path, content in self.files.items()}
+        self.commit = hashlib.sha1(json.dumps(self.ids).encode()).hexdigest()
+
+    def about(self) -> dict[str, object]:
+        """What the hub says of the repository itself."""
+        siblings = [{"rfilename": file} for file in self.files]
+        about = {"_id": "0", "id": self.name, "sha": self.commit, "private": False, "disabled": False}
+        return about | {"gated": "auto" if self.gated else False, "tags": [], "siblings": siblings}
+
+    def entry(self, path: str) -> dict[str, object]:
+        """A file or folder as the tree endpoint describes it."""
+        if path in self.files:
+            return {"type": "file", "oid": self.ids[path], "size": len(self.files[path]), "path": path}
+        return {"type": "directory", "oid": hashlib.sha1(path.encode()).hexdigest(), "size": 0, "path": path}
+
+    def below(self, top: str, recursive: bool) -> list[dict[str, object]]:
+        """The entries under the folder `top` ("" is the root); empty where there is no such folder."""
+        prefix, found = f"{top}/" if top else "", set()
+        for path in self.files:
+            parts = path.removeprefix(prefix).split("/") if path.startswith(prefix) else []
+            found |= {prefix + "/".join(parts[: depth + 1]) for depth in range(len(parts))}
+        chosen = [path for path in found if recursive or "/" not in path.removeprefix(prefix)]
+        return [self.entry(path) for path in sorted(chosen)]
+
+
+class Hub:
+    """Serves `{("model" or "dataset", "namespace/name"): folder}` on a free port of 127.0.0.1.
+
+    Files of a repository whose name is in `gated` are refused, as to a visitor without a token.
+    """
+
+    def __init__(self, repos: Mapping[tuple[str, str], Path], gated: Collection[str] = ()) -> None:
+        self.repos = {key: Repo(key[1], folder, key[1] in gated) for key, folder in repos.items()}
+        self.requests: list[Request] = []
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+
+    def __enter__(self) -> Hub:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def paths(self, method: str) -> list[str]:
+        """The paths of the requests made with a method, in order."""
+        return [request.path for request in self.requests if request.method == method]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One connection per request (HTTP/1.0), so that nothing is answered once the hub is closed."""
+
+    hub: Hub
+
+    def do_GET(self) -> None:
+        """Answer any of the methods; `_send` leaves the body out for HEAD."""
+        url = urlsplit(self.path)
+        path, query = unquote(url.path), parse_qs(url.query)
+        body = parse_qs(self.rfile.read(int(self.headers.get("Content-Length", 0))).decode())
+        if match := API.fullmatch(path):
+            kind, name, endpoint, revision, rest = match.groups()
+            if repo := self._find(kind[:-1], name, revision):
+                self._api(repo, endpoint, rest or "", query | body)
+        elif match := RESOLVE.fullmatch(path):
+            prefix, name, revision, file = match.groups()
+            repo = self._find("dataset" if prefix else "model", name, revision)
+            if repo and repo.gated:
+                self._error(401, "GatedRepo", f"Access to {name} is restricted.", repo.commit)
+            elif repo and file not in repo.files:
+                self._error(404, "EntryNotFound", "Entry not found", repo.commit)
+            elif repo:
+                self._file(repo, file)
+        else:
+            self._error(404, "", "Not found")
+
+    do_HEAD = do_POST = do_GET
+
+    def _find(self, kind: str, name: str, revision: str | None) -> Repo | None:
+        """The repository asked for; None once a redirect or an error has been sent instead."""
+        repo = self.hub.repos.get((kind, name))
+        if repo is None and (kind, LEGACY.get(name, "")) in self.hub.repos:
+            self._send(307, b"", {"Location": self.path.replace(f"/{name}", f"/{LEGACY[name]}", 1)})
+        elif repo is None and "Authorization" in self.headers:
+            self._error(404, "RepoNotFound", "Repository not found")
+        elif repo is None:  # the hub does not tell strangers whether a repository is missing or private
+            self._error(401, "RepoNotFound", "Invalid username or password.")
+        elif revision not in (None, "main", repo.commit):
+            self._error(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+        else:
+            return repo
+        return None
+
+    def _api(self, repo: Repo, endpoint: str | None, folder: str, query: dict[str, list[str]]) -> None:
+        value: object = repo.about()
+        if endpoint == "tree":
+            value = repo.below(folder, recursive=query.get("recursive") in (["true"], ["True"], ["1"]))
+        elif endpoint == "paths-info":
+            paths = query.get("paths", [])
+            value = [repo.entry(path) for path in paths if path in repo.files or repo.below(path, False)]
+        if value:
+            self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
+        else:
+            self._error(404, "EntryNotFound", "Entry not found", repo.commit)
+
+    def _file(self, repo: Repo, file: str) -> None:
+        content, last = repo.files[file], len(repo.files[file]) - 1
+        headers = {"ETag": f'"{repo.ids[file]}"', "X-Repo-Commit": repo.commit, "Accept-Ranges": "bytes"}
+        if wanted := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
+            start, end = int(wanted[1]), min(int(wanted[2] or last), last)
+            headers["Content-Range"] = f"bytes {start}-{end}/{last + 1}" if start <= end else f"bytes */{last + 1}"
+            self._send(206 if start <= end else 416, content[start : end + 1], headers)
+        else:
+            self._send(200, content, headers)
+
+    def _error(self, status: int, code: str, message: str, commit: str = "") -> None:
+        headers = {"X-Error-Code": code, "X-Error-Message": message, "X-Repo-Commit": commit}
+        body = json.dumps({"error": message}).encode()
+        self._send(status, body, {key: value for key, value in headers.items() if value})
+
+    def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        self.hub.requests.append(Request(self.command, unquote(urlsplit(self.path).path), status))
+        self.send_response(status)
+        for key, value in (headers | {"Content-Length": str(len(body))}).items():
+            self.send_header(key, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing on stderr: `Hub.requests` is the log."""
+
+
+THINGS, PLACES = ["bank", "dog", "market", "team"], ["city", "house", "river"]
+SHOWS, VERBS = ["film", "story", "cast", "scene"], ["rose", "fell", "won", "lost"]
+TONES = [["bad", "dull", "cold", "poor"], ["good", "great", "bright", "warm"]]
+ENDINGS = ["never {} , it sold shares instead .", "also {} again ."]
+OTHERS = ["the", "in", "is", "it", "today", "never", "sold", "shares", "instead", "also", "again", ".", ","]
+WORDS = [*THINGS, *PLACES, *SHOWS, *VERBS, *TONES[0], *TONES[1], *OTHERS]
+
+
+def write_tiny_model(folder: Path, seed: int = 0) -> None:
+    """Write a BERT of 2 layers as bert-base-uncased lies on the hub: pretraining heads, no classifier."""
+    import torch
+    from tokenizers import BertWordPieceTokenizer
+    from transformers import BertConfig, BertForPreTraining
+
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789'-"
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocab = [*specials, *letters, *(f"##{letter}" for letter in letters), *WORDS]
+    folder.mkdir(parents=True, exist_ok=True)
+    ids = {word: number for number, word in enumerate(vocab)}
+    BertWordPieceTokenizer(vocab=ids, lowercase=True).save(str(folder / "tokenizer.json"))
+    (folder / "vocab.txt").write_text("\n".join(vocab) + "\n", encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text('{"do_lower_case": true, "model_max_length": 128}\n')
+    sizes: dict[str, Any] = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    config = BertConfig(vocab_size=len(vocab), hidden_size=32, max_position_embeddings=128, **sizes)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = BertForPreTraining(config)
+    model.save_pretrained(folder)
+    text = (folder / "config.json").read_text(encoding="utf-8")
+    (folder / "config.json").write_text(text.replace("BertForPreTraining", "BertForMaskedLM"), encoding="utf-8")
+
+
+GLUE = {"mrpc": ["not_equivalent", "equivalent"], "sst2": ["negative", "positive"]}
+
+
+def write_tiny_glue(folder: Path, sizes: tuple[int, int, int] = (60, 20, 20)) -> None:
+    """Write nyu-mll/glue as on the hub: mrpc and sst2 (whose test labels are hidden: -1), with card."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rng = random.Random(0)
+    infos, configs = [], []
+    for config, names in GLUE.items():
+        splits, files = [], []
+        for split, size in zip(("train", "validation", "test"), sizes, strict=True):
+            labels = [int(row % 3 > 0) if config == "mrpc" else row % 2 for row in range(size)]
+            columns = _texts(config, labels, rng)
+            features: list[dict[str, object]] = [{"name": name, "dtype": "string"} for name in columns]
+            columns["label"] = [-1] * size if (config, split) == ("sst2", "test") else labels
+            columns["idx"] = pa.array(range(size), pa.int32())
+            (folder / config).mkdir(parents=True, exist_ok=True)
+            pq.write_table(pa.table(columns), folder / config / f"{split}-00000-of-00001.parquet")
+            splits.append({"name": split, "num_bytes": 1, "num_examples": size})
+            files.append({"split": split, "path": f"{config}/{split}-*"})
+        classes = {str(number): name for number, name in enumerate(names)}
+        features += [{"name": "label", "dtype": {"class_label": {"names": classes}}}]
+        features += [{"name": "idx", "dtype": "int32"}]
+        infos.append({"config_name": config, "features": features, "splits": splits})
+        configs.append({"config_name": config, "data_files": sorted(files, key=str)})
+    card = json.dumps({"dataset_info": infos, "configs": configs}, indent=1)  # which is YAML too
+    (folder / "README.md").write_text(f"---\n{card}\n---\n\n# GLUE\n", encoding="utf-8")
+
+
+def _texts(config: str, labels: list[int], rng: random.Random) -> dict[str, Any]:
+    """The text columns; some words occur with one label only, so that a small model can learn it."""
+    rows = []
+    for label in labels:
+        place, thing, verb = rng.choice(PLACES), rng.choice(THINGS), rng.choice(VERBS)
+        if config == "sst2":
+            rows.append([f"the {rng.choice(SHOWS)} in the {place} is {rng.choice(TONES[label])}"])
+        else:
+            rows.append([f"the {thing} in the {place} {verb} .", f"the {thing} {ENDINGS[label].format(verb)}"])
+    names = ["sentence"] if config == "sst2" else ["sentence1", "sentence2"]
+    return {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}

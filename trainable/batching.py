@@ -1,0 +1,83 @@
+"""Which rows train together, in which order, and as which tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from trainable.tokens import TokenizedSplit
+
+WINDOW_BATCHES = 32  # rows are sorted by length within windows of this many batches
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Tensors of some rows: ids, mask and types are int64 [rows, longest], labels int64 [rows]."""
+
+    inputs: dict[str, Tensor]
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def train_order(lengths: npt.NDArray[np.int64], batch_size: int, seed: int, epoch: int) -> list[npt.NDArray[np.int64]]:
+    """The batches of one epoch, as row numbers: every row once, rows of like length together.
+
+    Rows are shuffled, sorted by length within windows of 32 batches, cut into batches, and the batches are shuffled
+    again: about 97 % of the padded tensor is text where random batches have 64 to 74 %. The order depends on
+    (seed, epoch) alone.
+    """
+    random = np.random.default_rng([seed, epoch])
+    rows = random.permutation(len(lengths))
+    window = batch_size * WINDOW_BATCHES
+    pieces = [rows[i : i + window] for i in range(0, len(rows), window)]
+    in_order = np.concatenate([piece[np.argsort(lengths[piece], kind="stable")] for piece in pieces])
+    batches = [in_order[i : i + batch_size] for i in range(0, len(in_order), batch_size)]
+    return [batches[i] for i in random.permutation(len(batches))]
+
+
+def eval_order(lengths: npt.NDArray[np.int64], batch_size: int) -> list[npt.NDArray[np.int64]]:
+    """The batches of an evaluation: all rows by length, nothing random."""
+    rows = np.argsort(lengths, kind="stable")
+    return [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+
+
+class Batches:
+    """Cuts a split into padded batches on one device.
+
+    The split itself is moved to the device once, flat; a batch is gathered there, so that on a GPU nothing
+    but row numbers crosses the bus during an epoch.
+    """
+
+    def __init__(self, split: TokenizedSplit, pad_id: int, device: torch.device) -> None:
+        self.lengths = split.lengths
+        self.device = device
+        # One more element than there are tokens: what lies behind a short row's end points there.
+        self.pad_at = len(split.ids)
+        self.ids = torch.cat([torch.tensor(split.ids, dtype=torch.int64), torch.tensor([pad_id])]).to(device)
+        self.types: Tensor | None = None
+        if split.token_types is not None:
+            types = torch.tensor(split.token_types, dtype=torch.int64)
+            self.types = torch.cat([types, torch.zeros(1, dtype=torch.int64)]).to(device)
+        self.offsets = np.asarray(split.offsets)
+        self.labels = torch.tensor(split.labels, dtype=torch.int64).to(device)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Batch:
+        """The batch of these rows, padded to the longest of them."""
+        lengths = self.lengths[rows]
+        columns = np.arange(int(lengths.max()))
+        inside = columns[None, :] < lengths[:, None]
+        places = np.where(inside, self.offsets[rows][:, None] + columns[None, :], self.pad_at)
+        at = torch.from_numpy(places).to(self.device, non_blocking=True)
+        inputs = {"input_ids": self.ids[at], "attention_mask": (at != self.pad_at).to(torch.int64)}
+        if self.types is not None:
+            inputs["token_type_ids"] = self.types[at]
+        return Batch(inputs, self.labels[torch.from_numpy(rows).to(self.device, non_blocking=True)])

@@ -1,0 +1,401 @@
+"""From a data set's name to checked texts and class ids: columns found, labels frozen, missing splits cut."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from trainable.errors import UserError, nearest
+from trainable.files import SUFFIXES, FileProblems, Table, read_table, table_from_arrow
+
+SPLITS = ("train", "validation", "test")
+LABEL_NAMES = ("label", "labels", "label_ids", "class", "target", "category", "y")
+NO_TEXT_NAMES = ("idx", "id", "index", "guid", "uid")
+HIDDEN = "-1"  # what the hub writes where a test label is kept secret
+
+
+@dataclass(frozen=True)
+class DataRequest:
+    """Which data, and how to read it.
+
+    dataset: a local folder or a hub name (`glue/mrpc`, `namespace/name`, `namespace/name/config`)
+    text_columns, label_column: None means guess
+    split_names: what the data set calls train, validation and test
+    validation_fraction, test_fraction: share of train that is cut off where that split is missing, in (0, 0.5]
+    train_rows: use this many training rows after a seeded shuffle; None means all
+    positive_label: the class that binary F1 counts, None means the last one in order
+    """
+
+    dataset: str
+    text_columns: tuple[str, ...] | None = None
+    label_column: str | None = None
+    split_names: tuple[str, ...] = SPLITS
+    validation_fraction: float = 0.15
+    test_fraction: float = 0.15
+    train_rows: int | None = None
+    positive_label: str | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows of one split: texts[c][i] is column c of row i, labels[i] its class id."""
+
+    texts: tuple[tuple[str, ...], ...]
+    labels: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def rows(self, chosen: Sequence[int]) -> Split:
+        """The chosen rows, in that order."""
+        return Split(
+            tuple(tuple(column[i] for i in chosen) for column in self.texts), tuple(self.labels[i] for i in chosen)
+        )
+
+
+@dataclass(frozen=True)
+class TextData:
+    """A data set that was checked whole.
+
+    label_names: class names by id; splits: train, validation, test; notes: what the user should know of it
+    """
+
+    text_columns: tuple[str, ...]
+    label_column: str
+    label_names: tuple[str, ...]
+    splits: Mapping[str, Split]
+    notes: tuple[str, ...] = ()
+    fingerprint: str = ""
+
+
+def load_data(request: DataRequest) -> TextData:
+    """Read and check everything. Raises UserError with every problem of every file at once."""
+    problems: list[str] = []
+    tables, class_names = _open(request, problems)
+    if "train" not in tables:
+        raise UserError(problems or [f"{request.dataset}: has no train split"])
+    columns = _find_columns(request, tables, problems)
+    if columns is None:
+        raise UserError(problems)
+    text_columns, label_column = columns
+    keys = {name: _label_keys(table, label_column, problems) for name, table in tables.items()}
+    texts = {name: _texts(table, text_columns, problems) for name, table in tables.items()}
+    notes: list[str] = []
+    if keys.get("test") and set(keys["test"]) == {HIDDEN} and HIDDEN not in keys["train"]:
+        notes.append("the labels of the test split are hidden (-1)")
+        del tables["test"], keys["test"], texts["test"]
+    classes = _classes(request, tables, keys, class_names, problems)
+    if problems:
+        raise UserError(problems)
+    names = tuple(classes.values())
+    ids = {key: i for i, key in enumerate(classes)}
+    splits = {name: Split(texts[name], tuple(ids[key] for key in keys[name])) for name in tables}
+    splits = _cut_missing(request, splits, notes, problems)
+    if problems:
+        raise UserError(problems)
+    if request.train_rows is not None and request.train_rows < len(splits["train"]):
+        order = list(range(len(splits["train"])))
+        random.Random(request.seed).shuffle(order)
+        splits["train"] = splits["train"].rows(order[: request.train_rows])
+        lost = [name for i, name in enumerate(names) if i not in splits["train"].labels]
+        if lost:
+            raise UserError([f"--train-rows {request.train_rows} leaves no row of class {lost[0]!r}; use more rows"])
+    _note_leaks(splits, notes)
+    data = TextData(text_columns, label_column, names, splits, tuple(notes))
+    return replace(data, fingerprint=_fingerprint(data))
+
+
+def load_file(path: Path, data: TextData, problems: list[str]) -> Split | None:
+    """Read one more labelled file in the columns and classes of `data`."""
+    table = read_table(path, problems)
+    if table is None:
+        return None
+    _check_columns(table, (*data.text_columns, data.label_column), problems)
+    if problems:
+        return None
+    texts = _texts(table, data.text_columns, problems)
+    keys = _label_keys(table, data.label_column, problems)
+    ids = {name: i for i, name in enumerate(data.label_names)}
+    found = FileProblems(path)
+    for place, key in zip(table.places, keys, strict=False):
+        if key not in ids:
+            found.add(place, f"label {key!r} is none of the model's classes; {nearest(key, ids)}")
+    problems += found.take()
+    return None if problems else Split(texts, tuple(ids[key] for key in keys))
+
+
+# Where the rows come from
+
+
+def _open(request: DataRequest, problems: list[str]) -> tuple[dict[str, Table], tuple[str, ...] | None]:
+    """Tables by split, and the class names where the hub knows them."""
+    folder = Path(request.dataset).expanduser()
+    if folder.exists() or request.dataset.startswith(("/", "./", "../", "~")):
+        return _open_folder(folder, request, problems), None
+    return _open_hub(request, problems)
+
+
+def _open_folder(folder: Path, request: DataRequest, problems: list[str]) -> dict[str, Table]:
+    if not folder.is_dir():
+        what = "is a file; give the folder that holds train" if folder.exists() else "no such folder; it holds train"
+        problems.append(f"--dataset {folder}: {what}, validation and test as {', '.join(SUFFIXES)}")
+        return {}
+    tables = {}
+    for split, wanted in zip(SPLITS, request.split_names, strict=True):
+        paths = [folder / f"{wanted}{suffix}" for suffix in SUFFIXES if (folder / f"{wanted}{suffix}").exists()]
+        if len(paths) > 1:
+            problems.append(f"{folder}: {' and '.join(p.name for p in paths)} are both there; keep one")
+        elif paths:
+            table = read_table(paths[0], problems)
+            if table is not None:
+                tables[split] = table
+        elif split == "train" or wanted != split:
+            here = sorted(p.name for p in folder.iterdir())[:8]
+            problems.append(
+                f"{folder}: no file {wanted}.parquet, .csv, .tsv or .jsonl; it holds {', '.join(here) or 'nothing'}"
+            )
+    return tables
+
+
+def hub_name(dataset: str) -> tuple[str, str | None]:
+    """Repository and configuration of a hub data set's name: `glue/mrpc` is `mrpc` of `nyu-mll/glue`."""
+    parts = dataset.split("/")
+    if parts[0] == "glue" and len(parts) == 2:
+        return "nyu-mll/glue", parts[1]
+    if len(parts) == 3:
+        return f"{parts[0]}/{parts[1]}", parts[2]
+    return dataset, None
+
+
+def _open_hub(request: DataRequest, problems: list[str]) -> tuple[dict[str, Table], tuple[str, ...] | None]:
+    from trainable.hub import HubError, class_names, load_hub_dataset
+
+    repository, config = hub_name(request.dataset)
+    try:
+        loaded = load_hub_dataset(repository, config)
+    except HubError as error:
+        problems.append(f"--dataset {request.dataset}: {error}")
+        return {}, None
+    tables = {}
+    for split, wanted in zip(SPLITS, request.split_names, strict=True):
+        if wanted in loaded:
+            path = Path(f"{request.dataset} ({wanted})")
+            found = FileProblems(path)
+            table = table_from_arrow(loaded[wanted], path, found)
+            problems += found.take()
+            if table is not None:
+                tables[split] = table
+        elif split == "train" or wanted != split:
+            problems.append(f"{request.dataset}: no split {wanted!r}; {nearest(wanted, loaded)}")
+    if "train" not in tables:
+        return {}, None
+    label = request.label_column or _guess_label(list(tables["train"].columns))
+    names = class_names(loaded[request.split_names[0]]).get(label or "")
+    return tables, tuple(names) if names else None
+
+
+# Which columns
+
+
+def _guess_label(columns: Sequence[str]) -> str | None:
+    named = [name for name in columns if name.lower() in LABEL_NAMES]
+    return named[0] if len(named) == 1 else None
+
+
+def _find_columns(
+    request: DataRequest, tables: Mapping[str, Table], problems: list[str]
+) -> tuple[tuple[str, ...], str] | None:
+    train = tables["train"]
+    columns = list(train.columns)
+    before = len(problems)
+    label = request.label_column or _guess_label(columns)
+    if label is None:
+        problems.append(f"{train.path}: which column is the label? Name it with --label-column; {_listed(columns)}")
+    text = request.text_columns
+    if text is None:
+        candidates = [name for name in columns if name != label and _looks_like_text(name, train.columns[name])]
+        if label is not None and 1 <= len(candidates) <= 2:
+            text = tuple(candidates)
+        elif label is not None:
+            problems.append(
+                f"{train.path}: which columns are the texts? Name one or two with --text-columns; {_listed(columns)}"
+            )
+    if label is None or text is None:
+        return None
+    if not 1 <= len(text) <= 2 or len(set(text)) != len(text) or label in text:
+        problems.append(
+            f"--text-columns takes one column or two, other than the label's, but got {', '.join(text)} (label: {label})"
+        )
+        return None
+    for table in tables.values():
+        _check_columns(table, (*text, label), problems)
+    return (text, label) if len(problems) == before else None
+
+
+def _listed(columns: Sequence[str]) -> str:
+    return f"there are {', '.join(columns)}" if columns else "there are none"
+
+
+def _looks_like_text(name: str, cells: Sequence[Any]) -> bool:
+    if name.lower() in NO_TEXT_NAMES or not all(isinstance(cell, str) for cell in cells):
+        return False
+    return any(re.search(r"[^\W\d_]", cell) for cell in cells[:100])
+
+
+def _check_columns(table: Table, wanted: Sequence[str], problems: list[str]) -> None:
+    for name in wanted:
+        if name not in table.columns:
+            problems.append(f"{table.path}: no column {name!r}; {nearest(name, table.columns)}")
+
+
+# Texts and labels
+
+
+def _texts(table: Table, columns: Sequence[str], problems: list[str]) -> tuple[tuple[str, ...], ...]:
+    found = FileProblems(table.path)
+    for name in columns:
+        for place, cell in zip(table.places, table.columns[name], strict=True):
+            if not isinstance(cell, str):
+                found.add(place, f"column {name!r} holds {cell!r}, not text")
+            elif not cell.strip():
+                found.add(place, f"column {name!r} is {'blank' if cell else 'empty'}")
+            elif not _is_unicode(cell):
+                found.add(place, f"column {name!r} holds half a surrogate pair")
+    problems += found.take()
+    return tuple(tuple(table.columns[name]) for name in columns)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _label_keys(table: Table, column: str, problems: list[str]) -> list[str]:
+    """Labels as text, so that 1 in parquet and "1" in CSV are one class; problems for all that is no label."""
+    found = FileProblems(table.path)
+    keys = []
+    first: tuple[str, type] | None = None
+    for place, cell in zip(table.places, table.columns[column], strict=True):
+        if cell is None or (isinstance(cell, str) and not cell.strip()):
+            found.add(place, f"label {column!r} is {'missing' if cell is None else 'blank'}")
+        elif not isinstance(cell, (str, int)):
+            found.add(place, f"label {cell!r} is no integer and no text")
+        elif first is not None and type(cell) is not first[1]:
+            found.add(place, f"label {cell!r} is {_kind(type(cell))}, but that of {first[0]} is {_kind(first[1])}")
+        else:
+            first = first or (place, type(cell))
+            keys.append(str(cell).lower() if isinstance(cell, bool) else str(cell))
+    problems += found.take()
+    return keys
+
+
+def _kind(kind: type) -> str:
+    return {str: "text", int: "an integer", bool: "true or false"}[kind]
+
+
+def _classes(
+    request: DataRequest,
+    tables: Mapping[str, Table],
+    keys: Mapping[str, list[str]],
+    class_names: tuple[str, ...] | None,
+    problems: list[str],
+) -> dict[str, str]:
+    """Class names by label, in the order of their ids: the hub's order, or integers by value and texts by alphabet."""
+    if class_names is not None:
+        classes = {str(i): name for i, name in enumerate(class_names)}
+    else:
+        integers = all(re.fullmatch(r"-?\d+", key) for key in keys["train"])
+        classes = {key: key for key in sorted(set(keys["train"]), key=(lambda k: (int(k), k)) if integers else None)}
+    for split, table in tables.items():
+        found = FileProblems(table.path)
+        for place, key in zip(table.places, keys[split], strict=False):
+            if key not in classes:
+                found.add(place, f"label {key!r} does not occur in train; {nearest(key, classes)}")
+        problems += found.take()
+    train = tables["train"]
+    if len(set(keys["train"])) == 1:
+        problems.append(f"{train.path}: all labels are {keys['train'][0]!r}; a classifier needs two classes or more")
+    elif len(classes) > max(20, len(train) // 2):
+        problems.append(
+            f"{train.path}: {len(classes)} classes in {len(train)} rows; is the label column the right one?"
+        )
+    positive = request.positive_label
+    if positive is not None and positive not in classes.values():
+        problems.append(f"positive_label: no class {positive!r}; {nearest(positive, classes.values())}")
+    elif positive is not None and len(classes) == 2:
+        classes = dict(sorted(classes.items(), key=lambda item: item[1] == positive))
+    return classes
+
+
+# Splits
+
+
+def _cut_missing(
+    request: DataRequest, splits: dict[str, Split], notes: list[str], problems: list[str]
+) -> dict[str, Split]:
+    for name, fraction in (("test", request.test_fraction), ("validation", request.validation_fraction)):
+        if name in splits:
+            continue
+        train = splits["train"]
+        cut = stratified_cut(train, fraction, request.seed)
+        if len(cut) == 0 or len(cut) == len(train):
+            problems.append(f"{request.dataset}: {len(train)} training rows are too few to cut a {name} split from")
+            return splits
+        chosen = set(cut)
+        splits[name] = train.rows(cut)
+        splits["train"] = train.rows([i for i in range(len(train)) if i not in chosen])
+        notes.append(f"no {name} split to use: {len(cut)} rows were cut from train, stratified, seed {request.seed}")
+    return {name: splits[name] for name in SPLITS}
+
+
+def stratified_cut(split: Split, fraction: float, seed: int) -> list[int]:
+    """Row numbers of a stratified share of a split, in ascending order.
+
+    Rows with the same texts stay together, so that no text stands on both sides; a class's last row is never cut.
+    """
+    generator = random.Random(seed)
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for i, texts in enumerate(zip(*split.texts, strict=True)):
+        groups.setdefault(texts, []).append(i)
+    shuffled = list(groups.values())
+    generator.shuffle(shuffled)
+    sizes = Counter(split.labels)
+    wanted = {label: min(size - 1, max(1, math.floor(size * fraction + 0.5))) for label, size in sizes.items()}
+    cut: list[int] = []
+    for rows in shuffled:
+        counts = Counter(split.labels[i] for i in rows)
+        if all(wanted[label] >= count for label, count in counts.items()):
+            cut += rows
+            wanted = {label: left - counts[label] for label, left in wanted.items()}
+    return sorted(cut)
+
+
+def _note_leaks(splits: Mapping[str, Split], notes: list[str]) -> None:
+    train = set(zip(*splits["train"].texts, strict=True))
+    for name in ("validation", "test"):
+        both = sum(texts in train for texts in zip(*splits[name].texts, strict=True))
+        if both:
+            notes.append(f"{both} of {len(splits[name])} {name} rows also stand in train: their score flatters")
+
+
+def _fingerprint(data: TextData) -> str:
+    digest = hashlib.sha256()
+    digest.update(repr((data.text_columns, data.label_column, data.label_names)).encode())
+    for name in SPLITS:
+        split = data.splits[name]
+        for column in (*split.texts, tuple(map(str, split.labels))):
+            for cell in column:
+                raw = cell.encode()
+                digest.update(len(raw).to_bytes(8, "little") + raw)
+    return digest.hexdigest()

@@ -1,0 +1,168 @@
+"""Models and data sets of the Hugging Face hub as local files: from the hub, or else from its cache.
+
+One question with a deadline comes first. huggingface_hub and datasets retry an unreachable hub for 23 s per
+call, or hang where packets are dropped, and no setting of theirs shortens that: only a hub that has answered
+is asked for more.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow
+
+DEADLINE_S = 4.0  # for the hub's first answer: name resolution, connection and reply together
+WEIGHTS = {  # the best kind first; only one is fetched
+    "model.safetensors": ["model.safetensors", "model-*-of-*.safetensors"],
+    "pytorch_model.bin": ["pytorch_model.bin", "pytorch_model-*-of-*.bin"],
+}
+TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+
+
+class HubError(Exception):
+    """A model or data set of the hub cannot be had; the message says why and what can be done."""
+
+
+class _UnreachableError(Exception):
+    """The hub gave no usable answer."""
+
+
+def resolve_model(name: str) -> Path:
+    """The folder of a hub model's snapshot: configuration, tokenizer and one kind of weights."""
+    from huggingface_hub import snapshot_download, try_to_load_from_cache
+
+    _quieten()
+    try:
+        info = _ask("model", name)
+    except _UnreachableError as reason:
+        config = try_to_load_from_cache(name, "config.json")
+        if isinstance(config, str) and not _missing(Path(config).parent):
+            return Path(config).parent
+        raise _offline("model", name, reason) from None
+    there = {file.rfilename.removesuffix(".index.json") for file in info.siblings or []}
+    wanted = ["*.json", "*.txt", "*.model", "bpe.codes"]
+    wanted += next((patterns for first, patterns in WEIGHTS.items() if first in there), [])
+    try:  # "*" matches "/" too, hence the second pattern: onnx/, coreml/ and the like stay where they are
+        folder = Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns="*/*"))
+    except Exception as error:
+        raise _failed("model", name, error) from error
+    if missing := _missing(folder):
+        raise HubError(f"model {name!r} cannot be fine-tuned: it has no {missing}")
+    return folder
+
+
+def load_hub_dataset(repo: str, config: str | None = None) -> dict[str, pyarrow.Table]:
+    """The splits of a hub data set; `class_names` reads the names of their labels."""
+    import datasets
+
+    _quieten()
+    datasets.disable_progress_bars()
+    try:
+        info = _ask("dataset", repo)
+        # by its present name, since legacy names are refused from here on; at a commit, which saves requests
+        splits = datasets.load_dataset(info.id, config, revision=info.sha)
+    except _UnreachableError as reason:
+        splits = _cached_dataset(repo, config, reason)
+    except HubError:
+        raise
+    except ValueError as error:  # about the configuration: datasets' own words, less its example of code
+        words = str(error).partition("\nExample")[0].replace("\n", " ")
+        raise HubError(f"dataset {repo!r}: {words}") from None
+    except Exception as error:
+        raise _failed("dataset", repo, error) from error
+    return {str(name): split.with_format("arrow")[:] for name, split in splits.items()}
+
+
+def class_names(table: pyarrow.Table) -> dict[str, list[str]]:
+    """The class names of each label column, as the schema has them; Parquet files by datasets do too."""
+    from datasets import ClassLabel, Features
+
+    features = Features.from_arrow_schema(table.schema)
+    return {name: list(kind.names) for name, kind in features.items() if isinstance(kind, ClassLabel)}
+
+
+def _ask(kind: str, name: str) -> Any:
+    """What the hub knows of a repository (id, sha, siblings), within DEADLINE_S."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+
+    answers: list[Any] = [TimeoutError(f"no answer within {DEADLINE_S:g} s")]
+
+    def ask() -> None:
+        try:
+            answers.append(HfApi().repo_info(name, repo_type=kind, timeout=DEADLINE_S))
+        except Exception as error:
+            answers.append(error)
+
+    thread = Thread(target=ask, daemon=True)  # the request's own time limit leaves out name resolution
+    thread.start()
+    thread.join(DEADLINE_S)
+    answer = answers[-1]
+    if isinstance(answer, HFValidationError):
+        raise HubError(f"{name!r} is neither a local folder nor a name on the hub")
+    if isinstance(answer, RepositoryNotFoundError):
+        raise HubError(f"{kind} {name!r} does not exist at {_endpoint()}, or is private: check the name or log in")
+    if isinstance(answer, Exception):
+        raise _UnreachableError((str(answer).strip() or type(answer).__name__).splitlines()[0])
+    return answer
+
+
+def _cached_dataset(repo: str, config: str | None, reason: _UnreachableError) -> Any:
+    """The prepared copy of a data set; a name without namespace stands for that of any namespace."""
+    from datasets.config import HF_DATASETS_CACHE
+    from datasets.packaged_modules.cache.cache import Cache
+
+    folders = Path(HF_DATASETS_CACHE).glob(f"*___{repo}") if "/" not in repo else []
+    for name in [repo, *sorted(folder.name.replace("___", "/", 1) for folder in folders)]:
+        try:
+            short = name.rpartition("/")[2]
+            return Cache(None, short, config, version="auto", hash="auto", repo_id=name).as_dataset()
+        except (OSError, ValueError):  # not there, or not with this configuration
+            continue
+    raise _offline("dataset", f"{repo} ({config})" if config else repo, reason)
+
+
+def _missing(folder: Path) -> str:
+    """What a model's folder lacks, in words; empty if it is complete."""
+
+    def whole(first: str) -> bool:
+        index = folder / f"{first}.index.json"
+        shards = json.loads(index.read_text())["weight_map"].values() if index.exists() else [first]
+        return all((folder / shard).exists() for shard in shards)
+
+    if not any(whole(first) for first in WEIGHTS):
+        return "weights (" + " or ".join(WEIGHTS) + ")"
+    return "" if any(any(folder.glob(pattern)) for pattern in TOKENIZERS) else "tokenizer"
+
+
+def _offline(kind: str, name: str, reason: _UnreachableError) -> HubError:
+    return HubError(
+        f"{kind} {name!r} is not in the local cache, and {_endpoint()} cannot be reached ({reason}). "
+        "Without a network these work: --preset demo, local folders, and names used before on this machine"
+    )
+
+
+def _failed(kind: str, name: str, error: Exception) -> HubError:
+    if "gated" in str(error):  # datasets drops the GatedRepoError that it met
+        return HubError(f"{kind} {name!r} is gated: ask for access at {_endpoint()}, then run 'hf auth login'")
+    return HubError(f"{kind} {name!r} could not be loaded from {_endpoint()}: {error}")
+
+
+def _endpoint() -> str:
+    from huggingface_hub import constants
+
+    return constants.ENDPOINT
+
+
+def _quieten() -> None:
+    """No progress bars and no warnings of the two libraries in this process from here on."""
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    disable_progress_bars()
+    for name in ("huggingface_hub", "datasets"):
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,0 +1,134 @@
+"""A classifier that is loaded once and put back to its start in place, as often as a worker gets a new trial."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+
+
+class Classifier:
+    """A sequence classifier, its pretrained weights, and which of its parameters are new (the head).
+
+    `reset(seed)` gives bit for bit what a fresh process gets from the same folder and seed.
+    """
+
+    def __init__(self, folder: str, label_names: tuple[str, ...], device: torch.device) -> None:
+        from transformers import AutoConfig, AutoModelForSequenceClassification
+        from transformers.utils import logging as transformers_logging
+
+        transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        config = AutoConfig.from_pretrained(
+            folder,
+            local_files_only=True,
+            num_labels=len(label_names),
+            id2label=dict(enumerate(label_names)),
+            label2id={name: i for i, name in enumerate(label_names)},
+            problem_type="single_label_classification",
+        )
+        model, loading = AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            config=config,
+            local_files_only=True,
+            dtype=torch.float32,
+            # A head of another number of classes is replaced, as a missing one is.
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+        self.folder = folder
+        self.module: nn.Module = model.to(device)
+        self.device = device
+        mismatched = {str(item[0] if isinstance(item, tuple) else item) for item in loading["mismatched_keys"]}
+        self._new = set(loading["missing_keys"]) | mismatched
+        self._start = {name: tensor.detach().clone() for name, tensor in self.module.state_dict().items()}
+        self._dropouts = [(m, m.p) for m in self.module.modules() if isinstance(m, nn.Dropout)]
+        self.config_json: str = config.to_json_string()
+
+    def reset(self, seed: int, dropout: float | None) -> None:
+        """Put every weight back, draw new ones for the head from `seed`, and seed torch for what follows."""
+        with torch.no_grad():
+            for name, tensor in self.module.state_dict().items():
+                tensor.copy_(self._start[name])
+        self.module.zero_grad(set_to_none=True)
+        for module, p in self._dropouts:
+            module.p = p if dropout is None else dropout
+        torch.manual_seed(seed)
+        self._draw_new_parameters()
+        self.module.train()
+
+    def _draw_new_parameters(self) -> None:
+        for prefix, module in self.module.named_modules():
+            own = {f"{prefix}.{name}": p for name, p in module.named_parameters(recurse=False)}
+            new = [p for name, p in own.items() if name in self._new]
+            if not new:
+                continue
+            for parameter in new:
+                parameter._is_hf_initialized = False
+            with torch.no_grad():
+                self.module._init_weights(module)  # type: ignore[operator]
+
+    def weights(self) -> dict[str, Tensor]:
+        """The live weights by name; clone what is to be kept."""
+        return dict(self.module.state_dict())
+
+    def set_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Copy weights in, in place. Raises KeyError where a name is missing."""
+        with torch.no_grad():
+            for name, tensor in self.module.state_dict().items():
+                tensor.copy_(weights[name])
+
+
+def write_model(folder: Path, weights: Mapping[str, Tensor], config_json: str, start_folder: str) -> None:
+    """Write weights, configuration and tokenizer so that `transformers.pipeline` opens the folder."""
+    save_file(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in _untied(weights).items()},
+        str(folder / "model.safetensors"),
+        metadata={"format": "pt"},
+    )
+    config = json.loads(config_json)
+    config.pop("_name_or_path", None)
+    (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    for name in TOKENIZER_FILES:
+        if (Path(start_folder) / name).is_file():
+            shutil.copyfile(Path(start_folder) / name, folder / name)
+
+
+def _untied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each stored tensor once: safetensors refuses names that share memory, and loading ties them again."""
+    seen: set[int] = set()
+    kept = {}
+    for name, tensor in weights.items():
+        pointer = tensor.data_ptr()
+        if pointer in seen and tensor.numel():
+            continue
+        seen.add(pointer)
+        kept[name] = tensor
+    return kept
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write named tensors to one safetensors file."""
+    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, str(path))
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read what `write_tensors` wrote."""
+    return load_file(str(path))

@@ -1,0 +1,272 @@
+"""One fine-tuning run, an epoch at a time: `reset`, `next_epoch`, `save_state` / `load_state`, `write_best`."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from trainable import metrics
+from trainable.batching import Batch, Batches, eval_order, train_order
+from trainable.config import F1Average, Job, TrialConfig, make_config
+from trainable.errors import TrialFailed
+from trainable.loop import autocast, evaluate, make_optimizer, train_one_epoch
+from trainable.model import Classifier, read_tensors, write_model, write_tensors
+from trainable.storage import is_whole, write_folder
+from trainable.tokens import TokenizedSplit
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What one epoch gave.
+
+    epoch: 1-based; schedule_percent: share of the trial's own schedule done, (0, 100]
+    train_loss: mean over the training rows, nats, dropout on, label smoothing in; the other scores are on validation
+    learning_rate: at the epoch's last optimizer step
+    train_s, eval_s: seconds; peak_memory_mib: of the process (CPU) or of its tensors (GPU)
+    """
+
+    epoch: int
+    schedule_percent: float
+    train_loss: float
+    loss: float
+    accuracy: float
+    f1: float
+    matthews_correlation: float
+    collapsed: bool
+    learning_rate: float
+    examples_per_second: float
+    train_s: float
+    eval_s: float
+    peak_memory_mib: float
+
+
+def pick_device() -> torch.device:
+    """The GPU that Ray gave this process, else the CPU."""
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+class FineTuningRun:
+    """A warm worker's model and data, and the one trial it is training."""
+
+    def __init__(self, job: Job) -> None:
+        torch.set_num_threads(job.threads)
+        self.job = job
+        self.device = pick_device()
+        self.classifier = Classifier(job.model_folder, job.label_names, self.device)
+        self.train = Batches(job.train, job.pad_id, self.device)
+        self.validation = Batches(job.validation, job.pad_id, self.device)
+        self._validation_order = eval_order(self.validation.lengths, job.eval_batch_size)
+        self.best: EpochResult | None = None
+
+    def reset(self, config: TrialConfig, seed: int) -> None:
+        """Begin a trial; nothing of the one before shows in its bits."""
+        self.config, self.seed = config, seed
+        self.history: list[EpochResult] = []
+        self.best = None
+        self._best_weights: dict[str, Tensor] = {}
+        self.classifier.reset(seed, config.dropout)
+        self.optimizer = make_optimizer(self.classifier.module, config)
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+
+    @property
+    def done(self) -> bool:
+        """Whether the schedule is at its end."""
+        return len(self.history) >= self.config.epochs
+
+    def next_epoch(self) -> EpochResult:
+        """Train one epoch and score it on validation.
+
+        Raises TrialFailed where a loss is not finite: what comes after it could not be trusted.
+        """
+        job, config, epoch = self.job, self.config, len(self.history)
+        steps = config.steps_per_epoch(len(self.train))
+        total_steps = steps * config.epochs
+        order = train_order(self.train.lengths, config.batch_size, self.seed, epoch)
+        started = time.perf_counter()
+        train_loss = train_one_epoch(
+            self.classifier.module,
+            self.optimizer,
+            (self._micro_batches(rows) for rows in order),
+            first_step=epoch * steps,
+            total_steps=total_steps,
+            config=config,
+            precision=job.precision,
+        )
+        trained = time.perf_counter()
+        if not math.isfinite(train_loss):
+            raise TrialFailed(f"the training loss of epoch {epoch + 1} is not finite ({train_loss})")
+        scores, is_collapsed = self._score_validation()
+        evaluated = time.perf_counter()
+        if not math.isfinite(scores["loss"]):
+            raise TrialFailed(f"the validation loss after epoch {epoch + 1} is not finite ({scores['loss']})")
+        result = EpochResult(
+            epoch=epoch + 1,
+            schedule_percent=100.0 * (epoch + 1) / config.epochs,
+            train_loss=train_loss,
+            **scores,
+            collapsed=is_collapsed,
+            learning_rate=config.learning_rate_at((epoch + 1) * steps - 1, total_steps),
+            examples_per_second=len(self.train) / (trained - started),
+            train_s=trained - started,
+            eval_s=evaluated - trained,
+            peak_memory_mib=self._peak_memory_mib(),
+        )
+        self.history.append(result)
+        self._keep_if_best(result)
+        return result
+
+    def _micro_batches(self, rows: npt.NDArray[np.int64]) -> list[Batch]:
+        size = self.config.micro_batch_size or len(rows)
+        return [self.train.take(rows[i : i + size]) for i in range(0, len(rows), size)]
+
+    def _score_validation(self) -> tuple[dict[str, float], bool]:
+        batches = map(self.validation.take, self._validation_order)
+        num_labels = len(self.job.label_names)
+        counts = evaluate(self.classifier.module, batches, num_labels, self.job.precision)
+        return (
+            metrics.scores(counts.confusion, counts.loss_sum, self.job.f1_average),
+            metrics.collapsed(counts.confusion),
+        )
+
+    def value(self, result: EpochResult) -> float:
+        """The objective in an epoch's result."""
+        return float(getattr(result, self.job.metric))
+
+    def _keep_if_best(self, result: EpochResult) -> None:
+        if not metrics.better(self.value(result), self.value(self.best) if self.best else None, self.job.mode):
+            return
+        self.best = result
+        # One epoch only: the live weights stay as they are until the trial ends, so nothing need be copied.
+        if result.epoch < self.config.epochs:
+            for name, tensor in self.classifier.weights().items():
+                if name in self._best_weights:
+                    self._best_weights[name].copy_(tensor)
+                else:
+                    self._best_weights[name] = tensor.detach().clone()
+        else:
+            self._best_weights = self.classifier.weights()
+
+    def write_best(self, folder: Path) -> int:
+        """Write the best epoch's model; returns the bytes written."""
+        job = self.job
+        return write_folder(
+            folder,
+            lambda aside: write_model(aside, self._best_weights, self.classifier.config_json, job.model_folder),
+        )
+
+    # Resuming
+
+    def save_state(self, folder: Path) -> int:
+        """Write all that the next epoch depends on; returns the bytes written."""
+
+        def write(aside: Path) -> None:
+            tensors = {f"model.{name}": tensor for name, tensor in self.classifier.weights().items()}
+            for i, state in self.optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer.{i}.{name}": tensor for name, tensor in state.items()}
+            tensors["random.cpu"] = torch.get_rng_state()
+            if self.device.type == "cuda":
+                tensors["random.cuda"] = torch.cuda.get_rng_state()
+            write_tensors(aside / "state.safetensors", tensors)
+            write_tensors(aside / "best.safetensors", self._best_weights)
+            facts = {
+                "config": asdict(self.config),
+                "seed": self.seed,
+                "history": [asdict(result) for result in self.history],
+                "best_epoch": self.best.epoch if self.best else None,
+            }
+            (aside / "state.json").write_text(json.dumps(facts), encoding="utf-8")
+
+        return write_folder(folder, write)
+
+    def load_state(self, folder: Path) -> bool:
+        """Go on from a state of this very trial; False, and nothing changed, where the folder holds none."""
+        if not is_whole(folder):
+            return False
+        facts = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        if make_config(facts["config"]) != self.config or facts["seed"] != self.seed:
+            return False
+        tensors = read_tensors(folder / "state.safetensors")
+        self.classifier.set_weights(_under("model", tensors))
+        saved = self.optimizer.state_dict()
+        saved["state"] = {}
+        for name, tensor in _under("optimizer", tensors).items():
+            i, field = name.split(".", 1)
+            saved["state"].setdefault(int(i), {})[field] = tensor
+        self.optimizer.load_state_dict(saved)
+        torch.set_rng_state(tensors["random.cpu"])
+        if self.device.type == "cuda" and "random.cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["random.cuda"])
+        self.history = [EpochResult(**result) for result in facts["history"]]
+        self.best = next((r for r in self.history if r.epoch == facts["best_epoch"]), None)
+        best = read_tensors(folder / "best.safetensors")
+        self._best_weights = {name: tensor.to(self.device) for name, tensor in best.items()}
+        return True
+
+    def _peak_memory_mib(self) -> float:
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated() / 2**20
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name[len(prefix) + 1 :]: t for name, t in tensors.items() if name.startswith(prefix + ".")}
+
+
+def measure_precision(job: Job, steps: int = 4) -> dict[str, float]:
+    """Seconds of one training step in each precision, on this worker and this data; the least of `steps` each."""
+    run = FineTuningRun(job)
+    config = TrialConfig(batch_size=min(16, len(job.train)), epochs=1)
+    run.reset(config, seed=0)
+    middle = train_order(run.train.lengths, config.batch_size, 0, 0)
+    rows = sorted(middle, key=lambda batch: int(run.train.lengths[batch].max()))[len(middle) // 2]
+    batch = run.train.take(rows)
+    seconds: dict[str, float] = {"fp32": math.inf, "bf16": math.inf}
+    for step in range(steps + 1):
+        for precision in ("fp32", "bf16"):
+            _synchronize(run.device)
+            started = time.perf_counter()
+            with autocast(precision, run.device):
+                loss = run.classifier.module(**batch.inputs, labels=batch.labels).loss
+            loss.backward()
+            run.classifier.module.zero_grad(set_to_none=True)
+            _synchronize(run.device)
+            if step:  # the first of each warms up
+                seconds[precision] = min(seconds[precision], time.perf_counter() - started)
+    return seconds
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A model's scores on a split, and the counts (true class by predicted class) they come from."""
+
+    scores: dict[str, float]
+    confusion: list[list[int]]
+
+
+def score_model(
+    folder: str, label_names: tuple[str, ...], split: TokenizedSplit, pad_id: int, f1_average: F1Average, threads: int
+) -> Scored:
+    """Score a saved model as it opens for anyone: float32, nothing random."""
+    torch.set_num_threads(threads)
+    device = pick_device()
+    classifier = Classifier(folder, label_names, device)
+    batches = Batches(split, pad_id, device)
+    order = eval_order(batches.lengths, 64)
+    counts = evaluate(classifier.module, map(batches.take, order), len(label_names), "fp32")
+    return Scored(metrics.scores(counts.confusion, counts.loss_sum, f1_average), counts.confusion)

@@ -1,0 +1,100 @@
+"""Tokenise a split once: flat arrays that Ray's object store hands to every trial without a copy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class TokenizedSplit:
+    """The rows of one split, one after another.
+
+    ids: int32 [tokens], the token ids of all rows
+    offsets: int64 [rows + 1]; row i is ids[offsets[i]:offsets[i + 1]]
+    token_types: uint8 [tokens], or None where the model has no such input
+    labels: int64 [rows], class ids
+    truncated: how many rows were longer than the limit
+    """
+
+    ids: npt.NDArray[np.int32]
+    offsets: npt.NDArray[np.int64]
+    token_types: npt.NDArray[np.uint8] | None
+    labels: npt.NDArray[np.int64]
+    truncated: int = 0
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens per row, int64 [rows]."""
+        return np.diff(self.offsets)
+
+    def counts(self, num_labels: int) -> list[int]:
+        """Rows per class."""
+        return [int(n) for n in np.bincount(self.labels, minlength=num_labels)]
+
+
+def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
+    """The tokenizer saved in a model folder; never runs code from the folder."""
+    from transformers import AutoTokenizer
+
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return tokenizer
+
+
+def length_limit(tokenizer: PreTrainedTokenizerBase, max_length: int) -> int:
+    """Tokens a row may have: `max_length`, or the model's own limit where that is smaller."""
+    return min(max_length, int(tokenizer.model_max_length))
+
+
+def tokenize(
+    columns: Sequence[Sequence[str]], labels: Sequence[int], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> TokenizedSplit:
+    """Tokenise one or two text columns; of a pair that is too long, the longer text is cut first."""
+    # The word pieces of a row that is too long are counted before they are cut, to say how many rows lost some.
+    encoded: Any = tokenizer(
+        *[list(column) for column in columns],
+        truncation=False,
+        add_special_tokens=True,
+        return_attention_mask=False,
+        verbose=False,
+    )
+    limit = length_limit(tokenizer, max_length)
+    too_long = [i for i, ids in enumerate(encoded["input_ids"]) if len(ids) > limit]
+    rows: list[list[int]] = list(encoded["input_ids"])
+    has_types = "token_type_ids" in encoded
+    types: list[list[int]] = list(encoded["token_type_ids"]) if has_types else []
+    if too_long:
+        cut: Any = tokenizer(
+            *[[column[i] for i in too_long] for column in columns],
+            truncation=True,
+            max_length=limit,
+            return_attention_mask=False,
+            verbose=False,
+        )
+        for place, i in enumerate(too_long):
+            rows[i] = cut["input_ids"][place]
+            if has_types:
+                types[i] = cut["token_type_ids"][place]
+    offsets = np.zeros(len(rows) + 1, dtype=np.int64)
+    np.cumsum([len(row) for row in rows], out=offsets[1:])
+    return TokenizedSplit(
+        ids=_flat(rows, np.int32),
+        offsets=offsets,
+        token_types=_flat(types, np.uint8) if has_types else None,
+        labels=np.asarray(labels, dtype=np.int64),
+        truncated=len(too_long),
+    )
+
+
+def _flat(rows: Sequence[Sequence[int]], dtype: Any) -> npt.NDArray[Any]:
+    return np.concatenate([np.asarray(row, dtype=dtype) for row in rows]) if rows else np.zeros(0, dtype=dtype)

@@ -1,0 +1,19 @@
+"""Score the winner on the test split: read here, once, after validation has chosen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trainable.config import Job
+from trainable.run import Scored, score_model
+from trainable.tokens import TokenizedSplit
+from tune.plan import Plan
+from tune.sweep import on_a_worker
+
+
+def score_on_test(plan: Plan, job: Job, folder: str, test: TokenizedSplit) -> dict[str, Any]:
+    """`loss`, `accuracy`, `f1`, `matthews_correlation`, `rows` of a saved model on the test split."""
+    scored: Scored = on_a_worker(
+        plan, score_model, folder, job.label_names, test, job.pad_id, job.f1_average, job.threads
+    )
+    return {**scored.scores, "rows": len(test)}

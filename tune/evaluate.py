@@ -1,0 +1,136 @@
+"""Score a finished sweep's best model again, with `evaluate`'s metric.
+
+python -m tune.evaluate RUN                     on the test split, as in the report
+python -m tune.evaluate RUN --split validation
+python -m tune.evaluate RUN --data FILE         on a file of your own with the same columns
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from trainable.config import F1Average
+from trainable.data import SPLITS, Split, TextData, load_file
+from trainable.errors import UserError
+from tune.rundir import RunDir
+
+LOSS_TOLERANCE = 1e-4  # another number of threads adds in another order
+
+
+def evaluate_run(run: str | Path, split: str = "test", data_file: str | Path | None = None) -> dict[str, Any]:
+    """Scores of RUN/best on a split or a file: loss, accuracy, f1, matthews_correlation, rows.
+
+    Raises UserError with every problem of the run directory or the file.
+    """
+    from trainable.run import score_model
+    from trainable.tokens import load_tokenizer, tokenize
+    from tune.cluster import usable_cores
+
+    run_dir = RunDir(Path(run))
+    problems: list[str] = []
+    if not run_dir.holds_sweep:
+        raise UserError([f"{run_dir.root}: holds no sweep (no spec.yaml)"])
+    if not (run_dir.best / "model.safetensors").is_file():
+        raise UserError([f"{run_dir.root}: holds no best model yet; the same `python -m tune.search` command goes on"])
+    spec = run_dir.read_spec()
+    resolved = spec["resolved"]
+    rows = _read_file(Path(data_file), resolved, problems) if data_file else _read_split(spec, split, problems)
+    if problems or rows is None:
+        raise UserError(problems)
+    tokenizer = load_tokenizer(str(run_dir.best))
+    scored = score_model(
+        str(run_dir.best),
+        tuple(resolved["label_names"]),
+        tokenize(rows.texts, rows.labels, tokenizer, int(spec["max_length"])),
+        cast(int, tokenizer.pad_token_id),
+        cast(F1Average, resolved["f1"]),
+        usable_cores(),
+    )
+    return {"loss": scored.scores["loss"], **glue_scores(scored.confusion, resolved["f1"]), "rows": len(rows)}
+
+
+def glue_scores(confusion: Sequence[Sequence[int]], f1_average: str) -> dict[str, float]:
+    """accuracy, f1 and matthews_correlation as `evaluate` computes them from predictions and references."""
+    os.environ.setdefault("HF_EVALUATE_OFFLINE", "1")
+    import evaluate
+
+    cells = [(i, j) for i, row in enumerate(confusion) for j, n in enumerate(row) for _ in range(n)]
+    module = Path(__file__).parent / "glue_metric" / "glue_metric.py"
+    with tempfile.TemporaryDirectory(prefix="ft-metric-") as cache:
+        metric = evaluate.load(str(module), f1_average, cache_dir=cache, keep_in_memory=True)
+        scores = metric.compute(references=[i for i, _ in cells], predictions=[j for _, j in cells])
+    return {name: float(value) for name, value in scores.items()}
+
+
+def _read_split(spec: Mapping[str, Any], name: str, problems: list[str]) -> Split | None:
+    from tune.prepare import load_spec_data
+    from tune.spec import Given, build_spec
+
+    fields = {key: value for key, value in spec.items() if key != "resolved"}
+    data = load_spec_data(build_spec(Given(fields, {}), problems), problems)
+    if data is None:
+        return None
+    if data.fingerprint != spec["resolved"]["data_fingerprint"]:
+        problems.append(f"{spec['dataset']}: the data has changed since the sweep; score a file with --data FILE")
+        return None
+    return data.splits[name]
+
+
+def _read_file(path: Path, resolved: Mapping[str, Any], problems: list[str]) -> Split | None:
+    known = TextData(tuple(resolved["text_columns"]), resolved["label_column"], tuple(resolved["label_names"]), {})
+    return load_file(path, known, problems)
+
+
+def agreement(run: str | Path, scores: Mapping[str, Any]) -> str:
+    """Whether fresh test scores agree with the report's, in a sentence; empty where there is no report."""
+    report = RunDir(Path(run)).read_report()
+    if report is None:
+        return ""
+    different = [
+        f"{name} {report['test'][name]!r} in the report, {scores[name]!r} now"
+        for name in ("loss", "accuracy", "f1")
+        if abs(report["test"][name] - scores[name]) > (LOSS_TOLERANCE if name == "loss" else 0.0)
+    ]
+    return f"differs from report.json: {'; '.join(different)}" if different else "agrees with report.json"
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tune.evaluate", description="Score a finished sweep's best model again.", allow_abbrev=False
+    )
+    parser.add_argument("run", metavar="RUN", help="the run directory")
+    parser.add_argument("--split", choices=SPLITS, default="test", help="a split of the sweep's data (default: test)")
+    parser.add_argument("--data", metavar="FILE", help="or a labelled file with the same columns")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; prints the scores as JSON; returns the exit code."""
+    arguments = make_parser().parse_args(argv)
+    try:
+        scores = evaluate_run(arguments.run, arguments.split, arguments.data)
+        print(json.dumps(scores, indent=2))
+        if arguments.data is None and arguments.split == "test":
+            verdict = agreement(arguments.run, scores)
+            print(verdict, file=sys.stderr)
+            return 1 if verdict.startswith("differs") else 0
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The metric module that `evaluate` loads from a path, without a network."""

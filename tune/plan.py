@@ -1,0 +1,68 @@
+"""Pure: spec and nodes in, slots and shares out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tune.spec import SweepSpec
+
+DEFAULT_GPU_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class Node:
+    """What one machine offers to trials, in Ray's logical numbers."""
+
+    cpus: float
+    gpus: float = 0.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every trial gets, and how many run side by side."""
+
+    slots: int
+    cpus_per_trial: float
+    gpus_per_trial: float
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of one trial."""
+        return max(1, int(self.cpus_per_trial))
+
+    def __str__(self) -> str:
+        share = f"{self.gpus_per_trial:g} GPU and " if self.gpus_per_trial else ""
+        cores = f"{self.cpus_per_trial:g} core{'' if self.cpus_per_trial == 1 else 's'}"
+        return f"{self.slots} trial{'' if self.slots == 1 else 's'} side by side, {share}{cores} each"
+
+
+def make_plan(spec: SweepSpec, nodes: Sequence[Node], problems: list[str]) -> Plan:
+    """Shares as asked for, or a quarter of a GPU where there are GPUs and one core a trial.
+
+    Appends a problem where a share can't be, or not one trial fits.
+    """
+    gpus = sum(node.gpus for node in nodes)
+    cpus_each = spec.cpus_per_trial if spec.cpus_per_trial is not None else 1.0
+    gpus_each = spec.gpus_per_trial if spec.gpus_per_trial is not None else (DEFAULT_GPU_SHARE if gpus >= 1 else 0.0)
+    if gpus_each > 1 and gpus_each != int(gpus_each):
+        problems.append(f"--gpus-per-trial: a share above 1 must be whole, but got {gpus_each:g}")
+    slots = sum(_slots(node, cpus_each, gpus_each) for node in nodes)
+    if slots == 0:
+        offers = ", ".join(f"{node.cpus:g} cores and {node.gpus:g} GPUs" for node in nodes) or "nothing"
+        problems.append(
+            f"no room for even one trial: it asks for {cpus_each:g} cores and {gpus_each:g} GPUs, "
+            f"and the machines offer {offers}; lower --cpus-per-trial or --gpus-per-trial"
+        )
+    wanted = min(slots, spec.num_trials, spec.max_concurrent or slots)
+    return Plan(wanted, cpus_each, gpus_each)
+
+
+def _slots(node: Node, cpus: float, gpus: float) -> int:
+    by_cpu = math.floor(node.cpus / cpus + 1e-9)
+    if not gpus:
+        return by_cpu
+    # A trial's fraction lies on one GPU: three trials of 0.4 need two GPUs.
+    by_gpu = int(node.gpus) * math.floor(1 / gpus + 1e-9) if gpus <= 1 else math.floor(node.gpus / gpus)
+    return min(by_cpu, by_gpu)

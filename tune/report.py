@@ -1,0 +1,245 @@
+"""(Re)build the report of a run directory: report.json, report.html, best/.
+
+python -m tune.report RUN
+"""
+
+from __future__ import annotations
+
+import html
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainable.storage import MANIFEST, write_folder, write_text
+from tune.progress import clock, short
+from tune.records import TrialRecord
+from tune.rundir import RunDir
+
+if TYPE_CHECKING:
+    from tune.prepare import Prepared
+
+PACKAGES = ("finetune-search", "ray", "torch", "transformers", "datasets", "evaluate", "optuna", "tensorboard")
+SCORES = ("loss", "accuracy", "f1", "matthews_correlation")
+
+
+def versions() -> dict[str, str]:
+    """Python's version and those of the packages that decide a result."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def build_report(
+    prepared: Prepared,
+    precision: str,
+    records: Sequence[TrialRecord],
+    winner: TrialRecord,
+    test: Mapping[str, Any],
+    wall_s: float,
+) -> dict[str, Any]:
+    """The report as report.json holds it. `wall_s` of an earlier part of this sweep is added."""
+    spec, best = prepared.spec, winner.best
+    if best is None:
+        raise ValueError(f"trial {winner.number} has no epoch")
+    earlier = prepared.run_dir.read_report()
+    majority = {name: prepared.majority(name) for name in ("validation", "test")}
+    report: dict[str, Any] = {
+        "name": spec.name,
+        "model": spec.model,
+        "dataset": spec.dataset,
+        "metric": spec.metric,
+        "mode": spec.mode,
+        "f1_average": prepared.f1_average,
+        "label_names": list(prepared.data.label_names),
+        "precision": precision,
+        "best": {
+            "trial": winner.number,
+            "config": dict(winner.config),
+            "epoch": winner.best_epoch,
+            "seed": winner.seed,
+            "validation": {name: best[name] for name in SCORES},
+            "collapsed": winner.collapsed,
+        },
+        "test": dict(test),
+        "majority": majority,
+        "warnings": [],
+        "notes": list(prepared.data.notes),
+        "trials": [trial_row(record) for record in records],
+        "wall_s": wall_s + (float(earlier["wall_s"]) if earlier else 0.0),
+        "train_s": sum(record.seconds for record in records),
+        "rows": {name: len(split) for name, split in prepared.data.splits.items()},
+        "versions": versions(),
+        "seed": spec.seed,
+    }
+    report["warnings"] = warnings_of(report)
+    return report
+
+
+def trial_row(record: TrialRecord) -> dict[str, Any]:
+    """One trial in the report."""
+    return {
+        "number": record.number,
+        "state": record.state,
+        "config": dict(record.config),
+        "epochs_run": len(record.epochs),
+        "best_epoch": record.best_epoch,
+        "value": record.value,
+        "collapsed": record.collapsed,
+        "seconds": record.seconds,
+        "seed": record.seed,
+        "failure": record.failure,
+    }
+
+
+def warnings_of(report: Mapping[str, Any]) -> list[str]:
+    """What the user must not overlook, in words."""
+    found = []
+    for split, scores in (("validation", report["best"]["validation"]), ("test", report["test"])):
+        guess = report["majority"][split]
+        short_of = [name for name in ("accuracy", "f1") if scores[name] <= guess[name]]
+        if short_of:
+            compared = ", ".join(f"{name} {scores[name]:.4f} against {guess[name]:.4f}" for name in short_of)
+            found.append(
+                f"the winner does not beat always answering the most frequent class on {split} ({compared}): "
+                "it has learned little or nothing"
+            )
+    if report["best"]["collapsed"]:
+        found.append("the winner gives every validation row the same class")
+    failed = sum(row["state"] == "FAIL" for row in report["trials"])
+    if failed:
+        found.append(f"{failed} of {len(report['trials'])} trials failed; trials/N/failure.txt says why")
+    return found
+
+
+def summary_lines(report: Mapping[str, Any]) -> list[str]:
+    """The result as the terminal shows it."""
+    best, majority = report["best"], report["majority"]
+    states = [row["state"] for row in report["trials"]]
+    lines = [
+        "",
+        f"{len(states)} trials in {clock(report['wall_s'])}: {states.count('COMPLETE')} done, "
+        f"{states.count('PRUNED')} stopped early, {states.count('FAIL')} failed, "
+        f"{sum(row['collapsed'] for row in report['trials'])} collapsed to one class",
+        f"best: trial {best['trial']}, epoch {best['epoch']}: {short(best['config'])}",
+        "",
+        f"{'':12}{'loss':>9}{'accuracy':>10}{'f1':>9}{'matthews':>10}",
+    ]
+    for name, scores in (("validation", best["validation"]), ("test", report["test"])):
+        cells = f"{scores['loss']:>9.4f}{scores['accuracy']:>10.4f}{scores['f1']:>9.4f}"
+        lines.append(f"{name:12}{cells}{scores['matthews_correlation']:>10.4f}")
+    guess = majority["test"]
+    lines.append(
+        f"{'majority':12}{'':>9}{guess['accuracy']:>10.4f}{guess['f1']:>9.4f}{0:>10.4f}   (on test, always one class)"
+    )
+    return lines + [f"WARNING: {text}" for text in report["warnings"]]
+
+
+# Files
+
+
+def write_report(run_dir: RunDir, report: Mapping[str, Any]) -> None:
+    """Write report.json, report.html and best/: the winner's model as transformers opens it, a card, the scores."""
+    best = report["best"]
+    metrics = {**best, "test": report["test"], "majority": report["majority"]}
+
+    def write(aside: Path) -> None:
+        for path in run_dir.model(best["trial"]).iterdir():
+            if path.name != MANIFEST:
+                _link(path, aside / path.name)
+        (aside / "README.md").write_text(model_card(report), encoding="utf-8")
+        (aside / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+
+    write_folder(run_dir.best, write)
+    write_text(run_dir.report_html, as_html(report))
+    write_text(run_dir.report_json, json.dumps(report, indent=2) + "\n")
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same file under a second name where the file system can do that, else a copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def model_card(report: Mapping[str, Any]) -> str:
+    """README.md of best/."""
+    best, test = report["best"], report["test"]
+    guess = report["majority"]["test"]
+    warnings = "".join(f"\n**Warning:** {text}.\n" for text in report["warnings"])
+    return f"""---
+library_name: transformers
+pipeline_tag: text-classification
+base_model: {json.dumps(report["model"])}
+---
+
+# {report["name"]}: {report["model"]} fine-tuned on {report["dataset"]}
+
+Classes: {", ".join(report["label_names"])}. Chosen among {len(report["trials"])} trials by {report["metric"]} on validation.
+{warnings}
+| | loss | accuracy | F1 ({report["f1_average"]}) |
+|---|---|---|---|
+| validation (chosen on it) | {best["validation"]["loss"]:.4f} | {best["validation"]["accuracy"]:.4f} | {best["validation"]["f1"]:.4f} |
+| test ({test["rows"]} rows, read once) | {test["loss"]:.4f} | {test["accuracy"]:.4f} | {test["f1"]:.4f} |
+| test, always the most frequent class | | {guess["accuracy"]:.4f} | {guess["f1"]:.4f} |
+
+Hyperparameters: {short(best["config"])}; epoch {best["epoch"]}; seed {best["seed"]}; trained in {report["precision"]}.
+"""
+
+
+def as_html(report: Mapping[str, Any]) -> str:
+    """The report as one page that needs nothing else."""
+    best, test, majority = report["best"], report["test"], report["majority"]
+    metric = report["metric"]
+    rows = "".join(_html_row(row, best["trial"]) for row in report["trials"])
+    warnings = "".join(f'<p class="warning">{html.escape(text)}.</p>' for text in report["warnings"])
+    scores = "".join(
+        f"<tr><td>{name}</td><td>{s['loss']:.4f}</td><td>{s['accuracy']:.4f}</td><td>{s['f1']:.4f}</td></tr>"
+        for name, s in (("validation", best["validation"]), (f"test ({test['rows']} rows)", test))
+    )
+    scores += (
+        f"<tr><td>test, always the most frequent class</td><td></td><td>{majority['test']['accuracy']:.4f}</td>"
+        f"<td>{majority['test']['f1']:.4f}</td></tr>"
+    )
+    return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{html.escape(report["name"])}: sweep report</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 70em; margin: 2em auto; padding: 0 1em; color: #1b1f24 }}
+table {{ border-collapse: collapse; margin: 1em 0 }} td, th {{ padding: .25em .8em; text-align: right }}
+td:first-child, th:first-child, td.text {{ text-align: left }} tr:nth-child(even) {{ background: #f4f6f8 }}
+tr.best {{ background: #dff3e4; font-weight: 600 }} .warning {{ background: #fff1d6; padding: .6em 1em }}
+th {{ border-bottom: 2px solid #c9d1d9 }} .quiet {{ color: #667 }}
+</style></head><body>
+<h1>{html.escape(report["name"])}</h1>
+<p>{html.escape(report["model"])} on {html.escape(report["dataset"])}; {len(report["trials"])} trials in
+{clock(report["wall_s"])}; {metric} on validation chose trial {best["trial"]}, epoch {best["epoch"]}:
+<code>{html.escape(short(best["config"]))}</code></p>
+{warnings}
+<table><tr><th></th><th>loss</th><th>accuracy</th><th>F1 ({report["f1_average"]})</th></tr>{scores}</table>
+<h2>Trials</h2>
+<table><tr><th>trial</th><th>state</th><th>{metric}</th><th>epoch</th><th>seconds</th><th></th><th>configuration</th></tr>
+{rows}</table>
+<p class="quiet">{html.escape(", ".join(f"{name} {version}" for name, version in report["versions"].items()))};
+seed {report["seed"]}; {report["precision"]}</p>
+</body></html>
+"""
+
+
+def _html_row(row: Mapping[str, Any], best: int) -> str:
+    value = "" if row["value"] is None else f"{row['value']:.4f}"
+    note = row["failure"] or ("one class only" if row["collapsed"] else "")
+    return (
+        f"<tr{' class=best' if row['number'] == best else ''}><td>{row['number']}</td><td>{row['state']}</td>"
+        f"<td>{value}</td><td>{row['best_epoch'] or ''}/{row['config'].get('epochs', '')}</td><td>{row['seconds']:.1f}</td>"
+        f'<td class="text">{html.escape(note)}</td><td class="text"><code>{html.escape(short(row["config"]))}</code></td></tr>'
+    )

@@ -1,0 +1,348 @@
+"""What to search: flags, a YAML file and a preset become one frozen SweepSpec, or every problem at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from trainable.config import RULES, config_problems
+from trainable.errors import nearest
+from trainable.metrics import METRICS
+from tune.space import Choice, Domain, Float, Int, Value, parse_domain
+
+PRESETS = Path(__file__).parent / "presets"
+DEFAULT_SPACE: dict[str, Domain] = {
+    "learning_rate": Float(1e-5, 3e-4, log=True),
+    "batch_size": Choice((8, 16, 32)),
+    "epochs": Int(2, 5),
+}
+
+
+@dataclass(frozen=True)
+class SweepSpec:
+    """One sweep, as the user wants it. FIELDS says what each field takes.
+
+    `None` leaves a choice to the program: a split name of None is the usual one, max_concurrent None is as many
+    trials as fit, gpus_per_trial None is a fraction where there are GPUs.
+    """
+
+    name: str
+    model: str
+    dataset: str
+    text_columns: tuple[str, ...] | None = None
+    label_column: str | None = None
+    positive_label: str | None = None
+    train_split: str = "train"
+    validation_split: str = "validation"
+    test_split: str = "test"
+    validation_fraction: float = 0.15
+    test_fraction: float = 0.15
+    train_rows: int | None = None
+    max_length: int = 128
+    space: Mapping[str, Domain] = field(default_factory=lambda: dict(DEFAULT_SPACE))
+    points: tuple[Mapping[str, Value], ...] = ()
+    num_trials: int = 12
+    metric: str = "f1"
+    mode: str = "max"
+    f1: str = "auto"
+    scheduler: str = "asha"
+    reduction_factor: float = 2.0
+    sampler: str = "tpe"
+    precision: str = "auto"
+    seed: int = 42
+    gpus_per_trial: float | None = None
+    cpus_per_trial: float | None = None
+    max_concurrent: int | None = None
+    address: str | None = None
+    num_cpus: int | None = None
+    num_gpus: int | None = None
+    state_interval_s: float = 60.0
+
+
+# How a field's value is read, from YAML or from text. A reader raises ValueError with the broken rule.
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"must be text, but got {value!r}")
+    return value
+
+
+def _label(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int)) or not str(value).strip():
+        raise ValueError(f"must be a class, but got {value!r}")
+    return str(value)
+
+
+def _columns(value: Any) -> tuple[str, ...]:
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)) or not 1 <= len(names) <= 2 or not all(isinstance(n, str) for n in names):
+        raise ValueError(f"must be one column or two (a,b), but got {value!r}")
+    return tuple(name.strip() for name in names)
+
+
+def _number(rule: str, accepts: Callable[[float], bool], integer: bool = False) -> Callable[[Any], Any]:
+    def read(value: Any) -> Any:
+        try:
+            number = float(value) if isinstance(value, str) else value
+        except ValueError:
+            number = None
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
+            raise ValueError(f"must be {rule}, but got {value!r}")
+        if not accepts(number) or (integer and number != int(number)):
+            raise ValueError(f"must be {rule}, but got {value!r}")
+        return int(number) if integer else float(number)
+
+    return read
+
+
+def _integer(low: int) -> Callable[[Any], Any]:
+    return _number(f"an integer >= {low}", lambda n: n >= low, integer=True)
+
+
+def _one_of(*choices: str) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        if value not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}, but got {value!r}")
+        return str(value)
+
+    return read
+
+
+_share = _number("a number > 0 and <= 0.5", lambda n: 0 < n <= 0.5)
+
+FIELDS: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "name": (_text, "what the run is called"),
+    "model": (_text, "hub name, local folder, or builtin:minilm"),
+    "dataset": (_text, "hub name (glue/mrpc), local folder with train, validation, test, or builtin:newswire"),
+    "text_columns": (_columns, "one text column or a pair: a[,b]; guessed when unambiguous"),
+    "label_column": (_text, "the column of the classes; guessed when unambiguous"),
+    "positive_label": (_label, "of two classes, the one that binary F1 counts (default: the last in order)"),
+    "train_split": (_text, "what the data set calls its training split"),
+    "validation_split": (_text, "what the data set calls its validation split"),
+    "test_split": (_text, "what the data set calls its test split"),
+    "validation_fraction": (_share, "share of train cut off where there is no validation split"),
+    "test_fraction": (_share, "share of train cut off where there is no test split"),
+    "train_rows": (_integer(2), "use the first N training rows after a seeded shuffle"),
+    "max_length": (_integer(4), "tokens a row is cut to"),
+    "num_trials": (_integer(1), "how many trials the sweep has in all"),
+    "metric": (_one_of(*METRICS), f"the objective on validation data: {', '.join(METRICS)}"),
+    "mode": (_one_of("max", "min"), "max or min"),
+    "f1": (_one_of("auto", "binary", "macro"), "auto: binary for two classes, macro for more"),
+    "scheduler": (_one_of("asha", "none"), "asha stops bad trials early; none runs all to their end"),
+    "reduction_factor": (_number("a number > 1", lambda n: n > 1), "asha goes on with the best 1/N at a rung"),
+    "sampler": (_one_of("tpe", "random"), "tpe or random"),
+    "precision": (_one_of("auto", "bf16", "fp32"), "auto measures both before the sweep"),
+    "seed": (_integer(0), "of the sweep; each trial's own follows from it"),
+    "gpus_per_trial": (_number("a number >= 0", lambda n: n >= 0), "share of a GPU for each trial"),
+    "cpus_per_trial": (_number("a number > 0", lambda n: n > 0), "cores for each trial"),
+    "max_concurrent": (_integer(1), "trials side by side, at most"),
+    "address": (_text, "an existing Ray cluster (auto or host:port); default: a private local one"),
+    "num_cpus": (_integer(1), "cores the private local Ray offers (default: all)"),
+    "num_gpus": (_integer(0), "GPUs the private local Ray offers, as logical numbers (default: all)"),
+    "state_interval_s": (_number("a number >= 0", lambda n: n >= 0), "write a trial's state at most this often"),
+}
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML where a key that stands twice is an error and 1e-5 is a number."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, (str, int)) and key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+            if isinstance(key, (str, int)):
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path, problems: list[str]) -> dict[str, Any]:
+    """The mapping in a YAML file; problems are appended and give an empty mapping."""
+    try:
+        loaded = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
+    except OSError as error:
+        what = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        problems.append(f"{path}: {what}")
+    except UnicodeDecodeError:
+        problems.append(f"{path}: is not UTF-8")
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        problems.append(f"{path}{place}: is not YAML: {getattr(error, 'problem', None) or type(error).__name__}")
+    else:
+        if isinstance(loaded, dict):
+            return loaded
+        problems.append(f"{path}: must hold `field: value` lines, but holds {type(loaded).__name__}")
+    return {}
+
+
+def preset_names() -> list[str]:
+    """The presets that are shipped."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+@dataclass(frozen=True)
+class Given:
+    """Values as given, by field, with where each stands ("--metric", "my.yaml: metric")."""
+
+    values: Mapping[str, Any]
+    origins: Mapping[str, str]
+
+
+def given_from_preset(name: object, problems: list[str]) -> Given:
+    """What a preset says."""
+    if not isinstance(name, str) or name not in preset_names():
+        problems.append(f"no preset {name!r}; {nearest(str(name), preset_names())}")
+        return Given({}, {})
+    return _given_from_yaml(PRESETS / f"{name}.yaml", {"name": name}, problems)
+
+
+def given_from_file(path: Path, problems: list[str]) -> Given:
+    """What a YAML file says, over the preset that it names, if any."""
+    here = _given_from_yaml(path, {"name": path.stem}, problems)
+    if "preset" not in here.values:
+        return here
+    below = given_from_preset(here.values["preset"], problems)
+    values = {key: value for key, value in here.values.items() if key != "preset"}
+    return merge(below, Given(values, here.origins))
+
+
+def _given_from_yaml(path: Path, defaults: Mapping[str, Any], problems: list[str]) -> Given:
+    values = {**defaults, **read_yaml(path, problems)}
+    return Given(values, {str(key): f"{path.name}: {key}" for key in values})
+
+
+def merge(below: Given, above: Given) -> Given:
+    """`above` wins field by field, and name by name inside `space`; its points and model replace those below."""
+    values = {**below.values, **above.values}
+    spaces = [g.values["space"] for g in (below, above) if isinstance(g.values.get("space"), dict)]
+    if len(spaces) == 2:
+        values["space"] = {**spaces[0], **spaces[1]}
+    origins = {**below.origins, **above.origins}
+    if "dataset" in above.values and above.values["dataset"] != below.values.get("dataset"):
+        # Columns, split names and classes are facts of the data set that they were written for.
+        for key in ("text_columns", "label_column", "positive_label", "train_split", "validation_split", "test_split"):
+            if key not in above.values:
+                values.pop(key, None)
+    return Given(values, origins)
+
+
+def build_spec(given: Given, found: list[str]) -> SweepSpec:
+    """The spec as far as it can be read; what is wrong with each field is appended to `found`.
+
+    A field that is wrong has its default (model and dataset: empty), so that what does not hang on it can be
+    checked as well and every problem be told at once. A spec with problems is not to be run.
+    """
+    known = {*FIELDS, "space", "points"}
+    read: dict[str, Any] = {}
+
+    def where(key: str) -> str:
+        return given.origins.get(key, key)
+
+    for key, value in given.values.items():
+        if key not in known:
+            found.append(f"{where(str(key))}: no such field; {nearest(str(key), known)}")
+        elif key in FIELDS and value is not None:
+            try:
+                read[key] = FIELDS[key][0](value)
+            except ValueError as error:
+                found.append(f"{where(key)} {error}")
+    read["space"] = _read_space(given, where, found)
+    read["points"] = _read_points(given.values.get("points"), where("points"), found)
+    for key in ("model", "dataset"):
+        if given.values.get(key) is None:
+            found.append(f"--{key} is missing: {FIELDS[key][1]}")
+        read.setdefault(key, "")
+    read.setdefault("name", Path(read["dataset"]).name or "sweep")
+    _cross_check(read, where, found)
+    return SweepSpec(**read)
+
+
+def _read_space(given: Given, where: Callable[[str], str], found: list[str]) -> dict[str, Domain]:
+    space = dict(DEFAULT_SPACE)
+    entries = given.values.get("space")
+    if entries is None:
+        return space
+    if not isinstance(entries, dict):
+        found.append(f"{where('space')} must be `field: domain` lines, but got {entries!r}")
+        return space
+    for name, text in entries.items():
+        origin = given.origins.get(f"space.{name}", f"{where('space')}.{name}")
+        try:
+            space[str(name)] = parse_domain(str(name), text)
+        except ValueError as error:
+            found.append(f"{origin}: {error}")
+    return space
+
+
+def _read_points(points: Any, origin: str, found: list[str]) -> tuple[Mapping[str, Value], ...]:
+    if points is None:
+        return ()
+    if isinstance(points, str):
+        path = Path(points).expanduser()
+        try:
+            points, origin = json.loads(path.read_text(encoding="utf-8")), str(path)
+        except OSError as error:
+            found.append(
+                f"{origin}: {path}: {'no such file' if isinstance(error, FileNotFoundError) else error.strerror}"
+            )
+            return ()
+        except (ValueError, RecursionError) as error:
+            found.append(f"{origin}: {path} is not JSON: {error}")
+            return ()
+    if not isinstance(points, (list, tuple)) or not points or not all(isinstance(p, dict) for p in points):
+        found.append(f'{origin}: must be a list of configurations, like [{{"learning_rate": 5e-5, "epochs": 3}}]')
+        return ()
+    read = []
+    for number, point in enumerate(points, 1):
+        typed = {str(name): _yaml_number(value) for name, value in point.items()}
+        wrong = config_problems(typed)
+        found += [f"{origin}, configuration {number}: {problem}" for problem in wrong]
+        if not wrong:
+            read.append({name: None if v is None else RULES[name].type(v) for name, v in typed.items()})
+    return tuple(read)
+
+
+def _yaml_number(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            return float(value)  # YAML reads 1e-5 as text
+        except ValueError:
+            return value
+    return value
+
+
+def _cross_check(read: dict[str, Any], where: Callable[[str], str], found: list[str]) -> None:
+    points = read["points"]
+    if points:
+        read.setdefault("num_trials", max(SweepSpec.num_trials, len(points)))
+        if read["num_trials"] < len(points):
+            found.append(
+                f"`num_trials >= number of points` must hold, but got (num_trials={read['num_trials']}, "
+                f"points={len(points)})"
+            )
+    metric = read.get("metric", SweepSpec.metric)
+    if metric in METRICS:
+        read.setdefault("mode", METRICS[metric])
+        if read["mode"] != METRICS[metric]:
+            found.append(f"{where('mode')} {read['mode']} would look for the worst {metric}; use {METRICS[metric]}")
+    if read.get("num_gpus") is not None and read.get("address"):
+        found.append("num_gpus is what a private local Ray offers; with --address the cluster says what it has")
+
+
+def spec_as_yaml_values(spec: SweepSpec) -> dict[str, Any]:
+    """The spec in the form that a YAML file has; reading it back gives an equal spec."""
+    values = {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec)}
+    values["space"] = {name: str(domain) for name, domain in spec.space.items()}
+    values["points"] = [dict(point) for point in spec.points] or None
+    values["text_columns"] = list(spec.text_columns) if spec.text_columns else None
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,145 @@
+"""Run the trials that remain: the only caller of ray.tune.Tuner. Ray executes, the study remembers."""
+
+from __future__ import annotations
+
+import tempfile
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import ray
+from optuna.trial import TrialState
+from ray import tune
+from ray.tune import Callback, CheckpointConfig, RunConfig, TuneConfig, Tuner
+
+from trainable.config import Job
+from trainable.run import measure_precision
+from trainable.storage import write_text
+from trainable.trial import FineTuningTrial
+from tune.plan import Plan
+from tune.progress import Progress, short
+from tune.rundir import RunDir
+from tune.scheduler import ShareHalving, ShareScheduler
+from tune.searcher import StudySearcher, TrialBook
+from tune.spec import SweepSpec
+from tune.tensorboard import TensorBoardLog
+
+
+def on_a_worker(plan: Plan, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function where a trial would run, with a trial's share, and wait for what it returns."""
+    remote = ray.remote(num_cpus=plan.cpus_per_trial, num_gpus=plan.gpus_per_trial, max_retries=0)(function)
+    return ray.get(remote.remote(*arguments))
+
+
+def choose_precision(spec: SweepSpec, plan: Plan, job: Job) -> tuple[str, str]:
+    """bf16 or fp32, and why: as asked for, or the faster one in a few steps on a worker."""
+    if spec.precision != "auto":
+        return spec.precision, "as asked for"
+    seconds = on_a_worker(plan, measure_precision, job)
+    chosen = "bf16" if seconds["bf16"] < 0.95 * seconds["fp32"] else "fp32"
+    return chosen, f"measured a step: bf16 {seconds['bf16'] * 1000:.0f} ms, fp32 {seconds['fp32'] * 1000:.0f} ms"
+
+
+def run_trials(spec: SweepSpec, plan: Plan, job: Job, run_dir: RunDir, book: TrialBook, progress: Progress) -> None:
+    """Run every trial that the book still has to issue; returns when the last one is closed."""
+    if book.remaining == 0:
+        return
+    halving = ShareHalving(spec.mode, spec.reduction_factor) if spec.scheduler == "asha" else None
+    if halving is not None:
+        for record in book.records():
+            for epoch in record.epochs:
+                halving.report(record.number, epoch["schedule_percent"], epoch[spec.metric])
+    trainable = tune.with_resources(
+        tune.with_parameters(FineTuningTrial, job=job), {"cpu": plan.cpus_per_trial, "gpu": plan.gpus_per_trial}
+    )
+    # Tune writes pickles of its own; they live as long as this call, outside the run directory.
+    with tempfile.TemporaryDirectory(prefix="ft-tune-") as storage:
+        Tuner(
+            trainable,
+            tune_config=TuneConfig(
+                search_alg=StudySearcher(book),
+                scheduler=ShareScheduler(spec.metric, halving),
+                num_samples=book.remaining,
+                max_concurrent_trials=plan.slots,
+                reuse_actors=True,
+                trial_name_creator=lambda trial: f"trial_{trial.config['number']}",
+                trial_dirname_creator=lambda trial: f"{trial.config['number']}-{uuid.uuid4().hex[:8]}",
+            ),
+            run_config=RunConfig(
+                name="sweep",
+                storage_path=storage,
+                verbose=0,
+                callbacks=[SweepCallback(run_dir, book, progress)],
+                checkpoint_config=CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
+            ),
+        ).fit()
+
+
+class SweepCallback(Callback):
+    """Every event of every trial, told in one order: study, TensorBoard, user."""
+
+    def __init__(self, run_dir: RunDir, book: TrialBook, progress: Progress) -> None:
+        self._run_dir = run_dir
+        self._book = book
+        self._progress = progress
+        self._tensorboard = TensorBoardLog(run_dir)
+        self._open: set[int] = set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its callbacks into a snapshot that nobody reads
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A worker took the trial."""
+        number = trial.config["number"]
+        self._open.add(number)
+        self._tensorboard.start(number, trial.config["values"])
+        self._progress.started(number, trial.config["values"])
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """An epoch came in."""
+        if "failure" in result:
+            return
+        number = trial.config["number"]
+        epoch = {name: result[name] for name in EPOCH_FIELDS}
+        self._book.record_epoch(number, epoch)
+        self._tensorboard.epoch(number, epoch)
+        self._progress.epoch(number, epoch)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """The trial's schedule is done, or it was stopped early, or it reported its own failure."""
+        result = trial.last_result
+        if "failure" in result:
+            self._fail(trial, result["failure"], result["failure"])
+        elif result["schedule_percent"] >= 100:
+            self._close(trial, TrialState.COMPLETE)
+        else:
+            self._close(trial, TrialState.PRUNED)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """The trial raised, or its worker died."""
+        text = str(trial.get_error() or "the worker died without a word")
+        self._fail(trial, text, text.strip().splitlines()[-1])
+
+    def _fail(self, trial: Any, text: str, reason: str) -> None:
+        number, values = trial.config["number"], trial.config["values"]
+        where = self._run_dir.failure(number)
+        where.parent.mkdir(parents=True, exist_ok=True)
+        write_text(where, f"{text.rstrip()}\n\nconfiguration: {short(values)}\nseed: {trial.config['seed']}\n")
+        self._progress.failed(number, values, text, where)
+        self._close(trial, TrialState.FAIL, reason)
+
+    def _close(self, trial: Any, state: TrialState, failure: str | None = None) -> None:
+        number = trial.config["number"]
+        record = self._book.finish(number, state, failure)
+        if number in self._open:  # a worker that dies while it starts never took the trial
+            self._open.remove(number)
+            self._tensorboard.finish(number)
+        self._progress.finished(record, self._book.leader)
+
+
+EPOCH_FIELDS = (
+    "epoch", "schedule_percent", "train_loss", "loss", "accuracy", "f1", "matthews_correlation", "collapsed",
+    "learning_rate", "examples_per_second", "train_s", "eval_s", "peak_memory_mib", "start_s",
+)  # fmt: skip
