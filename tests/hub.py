@@ -119,7 +119,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._error(404, "", "Not found")
 
-    do_HEAD = do_POST = do_GET
+    do_HEAD = do_POST = do_GET  # noqa: N815 - http.server's names
 
     def _find(self, kind: str, name: str, revision: str | None) -> Repo | None:
         """The repository asked for; None once a redirect or an error has been sent instead."""
@@ -172,7 +172,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *args: object) -> None:
         """Nothing on stderr: `Hub.requests` is the log."""
 
 

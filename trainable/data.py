@@ -232,7 +232,7 @@ def _find_columns(
         return None
     if not 1 <= len(text) <= 2 or len(set(text)) != len(text) or label in text:
         problems.append(
-            f"--text-columns takes one column or two, other than the label's, but got {', '.join(text)} (label: {label})"
+            f"--text-columns takes one or two columns other than the label's, but got {','.join(text)} (label: {label})"
         )
         return None
     for table in tables.values():
@@ -251,9 +251,8 @@ def _looks_like_text(name: str, cells: Sequence[Any]) -> bool:
 
 
 def _check_columns(table: Table, wanted: Sequence[str], problems: list[str]) -> None:
-    for name in wanted:
-        if name not in table.columns:
-            problems.append(f"{table.path}: no column {name!r}; {nearest(name, table.columns)}")
+    missing = [name for name in wanted if name not in table.columns]
+    problems += [f"{table.path}: no column {name!r}; {nearest(name, table.columns)}" for name in missing]
 
 
 # Texts and labels

@@ -97,6 +97,13 @@ class Prepared:
             return None
         return str(self.run_dir.read_spec()["resolved"]["precision"])
 
+    def finished_report(self) -> dict[str, Any] | None:
+        """The report in the run directory where it covers every trial that the spec asks for."""
+        report = self.run_dir.read_report()
+        if report is None or len(report["trials"]) < self.spec.num_trials:
+            return None
+        return report if all(row["state"] != "RUNNING" for row in report["trials"]) else None
+
     def known_test_scores(self, winner: TrialRecord) -> dict[str, Any] | None:
         """The winner's test scores where an earlier report has them: the test split is not read again."""
         report = self.run_dir.read_report()
@@ -112,7 +119,8 @@ class Prepared:
         spec, data = self.spec, self.data
         rows = ", ".join(f"{len(split)} {name}" for name, split in data.splits.items())
         return [
-            f"sweep {spec.name}: {spec.num_trials} trials, {spec.metric} ({spec.mode}) on validation, in {self.run_dir.root}",
+            f"sweep {spec.name}: {spec.num_trials} trials for the {spec.mode} {spec.metric} on validation, "
+            f"in {self.run_dir.root}",
             f"data {spec.dataset}: {rows} rows; text {' + '.join(data.text_columns)}; label {data.label_column} "
             f"({', '.join(data.label_names[:6])}{', ...' if len(data.label_names) > 6 else ''}); "
             f"F1 {'of class ' + data.label_names[1] if self.f1_average == 'binary' else 'macro'}",
@@ -137,7 +145,7 @@ class Prepared:
             lines += [
                 "",
                 "Next: python -m tune.search --preset mrpc     (bert-base-uncased on GLUE's MRPC; needs the hub)",
-                "      python -m tune.search --dataset FOLDER --model M     (your data: train.csv with a text and a label)",
+                "      python -m tune.search --dataset FOLDER --model M     (your own train.csv: text and label)",
                 "      python -m tune.search --num-trials 20     (goes on with this sweep)",
             ]
         return lines

@@ -174,7 +174,7 @@ def _link(source: Path, target: Path) -> None:
 def model_card(report: Mapping[str, Any]) -> str:
     """README.md of best/."""
     best, test = report["best"], report["test"]
-    guess = report["majority"]["test"]
+    chosen_on, guess = best["validation"], report["majority"]["test"]
     warnings = "".join(f"\n**Warning:** {text}.\n" for text in report["warnings"])
     return f"""---
 library_name: transformers
@@ -184,11 +184,12 @@ base_model: {json.dumps(report["model"])}
 
 # {report["name"]}: {report["model"]} fine-tuned on {report["dataset"]}
 
-Classes: {", ".join(report["label_names"])}. Chosen among {len(report["trials"])} trials by {report["metric"]} on validation.
+Classes: {", ".join(report["label_names"])}.
+Chosen among {len(report["trials"])} trials by {report["metric"]} on validation.
 {warnings}
 | | loss | accuracy | F1 ({report["f1_average"]}) |
 |---|---|---|---|
-| validation (chosen on it) | {best["validation"]["loss"]:.4f} | {best["validation"]["accuracy"]:.4f} | {best["validation"]["f1"]:.4f} |
+| validation (chosen on it) | {chosen_on["loss"]:.4f} | {chosen_on["accuracy"]:.4f} | {chosen_on["f1"]:.4f} |
 | test ({test["rows"]} rows, read once) | {test["loss"]:.4f} | {test["accuracy"]:.4f} | {test["f1"]:.4f} |
 | test, always the most frequent class | | {guess["accuracy"]:.4f} | {guess["f1"]:.4f} |
 
@@ -238,8 +239,9 @@ seed {report["seed"]}; {report["precision"]}</p>
 def _html_row(row: Mapping[str, Any], best: int) -> str:
     value = "" if row["value"] is None else f"{row['value']:.4f}"
     note = row["failure"] or ("one class only" if row["collapsed"] else "")
+    epochs = f"{row['best_epoch'] or ''}/{row['config'].get('epochs', '')}"
+    texts = "".join(f'<td class="text">{html.escape(text)}</td>' for text in (note, short(row["config"])))
     return (
         f"<tr{' class=best' if row['number'] == best else ''}><td>{row['number']}</td><td>{row['state']}</td>"
-        f"<td>{value}</td><td>{row['best_epoch'] or ''}/{row['config'].get('epochs', '')}</td><td>{row['seconds']:.1f}</td>"
-        f'<td class="text">{html.escape(note)}</td><td class="text"><code>{html.escape(short(row["config"]))}</code></td></tr>'
+        f"<td>{value}</td><td>{epochs}</td><td>{row['seconds']:.1f}</td>{texts}</tr>"
     )

@@ -60,6 +60,11 @@ def _run(spec: SweepSpec, out: Path, problems: list[str]) -> dict[str, Any]:
     prepared = prepare(spec, out, problems)
     from tune.cluster import connected
 
+    finished = prepared.finished_report()
+    if finished is not None:
+        print(f"nothing left to do: all {spec.num_trials} trials are finished; --num-trials N goes on to N")
+        print("\n".join(prepared.conclusion(finished)))
+        return finished
     try:
         with connected(spec) as nodes:
             return _sweep(prepared, nodes, began)
