@@ -49,6 +49,8 @@ class Classifier:
             config=config,
             local_files_only=True,
             dtype=torch.float32,
+            # SDPA's mask asks the device in every step whether anything is padded, and is 10 % slower on CPUs.
+            attn_implementation="eager",
             # A head of another number of classes is replaced, as a missing one is.
             ignore_mismatched_sizes=True,
             output_loading_info=True,

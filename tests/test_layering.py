@@ -1,0 +1,57 @@
+"""The import rules: what keeps two packages two, and --help fast."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+RAY_ALLOWED = {
+    "tune/cluster.py", "tune/searcher.py", "tune/scheduler.py", "tune/sweep.py", "trainable/trial.py",
+}  # fmt: skip
+
+
+def imports(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+MODULES = sorted([*ROOT.glob("tune/**/*.py"), *ROOT.glob("trainable/**/*.py")])
+
+
+def test_trainable_knows_nothing_of_searching() -> None:
+    for path in ROOT.glob("trainable/*.py"):
+        assert not imports(path) & {"tune", "optuna"}, path.name
+
+
+def test_ray_appears_where_it_is_allowed() -> None:
+    with_ray = {str(path.relative_to(ROOT)) for path in MODULES if "ray" in imports(path)}
+    assert with_ray == RAY_ALLOWED
+
+
+def test_no_pickle_is_read() -> None:
+    for path in MODULES:
+        assert not imports(path) & {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}, path.name
+        text = path.read_text(encoding="utf-8")
+        for name in ("torch.load", "Tuner.restore", "ExperimentAnalysis", "trust_remote_code=True"):
+            assert name not in text, f"{path.name}: {name}"
+
+
+@pytest.mark.parametrize("command", ["tune.search", "tune.evaluate", "tune.report"])
+def test_help_imports_nothing_heavy(command: str) -> None:
+    script = (
+        "import runpy, sys\nsys.argv = ['x', '--help']\n"
+        f"try: runpy.run_module('{command}', run_name='__main__')\nexcept SystemExit as e: assert e.code == 0\n"
+        "heavy = {'torch', 'transformers', 'datasets', 'evaluate', 'ray', 'optuna', 'pandas', 'pyarrow'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, cwd=ROOT)

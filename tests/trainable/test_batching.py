@@ -1,0 +1,72 @@
+"""Which rows train together, and as which tensors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from trainable.batching import Batches, eval_order, train_order
+from trainable.tokens import TokenizedSplit
+
+
+def make_split(lengths: list[int], *, types: bool = True) -> TokenizedSplit:
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    total = int(offsets[-1])
+    return TokenizedSplit(
+        ids=np.arange(1, total + 1, dtype=np.int32),
+        offsets=offsets,
+        token_types=(np.arange(total) % 2).astype(np.uint8) if types else None,
+        labels=(np.arange(len(lengths)) % 3).astype(np.int64),
+    )
+
+
+LENGTHS = np.random.default_rng(0).integers(5, 90, size=1000)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 16, 1000, 5000])
+def test_every_row_trains_once_an_epoch(batch_size: int) -> None:
+    batches = train_order(LENGTHS, batch_size, seed=3, epoch=1)
+    assert sorted(np.concatenate(batches)) == list(range(1000))
+    assert all(len(batch) <= batch_size for batch in batches)
+    assert len(batches) == -(-1000 // batch_size)
+
+
+def test_the_order_hangs_on_seed_and_epoch_alone() -> None:
+    def order(seed: int, epoch: int) -> list[int]:
+        return [int(row) for batch in train_order(LENGTHS, 16, seed, epoch) for row in batch]
+
+    assert order(1, 0) == order(1, 0)
+    assert order(1, 0) != order(1, 1)
+    assert order(1, 0) != order(2, 0)
+
+
+def test_little_is_padded() -> None:
+    batches = train_order(LENGTHS, 16, seed=0, epoch=0)
+    padded = sum(int(LENGTHS[batch].max()) * len(batch) for batch in batches)
+    assert LENGTHS.sum() / padded > 0.93
+    shuffled = np.random.default_rng(1).permutation(1000).reshape(-1, 20)
+    at_random = sum(int(LENGTHS[batch].max()) * len(batch) for batch in shuffled)
+    assert LENGTHS.sum() / at_random < 0.65
+
+
+def test_eval_order_has_every_row_once() -> None:
+    assert sorted(np.concatenate(eval_order(LENGTHS, 64))) == list(range(1000))
+
+
+@pytest.mark.parametrize("types", [True, False])
+def test_a_batch_holds_its_rows_padded_to_the_longest(types: bool) -> None:
+    split = make_split([3, 1, 4], types=types)
+    batch = Batches(split, pad_id=0, device=torch.device("cpu")).take(np.array([2, 0]))
+    assert batch.inputs["input_ids"].tolist() == [[5, 6, 7, 8], [1, 2, 3, 0]]
+    assert batch.inputs["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 1, 0]]
+    assert batch.labels.tolist() == [2, 0]
+    assert ("token_type_ids" in batch.inputs) == types
+    if types:
+        assert batch.inputs["token_type_ids"].tolist() == [[0, 1, 0, 1], [0, 1, 0, 0]]
+
+
+def test_a_real_token_that_is_the_padding_token_stays_visible() -> None:
+    split = make_split([2, 3])
+    batch = Batches(split, pad_id=1, device=torch.device("cpu")).take(np.array([0, 1]))
+    assert batch.inputs["attention_mask"].tolist() == [[1, 1, 0], [1, 1, 1]]

@@ -1,0 +1,70 @@
+"""The scores from counts equal those of scikit-learn, and of `evaluate`, to the last digit."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+
+from trainable.metrics import better, collapsed, majority_scores, scores
+
+
+def random_confusion(generator: random.Random, classes: int, *, collapse: bool = False) -> list[list[int]]:
+    columns = [generator.randrange(classes)] if collapse else range(classes)
+    return [[generator.randrange(60) if j in columns else 0 for j in range(classes)] for _ in range(classes)]
+
+
+def as_labels(confusion: list[list[int]]) -> tuple[list[int], list[int]]:
+    cells = [(i, j) for i, row in enumerate(confusion) for j, n in enumerate(row) for _ in range(n)]
+    return [i for i, _ in cells], [j for _, j in cells]
+
+
+@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.filterwarnings("ignore:.*single label.*:UserWarning", "ignore:A single label")
+def test_scores_equal_scikit_learn_to_the_last_digit(seed: int) -> None:
+    generator = random.Random(seed)
+    classes = generator.choice([2, 2, 3, 5, 12])
+    confusion = random_confusion(generator, classes, collapse=seed % 5 == 0)
+    confusion[0][0] += 1
+    references, predictions = as_labels(confusion)
+    for average in ("binary", "macro") if classes == 2 else ("macro",):
+        ours = scores(confusion, 1.0, average)  # type: ignore[arg-type]
+        assert ours["accuracy"] == accuracy_score(references, predictions)
+        assert ours["f1"] == f1_score(references, predictions, average=average, zero_division=0)
+        assert ours["matthews_correlation"] == matthews_corrcoef(references, predictions)
+
+
+def test_scores_equal_evaluate_through_the_offline_module() -> None:
+    from tune.evaluate import glue_scores
+
+    confusion = [[31, 8, 2], [5, 44, 1], [9, 3, 17]]
+    theirs = glue_scores(confusion, "macro")
+    ours = scores(confusion, 1.0, "macro")
+    assert theirs == {name: ours[name] for name in ("accuracy", "f1", "matthews_correlation")}
+
+
+def test_the_notebooks_score_is_that_of_always_answering_one_class() -> None:
+    # 279 of MRPC's 408 validation pairs are paraphrases: facts about the data, not a run of ours.
+    guess = majority_scores([1194, 2474], [129, 279], "binary")
+    assert round(guess["accuracy"], 4) == 0.6838
+    assert round(guess["f1"], 4) == 0.8122
+
+
+def test_majority_answers_the_class_most_frequent_in_training() -> None:
+    assert majority_scores([5, 9], [80, 20], "binary") == {"accuracy": 0.2, "f1": pytest.approx(1 / 3)}
+    assert majority_scores([9, 5], [80, 20], "binary") == {"accuracy": 0.8, "f1": 0.0}
+
+
+def test_collapsed_means_one_predicted_class() -> None:
+    assert collapsed([[0, 7], [0, 3]])
+    assert not collapsed([[1, 6], [0, 3]])
+
+
+def test_nothing_non_finite_is_better_than_anything() -> None:
+    nan, inf = float("nan"), float("inf")
+    assert better(0.5, None, "max")
+    assert not better(nan, None, "max")
+    assert not better(inf, 0.1, "max")
+    assert better(0.1, 0.2, "min")
+    assert not better(0.2, 0.2, "max")

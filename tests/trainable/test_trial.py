@@ -1,0 +1,119 @@
+"""The Trainable, in process, without a cluster."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.trainable.runs import make_job
+from trainable.storage import is_whole
+from trainable.trial import FineTuningTrial
+
+
+def tune_config(folder: Path, number: int = 0, **values: Any) -> dict[str, Any]:
+    return {
+        "number": number,
+        "seed": 100 + number,
+        "values": {"learning_rate": 3e-3, "batch_size": 8, "epochs": 3, **values},
+        "folder": str(folder / str(number)),
+    }
+
+
+def make_trial(model: Path, config: dict[str, Any], **changes: Any) -> FineTuningTrial:
+    trial = FineTuningTrial.__new__(FineTuningTrial)
+    trial.setup(config, job=make_job(model, **changes))
+    return trial
+
+
+def steps(trial: FineTuningTrial) -> list[dict[str, Any]]:
+    results = [trial.step()]
+    while not results[-1]["done"]:
+        results.append(trial.step())
+    return results
+
+
+SCORES = ("train_loss", "loss", "accuracy", "f1", "matthews_correlation", "learning_rate")
+
+
+def scores(results: list[dict[str, Any]]) -> list[tuple[float, ...]]:
+    return [tuple(result[name] for name in SCORES) for result in results]
+
+
+def test_a_step_is_an_epoch_and_reports_it(tiny_model: Path, tmp_path: Path) -> None:
+    results = steps(make_trial(tiny_model, tune_config(tmp_path)))
+    assert [result["epoch"] for result in results] == [1, 2, 3]
+    assert [result["schedule_percent"] for result in results] == pytest.approx([100 / 3, 200 / 3, 100])
+    assert [result["done"] for result in results] == [False, False, True]
+    for result in results:
+        assert {*SCORES, "examples_per_second", "peak_memory_mib", "start_s"} <= result.keys()
+
+
+def test_the_model_is_written_once_at_the_end(tiny_model: Path, tmp_path: Path) -> None:
+    trial = make_trial(tiny_model, tune_config(tmp_path))
+    trial.step()
+    trial.step()
+    assert not (tmp_path / "0").exists()
+    trial.step()
+    assert is_whole(tmp_path / "0" / "model")
+    assert [p.name for p in (tmp_path / "0").iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize(("leader", "written"), [(0.0, True), (2.0, False)])
+def test_a_trial_that_cannot_win_writes_nothing(
+    tiny_model: Path, tmp_path: Path, leader: float, written: bool
+) -> None:
+    (tmp_path / "incumbent.json").write_text(json.dumps({"trial": 7, "value": leader}))
+    steps(make_trial(tiny_model, tune_config(tmp_path), incumbent_file=str(tmp_path / "incumbent.json")))
+    assert (tmp_path / "0" / "model").exists() == written
+
+
+def test_a_reset_worker_equals_a_new_one(tiny_model: Path, tmp_path: Path) -> None:
+    new = steps(make_trial(tiny_model, tune_config(tmp_path / "new", 2)))
+    warm = make_trial(tiny_model, tune_config(tmp_path / "warm", 1, learning_rate=0.1, batch_size=5, epochs=2))
+    warm.step()
+    assert warm.reset_config(tune_config(tmp_path / "warm", 2))
+    assert scores(steps(warm)) == scores(new)
+
+
+def test_divergence_is_reported_and_the_worker_stays_usable(tiny_model: Path, tmp_path: Path) -> None:
+    trial = make_trial(tiny_model, tune_config(tmp_path, 0, learning_rate=1e30, max_grad_norm=None))
+    failed = steps(trial)[-1]
+    assert "is not finite" in failed["failure"]
+    assert not (tmp_path / "0").exists()
+    trial.reset_config(tune_config(tmp_path, 1))
+    assert scores(steps(trial)) == scores(steps(make_trial(tiny_model, tune_config(tmp_path / "new", 1))))
+
+
+def test_a_trial_goes_on_from_its_newest_valid_state(tiny_model: Path, tmp_path: Path) -> None:
+    whole = steps(make_trial(tiny_model, tune_config(tmp_path / "whole")))
+    killed = make_trial(tiny_model, tune_config(tmp_path / "killed"), state_interval_s=0.0)
+    killed.step()
+    killed.step()
+    states = tmp_path / "killed" / "0" / "state"
+    assert [p.name for p in states.iterdir()] == ["epoch-2"]
+
+    continued = make_trial(tiny_model, tune_config(tmp_path / "killed"), state_interval_s=0.0)
+    result = continued.step()
+    assert result["done"]
+    assert scores([result]) == scores(whole)[2:]
+
+    (states / "epoch-2" / "state.safetensors").write_bytes(b"torn")
+    again = steps(make_trial(tiny_model, tune_config(tmp_path / "killed")))
+    assert scores(again) == scores(whole), "a damaged state must mean starting over, not failing"
+
+
+def test_tunes_own_save_and_restore_work(tiny_model: Path, tmp_path: Path) -> None:
+    whole = steps(make_trial(tiny_model, tune_config(tmp_path / "whole")))
+    first = make_trial(tiny_model, tune_config(tmp_path / "first"))
+    first.step()
+    (tmp_path / "checkpoint").mkdir()
+    first.save_checkpoint(str(tmp_path / "checkpoint"))
+    second = make_trial(tiny_model, tune_config(tmp_path / "second"))
+    second.load_checkpoint(str(tmp_path / "checkpoint"))
+    assert scores(steps(second)) == scores(whole)[1:]
+    other = make_trial(tiny_model, tune_config(tmp_path / "other", 5))
+    with pytest.raises(ValueError, match="no valid state of this trial"):
+        other.load_checkpoint(str(tmp_path / "checkpoint"))

@@ -1,0 +1,79 @@
+"""Early stopping by the share of the schedule."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from tune.scheduler import MIN_TRIALS_AT_RUNG, ShareHalving, value_at
+
+
+def test_a_score_between_epochs_is_read_off_the_line() -> None:
+    curve = [(25.0, 0.2), (50.0, 0.6), (75.0, 0.8)]
+    assert value_at(25, curve) == 0.2
+    assert value_at(37.5, curve) == pytest.approx(0.4)
+    assert value_at(60, curve) == pytest.approx(0.68)
+    assert value_at(20, curve) is None
+    assert value_at(80, curve) is None
+
+
+def play(halving: ShareHalving, number: int, scores: list[float]) -> int:
+    """Report a trial's epochs until it is stopped; returns the epochs run."""
+    for epoch, score in enumerate(scores, 1):
+        if not halving.report(number, 100 * epoch / len(scores), score):
+            return epoch
+    return len(scores)
+
+
+def test_trials_are_compared_at_the_same_share_whatever_their_length() -> None:
+    halving = ShareHalving("max", 2)
+    assert play(halving, 0, [0.5, 0.9]) == 2  # 2 epochs: 0.5 at half
+    assert play(halving, 1, [0.1, 0.6, 0.8, 0.9]) == 4  # 4 epochs: 0.6 at half, though 0.1 after its first epoch
+    assert play(halving, 2, [0.4, 0.9]) == 1  # 0.4 at half is the worst of three
+    assert play(halving, 3, [0.2, 0.7, 0.8, 0.9]) == 4
+
+
+def test_the_mode_turns_the_order_round() -> None:
+    scores = [[0.5, 0.4], [0.6, 0.4], [0.7, 0.4], [0.3, 0.2]]
+    low = ShareHalving("min", 2)
+    assert [play(low, i, s) for i, s in enumerate(scores)] == [2, 2, 1, 2]
+    high = ShareHalving("max", 2)
+    assert [play(high, i, [-x for x in s]) for i, s in enumerate(scores)] == [2, 2, 1, 2]
+
+
+def test_equals_go_on_and_the_first_at_a_rung_are_never_stopped() -> None:
+    halving = ShareHalving("max", 4)
+    assert [play(halving, i, [0.8, 0.8]) for i in range(6)] == [2] * 6
+    halving = ShareHalving("max", 4)
+    falling = [play(halving, i, [1 - i / 10, 1]) for i in range(MIN_TRIALS_AT_RUNG)]
+    assert falling[: MIN_TRIALS_AT_RUNG - 1] == [2] * (MIN_TRIALS_AT_RUNG - 1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_best_trial_so_far_is_never_stopped(seed: int) -> None:
+    generator = random.Random(seed)
+    halving = ShareHalving("max", 3)
+    best = 0.0
+    for number in range(60):
+        level = generator.random()
+        epochs = generator.choice([2, 3, 4, 5])
+        ran = play(halving, number, [level] * epochs)
+        if level > best:
+            best = level
+            assert ran == epochs
+    assert best > 0.9
+
+
+def test_about_one_in_reduction_factor_survives_one_rung() -> None:
+    generator = random.Random(0)
+    halving = ShareHalving("max", 4)
+    survived = sum(play(halving, n, [generator.random()] * 2) == 2 for n in range(400))
+    assert 80 < survived < 150
+
+
+def test_one_epoch_trials_and_epochs_run_again_are_left_alone() -> None:
+    halving = ShareHalving("max", 2)
+    assert [play(halving, n, [n / 10]) for n in reversed(range(8))] == [1] * 8
+    assert halving.report(20, 50, 0.9)
+    assert halving.report(20, 50, 0.0)

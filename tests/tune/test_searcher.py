@@ -1,0 +1,157 @@
+"""The book over a real SQLite study: issue, record, finish, and go on after a death."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from tune.rundir import RunDir
+from tune.searcher import TrialBook, derived_seed
+from tune.space import Choice, Fixed, Float, Int
+from tune.spec import SweepSpec
+
+SPACE = {
+    "learning_rate": Float(1e-5, 1e-3, log=True),
+    "batch_size": Choice((8, 16)),
+    "epochs": Int(2, 4),
+    "weight_decay": Fixed(0.05),
+}
+
+
+def make_book(folder: Path, **changes: Any) -> TrialBook:
+    folder.mkdir(exist_ok=True)
+    fields = {"name": "s", "model": "m", "dataset": "d", "space": SPACE, "num_trials": 8, **changes}
+    return TrialBook(SweepSpec(**fields), RunDir(folder))
+
+
+def epoch(number: int, f1: float) -> dict[str, Any]:
+    scores = {"train_loss": 0.5, "loss": 1 - f1, "accuracy": f1, "f1": f1, "matthews_correlation": f1}
+    return {"epoch": number, **scores, "collapsed": False, "train_s": 1.0, "eval_s": 0.5, "schedule_percent": 50.0}
+
+
+def run_one(book: TrialBook, scores: list[float], state: TrialState = TrialState.COMPLETE) -> dict[str, Any]:
+    config = book.issue()
+    for number, f1 in enumerate(scores, 1):
+        book.record_epoch(config["number"], epoch(number, f1))
+    book.finish(config["number"], state, "it broke" if state == TrialState.FAIL else None)
+    return config
+
+
+def leave_model(book: TrialBook, number: int) -> Path:
+    folder = book.run_dir.model(number)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_plain_optuna_shows_everything(tmp_path: Path) -> None:
+    book = make_book(tmp_path)
+    run_one(book, [0.5, 0.9, 0.7])
+    run_one(book, [0.3], TrialState.PRUNED)
+    run_one(book, [], TrialState.FAIL)
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path / 'study.db'}")
+    complete, pruned, failed = study.trials
+    assert [t.state for t in study.trials] == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL]
+    assert complete.value == 0.9, "the value is that of the best epoch"
+    assert complete.intermediate_values == {1: 0.5, 2: 0.9, 3: 0.7}
+    assert set(complete.params) == {"learning_rate", "batch_size", "epochs"}
+    assert complete.user_attrs["config"] == {**complete.params, "weight_decay": 0.05}
+    assert complete.user_attrs["seed"] == derived_seed(42, 0, "training")
+    assert complete.user_attrs["epoch 2"] == epoch(2, 0.9)
+    assert pruned.intermediate_values == {1: 0.3}
+    assert pruned.value == 0.3
+    assert failed.user_attrs["failure"] == "it broke"
+
+
+def test_a_driver_that_comes_back_issues_open_trials_again_and_asks_for_the_rest(tmp_path: Path) -> None:
+    first = make_book(tmp_path)
+    run_one(first, [0.5])
+    left_open = [first.issue(), first.issue()]
+    first.record_epoch(left_open[0]["number"], epoch(1, 0.4))
+
+    second = make_book(tmp_path)
+    assert (second.finished, second.remaining) == (1, 7)
+    again = [second.issue(), second.issue()]
+    assert again == left_open
+    second.record_epoch(again[0]["number"], epoch(1, 0.4))  # run again: stays as it was
+    second.record_epoch(again[0]["number"], epoch(2, 0.6))
+    second.finish(again[0]["number"], TrialState.COMPLETE)
+    second.finish(again[1]["number"], TrialState.FAIL, "x")
+    for _ in range(5):
+        run_one(second, [0.1])
+    assert second.remaining == 0
+    numbers = [record.number for record in second.records()]
+    assert numbers == list(range(8))
+    assert second.records()[1].value == 0.6
+    assert all(record.state != "RUNNING" for record in second.records())
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_a_restart_does_not_propose_the_same_again(tmp_path: Path, sampler: str) -> None:
+    rates = []
+    for _ in range(6):  # a new driver for every trial
+        rates.append(run_one(make_book(tmp_path, sampler=sampler), [0.5])["values"]["learning_rate"])
+    assert len(set(rates)) == 6
+
+
+def test_random_search_gives_trial_n_the_same_whatever_happened_before(tmp_path: Path) -> None:
+    straight = make_book(tmp_path / "a", sampler="random")
+    one_way = [run_one(straight, [0.9])["values"] for _ in range(5)]
+    other_way = []
+    for _ in range(5):
+        other_way.append(run_one(make_book(tmp_path / "b", sampler="random"), [0.1])["values"])
+    assert one_way == other_way
+
+
+def test_points_come_first_and_exactly(tmp_path: Path) -> None:
+    points = (
+        {"learning_rate": 5e-5, "batch_size": 8, "epochs": 3},
+        {"learning_rate": 0.5, "batch_size": 4, "epochs": 1, "warmup_fraction": 0.1},  # outside the space: still exact
+        {"epochs": 2},
+    )
+    book = make_book(tmp_path, points=points, num_trials=4)
+    configs = [run_one(book, [0.5])["values"] for _ in range(4)]
+    assert configs[0] == {**points[0], "weight_decay": 0.05}
+    assert configs[1] == {**points[1], "weight_decay": 0.05}
+    assert configs[2]["epochs"] == 2
+    assert 1e-5 <= configs[2]["learning_rate"] <= 1e-3
+    trials = book.study.trials
+    assert trials[0].params == points[0]
+    assert trials[1].params == {"learning_rate": 0.5, "epochs": 1}
+    assert all(t.state == TrialState.COMPLETE for t in trials)
+
+
+def test_only_the_leaders_model_stays(tmp_path: Path) -> None:
+    book = make_book(tmp_path)
+    kept = []
+    for number, f1 in enumerate([0.5, 0.8, 0.8, 0.3]):
+        leave_model(book, number)
+        (book.run_dir.trial(number) / "state").mkdir()
+        run_one(book, [f1])
+        kept.append([n for n in range(4) if book.run_dir.model(n).exists()])
+        assert not (book.run_dir.trial(number) / "state").exists()
+    assert kept == [[0], [1], [1], [1]]
+    assert '"value": 0.8' in book.run_dir.incumbent_file.read_text()
+    leave_model(book, 3)  # as a dead driver may leave it
+    assert make_book(tmp_path).leader == book.leader
+    assert not book.run_dir.model(3).exists()
+
+
+def test_a_pruned_trial_never_leads(tmp_path: Path) -> None:
+    book = make_book(tmp_path)
+    run_one(book, [0.99], TrialState.PRUNED)
+    run_one(book, [0.2])
+    assert book.leader is not None
+    assert book.leader.number == 1
+
+
+def test_the_mode_min_looks_for_the_least(tmp_path: Path) -> None:
+    book = make_book(tmp_path, metric="loss", mode="min")
+    run_one(book, [0.2, 0.6])
+    run_one(book, [0.9, 0.5])
+    assert book.leader is not None
+    assert (book.leader.number, book.leader.best_epoch) == (1, 1)
+    assert book.study.best_trial.number == 1
