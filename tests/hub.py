@@ -179,7 +179,8 @@ class _Handler(BaseHTTPRequestHandler):
 THINGS, PLACES = ["bank", "dog", "market", "team"], ["city", "house", "river"]
 SHOWS, VERBS = ["film", "story", "cast", "scene"], ["rose", "fell", "won", "lost"]
 TONES = [["bad", "dull", "cold", "poor"], ["good", "great", "bright", "warm"]]
-ENDINGS = ["never {} , it sold shares instead .", "also {} again ."]
+ENDINGS = ["never {} , it sold shares instead .", "also {} again .", "is in it today ."]
+HALVES = ["matched", "mismatched"]
 OTHERS = ["the", "in", "is", "it", "today", "never", "sold", "shares", "instead", "also", "again", ".", ","]
 WORDS = [*THINGS, *PLACES, *SHOWS, *VERBS, *TONES[0], *TONES[1], *OTHERS]
 
@@ -208,30 +209,39 @@ def write_tiny_model(folder: Path, seed: int = 0) -> None:
     (folder / "config.json").write_text(text.replace("BertForPreTraining", "BertForMaskedLM"), encoding="utf-8")
 
 
-GLUE = {"mrpc": ["not_equivalent", "equivalent"], "sst2": ["negative", "positive"]}
+PAIR = ["sentence1", "sentence2"]
+GLUE = {  # text columns and classes of its classification tasks, as the data set's card has them
+    "cola": (["sentence"], ["unacceptable", "acceptable"]),
+    "mnli": (["premise", "hypothesis"], ["entailment", "neutral", "contradiction"]),
+    "mrpc": (PAIR, ["not_equivalent", "equivalent"]),
+    "qnli": (["question", "sentence"], ["entailment", "not_entailment"]),
+    "qqp": (["question1", "question2"], ["not_duplicate", "duplicate"]),
+    "rte": (PAIR, ["entailment", "not_entailment"]),
+    "sst2": (["sentence"], ["negative", "positive"]),
+    "wnli": (PAIR, ["not_entailment", "entailment"]),
+}
 
 
-def write_tiny_glue(folder: Path, sizes: tuple[int, int, int] = (60, 20, 20)) -> None:
-    """Write nyu-mll/glue as on the hub: mrpc and sst2 (whose test labels are hidden: -1), with card."""
+def write_tiny_glue(folder: Path, rows: tuple[int, int, int] = (64, 20, 26)) -> None:
+    """Write nyu-mll/glue as on the hub, with its card. Test labels are hidden (-1), but for mrpc's."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rng = random.Random(0)
     infos, configs = [], []
-    for config, names in GLUE.items():
-        splits, files = [], []
-        for split, size in zip(("train", "validation", "test"), sizes, strict=True):
-            labels = [int(row % 3 > 0) if config == "mrpc" else row % 2 for row in range(size)]
-            columns = _texts(config, labels, rng)
-            features: list[dict[str, object]] = [{"name": name, "dtype": "string"} for name in columns]
-            columns["label"] = [-1] * size if (config, split) == ("sst2", "test") else labels
+    for config, (names, classes) in GLUE.items():
+        splits, files, first = [], [], 0
+        for split, size in _splits(config, rows).items():
+            labels = [min(row % 3, len(classes) - 1) for row in range(size)]
+            columns: dict[str, Any] = dict(zip(names, _texts(len(names), labels, first), strict=True))
+            columns["label"] = [-1] * size if split.startswith("test") and config != "mrpc" else labels
             columns["idx"] = pa.array(range(size), pa.int32())
             (folder / config).mkdir(parents=True, exist_ok=True)
             pq.write_table(pa.table(columns), folder / config / f"{split}-00000-of-00001.parquet")
             splits.append({"name": split, "num_bytes": 1, "num_examples": size})
             files.append({"split": split, "path": f"{config}/{split}-*"})
-        classes = {str(number): name for number, name in enumerate(names)}
-        features += [{"name": "label", "dtype": {"class_label": {"names": classes}}}]
+            first += size
+        features: list[dict[str, object]] = [{"name": name, "dtype": "string"} for name in names]
+        features += [{"name": "label", "dtype": {"class_label": {"names": dict(enumerate(classes))}}}]
         features += [{"name": "idx", "dtype": "int32"}]
         infos.append({"config_name": config, "features": features, "splits": splits})
         configs.append({"config_name": config, "data_files": sorted(files, key=str)})
@@ -239,14 +249,24 @@ def write_tiny_glue(folder: Path, sizes: tuple[int, int, int] = (60, 20, 20)) ->
     (folder / "README.md").write_text(f"---\n{card}\n---\n\n# GLUE\n", encoding="utf-8")
 
 
-def _texts(config: str, labels: list[int], rng: random.Random) -> dict[str, Any]:
-    """The text columns; some words occur with one label only, so that a small model can learn it."""
+def _splits(config: str, rows: tuple[int, int, int]) -> dict[str, int]:
+    """Rows by split; mnli has two halves of validation and test, from the training genres and from others."""
+    train, validation, test = rows
+    if config != "mnli":
+        return {"train": train, "validation": validation, "test": test}
+    halves = {f"{name}_{half}": size for name, size in (("validation", validation), ("test", test)) for half in HALVES}
+    return {"train": train, **halves}
+
+
+def _texts(columns: int, labels: list[int], first: int) -> list[list[str]]:
+    """One text column or a pair, no two rows alike; words occur with one label only, so that it can be learnt."""
+    rng = random.Random(first)
     rows = []
-    for label in labels:
+    for number, label in enumerate(labels, first):
         place, thing, verb = rng.choice(PLACES), rng.choice(THINGS), rng.choice(VERBS)
-        if config == "sst2":
-            rows.append([f"the {rng.choice(SHOWS)} in the {place} is {rng.choice(TONES[label])}"])
+        if columns == 1:
+            rows.append([f"the {rng.choice(SHOWS)} {number} in the {place} is {rng.choice(TONES[label])}"])
         else:
-            rows.append([f"the {thing} in the {place} {verb} .", f"the {thing} {ENDINGS[label].format(verb)}"])
-    names = ["sentence"] if config == "sst2" else ["sentence1", "sentence2"]
-    return {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+            ending = ENDINGS[label].format(verb)
+            rows.append([f"the {thing} {number} in the {place} {verb} .", f"the {thing} {number} {ending}"])
+    return [list(column) for column in zip(*rows, strict=True)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import random
 import re
 from collections import Counter
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from trainable.errors import UserError, nearest
-from trainable.files import SUFFIXES, FileProblems, Table, read_table, table_from_arrow
+from trainable.files import SUFFIXES, FileProblems, Table, is_unicode, read_table, table_from_arrow
 
 SPLITS = ("train", "validation", "test")
 LABEL_NAMES = ("label", "labels", "label_ids", "class", "target", "category", "y")
@@ -80,14 +81,16 @@ def load_data(request: DataRequest) -> TextData:
     """Read and check everything. Raises UserError with every problem of every file at once."""
     problems: list[str] = []
     tables, class_names = _open(request, problems)
-    if "train" not in tables:
-        raise UserError(problems or [f"{request.dataset}: has no train split"])
-    columns = _find_columns(request, tables, problems)
+    columns = _find_columns(request, tables, problems) if tables else None
     if columns is None:
         raise UserError(problems)
     text_columns, label_column = columns
+    wanted = (*text_columns, label_column)
+    tables = {name: table for name, table in tables.items() if _has_columns(table, wanted, problems)}
     keys = {name: _label_keys(table, label_column, problems) for name, table in tables.items()}
     texts = {name: _texts(table, text_columns, problems) for name, table in tables.items()}
+    if "train" not in tables:
+        raise UserError(problems)
     notes: list[str] = []
     if keys.get("test") and set(keys["test"]) == {HIDDEN} and HIDDEN not in keys["train"]:
         notes.append("the labels of the test split are hidden (-1)")
@@ -102,12 +105,15 @@ def load_data(request: DataRequest) -> TextData:
     if problems:
         raise UserError(problems)
     if request.train_rows is not None and request.train_rows < len(splits["train"]):
+        before = set(splits["train"].labels)
         order = list(range(len(splits["train"])))
         random.Random(request.seed).shuffle(order)
         splits["train"] = splits["train"].rows(order[: request.train_rows])
-        lost = [name for i, name in enumerate(names) if i not in splits["train"].labels]
+        lost = [repr(names[i]) for i in sorted(before - set(splits["train"].labels))]
         if lost:
-            raise UserError([f"--train-rows {request.train_rows} leaves no row of class {lost[0]!r}; use more rows"])
+            raise UserError(
+                [f"--train-rows {request.train_rows} leaves no row of class {', '.join(lost)}; use more rows"]
+            )
     _note_leaks(splits, notes)
     data = TextData(text_columns, label_column, names, splits, tuple(notes))
     return replace(data, fingerprint=_fingerprint(data))
@@ -116,17 +122,14 @@ def load_data(request: DataRequest) -> TextData:
 def load_file(path: Path, data: TextData, problems: list[str]) -> Split | None:
     """Read one more labelled file in the columns and classes of `data`."""
     table = read_table(path, problems)
-    if table is None:
-        return None
-    _check_columns(table, (*data.text_columns, data.label_column), problems)
-    if problems:
+    if table is None or not _has_columns(table, (*data.text_columns, data.label_column), problems):
         return None
     texts = _texts(table, data.text_columns, problems)
     keys = _label_keys(table, data.label_column, problems)
     ids = {name: i for i, name in enumerate(data.label_names)}
     found = FileProblems(path)
-    for place, key in zip(table.places, keys, strict=False):
-        if key not in ids:
+    for place, key in zip(table.places, keys, strict=True):
+        if key and key not in ids:
             found.add(place, f"label {key!r} is none of the model's classes; {nearest(key, ids)}")
     problems += found.take()
     return None if problems else Split(texts, tuple(ids[key] for key in keys))
@@ -137,15 +140,21 @@ def load_file(path: Path, data: TextData, problems: list[str]) -> Split | None:
 
 def _open(request: DataRequest, problems: list[str]) -> tuple[dict[str, Table], tuple[str, ...] | None]:
     """Tables by split, and the class names where the hub knows them."""
-    folder = Path(request.dataset).expanduser()
-    if folder.exists() or request.dataset.startswith(("/", "./", "../", "~")):
-        return _open_folder(folder, request, problems), None
+    # os.path's functions say no where pathlib's raise: ~ of an unknown user, a name that is too long.
+    folder = Path(os.path.expanduser(request.dataset))
+    if os.path.exists(folder) or request.dataset.startswith(("/", "./", "../", "~")):
+        try:
+            return _open_folder(folder, request, problems), None
+        except OSError as error:
+            problems.append(f"--dataset {folder}: can't be read: {error.strerror or error}")
+            return {}, None
     return _open_hub(request, problems)
 
 
 def _open_folder(folder: Path, request: DataRequest, problems: list[str]) -> dict[str, Table]:
-    if not folder.is_dir():
-        what = "is a file; give the folder that holds train" if folder.exists() else "no such folder; it holds train"
+    if not os.path.isdir(folder):
+        there = "is a file; give the folder that holds train"
+        what = there if os.path.exists(folder) else "no such folder; it holds train"
         problems.append(f"--dataset {folder}: {what}, validation and test as {', '.join(SUFFIXES)}")
         return {}
     tables = {}
@@ -190,8 +199,10 @@ def _open_hub(request: DataRequest, problems: list[str]) -> tuple[dict[str, Tabl
             path = Path(f"{request.dataset} ({wanted})")
             found = FileProblems(path)
             table = table_from_arrow(loaded[wanted], path, found)
+            if not len(loaded[wanted]):
+                found.add(None, "has no rows")
             problems += found.take()
-            if table is not None:
+            if table is not None and not found.take():
                 tables[split] = table
         elif split == "train" or wanted != split:
             problems.append(f"{request.dataset}: no split {wanted!r}; {nearest(wanted, loaded)}")
@@ -213,46 +224,62 @@ def _guess_label(columns: Sequence[str]) -> str | None:
 def _find_columns(
     request: DataRequest, tables: Mapping[str, Table], problems: list[str]
 ) -> tuple[tuple[str, ...], str] | None:
-    train = tables["train"]
-    columns = list(train.columns)
-    before = len(problems)
+    leader = next(iter(tables.values()))  # train, or the first split that could be read
+    columns = list(leader.columns)
     label = request.label_column or _guess_label(columns)
     if label is None:
-        problems.append(f"{train.path}: which column is the label? Name it with --label-column; {_listed(columns)}")
+        problems.append(f"{leader.path}: which column is the label? Name it with --label-column; {_listed(columns)}")
     text = request.text_columns
-    if text is None:
-        candidates = [name for name in columns if name != label and _looks_like_text(name, train.columns[name])]
-        if label is not None and 1 <= len(candidates) <= 2:
-            text = tuple(candidates)
-        elif label is not None:
+    if text is None and label in columns:
+        text = _guess_text({name: cells for name, cells in leader.columns.items() if name != label})
+        if text is None:
             problems.append(
-                f"{train.path}: which columns are the texts? Name one or two with --text-columns; {_listed(columns)}"
+                f"{leader.path}: which columns are the texts? Name one or two with --text-columns; {_listed(columns)}"
             )
+            return None
     if label is None or text is None:
+        _has_columns(leader, [*(text or ()), *([label] if label else [])], problems)
         return None
     if not 1 <= len(text) <= 2 or len(set(text)) != len(text) or label in text:
         problems.append(
             f"--text-columns takes one or two columns other than the label's, but got {','.join(text)} (label: {label})"
         )
         return None
-    for table in tables.values():
-        _check_columns(table, (*text, label), problems)
-    return (text, label) if len(problems) == before else None
+    return text, label
 
 
 def _listed(columns: Sequence[str]) -> str:
     return f"there are {', '.join(columns)}" if columns else "there are none"
 
 
-def _looks_like_text(name: str, cells: Sequence[Any]) -> bool:
-    if name.lower() in NO_TEXT_NAMES or not all(isinstance(cell, str) for cell in cells):
+def _guess_text(columns: Mapping[str, list[Any]]) -> tuple[str, ...] | None:
+    """The one or two columns of words; else those that would be but for cells without text, which are told later."""
+    named = {name: cells for name, cells in columns.items() if name.lower() not in NO_TEXT_NAMES}
+    words = [name for name, cells in named.items() if _looks_like_text(cells)]
+    found = words or [name for name, cells in named.items() if _has_gaps(cells)]
+    return tuple(found) if 1 <= len(found) <= 2 else None
+
+
+def _looks_like_text(cells: Sequence[Any]) -> bool:
+    if not all(isinstance(cell, str) for cell in cells):
         return False
     return any(re.search(r"[^\W\d_]", cell) for cell in cells[:100])
 
 
-def _check_columns(table: Table, wanted: Sequence[str], problems: list[str]) -> None:
+def _has_gaps(cells: Sequence[Any]) -> bool:
+    return all(cell is None or isinstance(cell, str) for cell in cells) and any(
+        not (cell or "").strip() for cell in cells
+    )
+
+
+def _has_columns(table: Table, wanted: Sequence[str], problems: list[str]) -> bool:
     missing = [name for name in wanted if name not in table.columns]
-    problems += [f"{table.path}: no column {name!r}; {nearest(name, table.columns)}" for name in missing]
+    for name in missing:
+        if name in table.left_out:
+            problems.append(f"{table.path}: column {name!r} holds {table.left_out[name]}, not text or integers")
+        else:
+            problems.append(f"{table.path}: no column {name!r}; {nearest(name, table.columns)}")
+    return not missing
 
 
 # Texts and labels
@@ -266,35 +293,31 @@ def _texts(table: Table, columns: Sequence[str], problems: list[str]) -> tuple[t
                 found.add(place, f"column {name!r} holds {cell!r}, not text")
             elif not cell.strip():
                 found.add(place, f"column {name!r} is {'blank' if cell else 'empty'}")
-            elif not _is_unicode(cell):
+            elif not is_unicode(cell):
                 found.add(place, f"column {name!r} holds half a surrogate pair")
     problems += found.take()
     return tuple(tuple(table.columns[name]) for name in columns)
 
 
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _label_keys(table: Table, column: str, problems: list[str]) -> list[str]:
-    """Labels as text, so that 1 in parquet and "1" in CSV are one class; problems for all that is no label."""
+    """Labels as text, so that 1 in parquet and "1" in CSV are one class; "" for what is no label, and a problem."""
     found = FileProblems(table.path)
     keys = []
     first: tuple[str, type] | None = None
     for place, cell in zip(table.places, table.columns[column], strict=True):
+        key = ""
         if cell is None or (isinstance(cell, str) and not cell.strip()):
             found.add(place, f"label {column!r} is {'missing' if cell is None else 'blank'}")
         elif not isinstance(cell, (str, int)):
             found.add(place, f"label {cell!r} is no integer and no text")
+        elif isinstance(cell, str) and not is_unicode(cell):
+            found.add(place, f"label {cell!r} holds half a surrogate pair")
         elif first is not None and type(cell) is not first[1]:
             found.add(place, f"label {cell!r} is {_kind(type(cell))}, but that of {first[0]} is {_kind(first[1])}")
         else:
             first = first or (place, type(cell))
-            keys.append(str(cell).lower() if isinstance(cell, bool) else str(cell))
+            key = str(cell).lower() if isinstance(cell, bool) else str(cell)
+        keys.append(key)
     problems += found.take()
     return keys
 
@@ -311,20 +334,24 @@ def _classes(
     problems: list[str],
 ) -> dict[str, str]:
     """Class names by label, in the order of their ids: the hub's order, or integers by value and texts by alphabet."""
+    known = set(keys["train"]) - {""}
+    if not known:
+        return {}  # none of the training labels is one, which is told already
     if class_names is not None:
         classes = {str(i): name for i, name in enumerate(class_names)}
     else:
-        integers = all(re.fullmatch(r"-?\d+", key) for key in keys["train"])
-        classes = {key: key for key in sorted(set(keys["train"]), key=(lambda k: (int(k), k)) if integers else None)}
+        integers = all(re.fullmatch(r"-?\d{1,18}", key) for key in known)
+        classes = {key: key for key in sorted(known, key=(lambda k: (int(k), k)) if integers else None)}
     for split, table in tables.items():
         found = FileProblems(table.path)
-        for place, key in zip(table.places, keys[split], strict=False):
-            if key not in classes:
-                found.add(place, f"label {key!r} does not occur in train; {nearest(key, classes)}")
+        strange = "does not occur in train" if class_names is None else "is no class of the data set"
+        for place, key in zip(table.places, keys[split], strict=True):
+            if key and key not in classes:
+                found.add(place, f"label {key!r} {strange}; {nearest(key, classes)}")
         problems += found.take()
     train = tables["train"]
-    if len(set(keys["train"])) == 1:
-        problems.append(f"{train.path}: all labels are {keys['train'][0]!r}; a classifier needs two classes or more")
+    if len(known) == 1:
+        problems.append(f"{train.path}: all labels are {known.pop()!r}; a classifier needs two classes or more")
     elif len(classes) > max(20, len(train) // 2):
         problems.append(
             f"{train.path}: {len(classes)} classes in {len(train)} rows; is the label column the right one?"

@@ -10,12 +10,15 @@ import csv
 import io
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl")
 MAX_PROBLEMS_PER_FILE = 10
+_JSON_WORDS: dict[type, str] = {
+    list: "an array", str: "a string", int: "a number", float: "a number", bool: "true or false", type(None): "null",
+}  # fmt: skip
 _MAGIC = {b"PAR1": "a parquet file", b"PK\x03\x04": "a zip archive", b"\x1f\x8b": "a gzip archive"}
 
 
@@ -24,11 +27,13 @@ class Table:
     """Columns of equal length. Cells are str in .csv and .tsv; str, int, float, bool or None in the others.
 
     places: for each row, "line 7" (text files) or "row 7" (parquet), counted from 1
+    left_out: columns of other types (parquet has lists, images, dates), with the type in words
     """
 
     path: Path
     columns: dict[str, list[Any]]
     places: list[str]
+    left_out: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.places)
@@ -51,7 +56,8 @@ class FileProblems:
 
     def take(self) -> list[str]:
         """The problems, one sentence each."""
-        return self._shown + ([f"{self.path}: {self._more} more problems of this kind"] if self._more else [])
+        more = f"{self.path}: {self._more} more problem{'' if self._more == 1 else 's'}"
+        return [*self._shown, more] if self._more else self._shown
 
 
 def read_table(path: Path, problems: list[str]) -> Table | None:
@@ -158,7 +164,7 @@ def _read_jsonl(path: Path, found: FileProblems) -> Table | None:
             continue
         place = f"line {number}"
         try:
-            row = json.loads(line, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+            row = json.loads(line, object_pairs_hook=unique_keys, parse_constant=_no_constant)
         except RecursionError:
             found.add(place, "is nested too deeply")
             continue
@@ -166,13 +172,14 @@ def _read_jsonl(path: Path, found: FileProblems) -> Table | None:
             found.add(place, f"is not JSON: {error}")
             continue
         if not isinstance(row, dict):
-            found.add(place, f"holds a {type(row).__name__}, not an object; .jsonl has one object a line")
+            found.add(place, f"holds {_JSON_WORDS[type(row)]}, not an object; .jsonl has one object a line")
             continue
         if not columns and not places:
             columns = {name: [] for name in row}
         if row.keys() != columns.keys():
             missing, extra = sorted(columns.keys() - row.keys()), sorted(row.keys() - columns.keys())
-            found.add(place, "; ".join([f"has no {n!r}" for n in missing] + [f"has {n!r}, line 1 not" for n in extra]))
+            unlike = [f"has no {n!r}" for n in missing] + [f"has {n!r}, {places[0]} not" for n in extra]
+            found.add(place, "; ".join(unlike))
             continue
         for name, value in row.items():
             columns[name].append(value)
@@ -180,12 +187,22 @@ def _read_jsonl(path: Path, found: FileProblems) -> Table | None:
     return Table(path, columns, places)
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """For json's object_pairs_hook: a key that stands twice is an error, where json keeps the last in silence."""
     row = dict(pairs)
     if len(row) != len(pairs):
         names = [name for name, _ in pairs]
         raise ValueError(f"key {next(n for n in names if names.count(n) > 1)!r} stands twice")
     return row
+
+
+def is_unicode(text: str) -> bool:
+    """Whether text can be written: JSON's escapes can spell half a surrogate pair."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _no_constant(name: str) -> None:
@@ -203,7 +220,7 @@ def _read_parquet(path: Path, found: FileProblems) -> Table | None:
     try:
         table = pq.ParquetFile(path).read()
     except (pa.ArrowException, OSError) as error:
-        found.add(None, f"is damaged: {str(error).splitlines()[0]}")
+        found.add(None, f"is damaged: {(str(error) or type(error).__name__).splitlines()[0]}")
         return None
     return table_from_arrow(table, path, found)
 
@@ -214,14 +231,31 @@ def table_from_arrow(table: Any, path: Path, found: FileProblems) -> Table | Non
 
     _check_header(list(table.column_names), None, found)
     plain: list[Callable[[Any], bool]] = [
-        types.is_string, types.is_large_string, types.is_integer, types.is_boolean, types.is_floating
+        types.is_string, types.is_large_string, types.is_string_view, types.is_integer, types.is_boolean,
+        types.is_floating,
     ]  # fmt: skip
-    columns = {}
+    columns: dict[str, list[Any]] = {}
+    left_out: dict[str, str] = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         kind = column.type.value_type if types.is_dictionary(column.type) else column.type
         if any(is_kind(kind) for is_kind in plain):
-            columns[name] = column.to_pylist()
-    return Table(path, columns, [f"row {i}" for i in range(1, table.num_rows + 1)])
+            columns[name] = _cells(name, column, found)
+        else:
+            left_out[name] = str(column.type)
+    return Table(path, columns, [f"row {i}" for i in range(1, table.num_rows + 1)], left_out)
+
+
+def _cells(name: str, column: Any, found: FileProblems) -> list[Any]:
+    try:
+        return list(column.to_pylist())
+    except UnicodeDecodeError:
+        pass  # parquet's writers do not check that text is UTF-8; the rows are found below
+    for number, cell in enumerate(column, 1):
+        try:
+            cell.as_py()
+        except UnicodeDecodeError as error:
+            found.add(f"row {number}", f"column {name!r} is not UTF-8 (byte 0x{error.object[error.start]:02x})")
+    return []
 
 
 _READERS: dict[str, Callable[[Path, FileProblems], Table | None]] = {

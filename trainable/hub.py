@@ -13,6 +13,8 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
+from trainable.errors import nearest
+
 if TYPE_CHECKING:
     import pyarrow
 
@@ -25,7 +27,10 @@ TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 
 
 class HubError(Exception):
-    """A model or data set of the hub cannot be had; the message says why and what can be done."""
+    """A model or data set of the hub cannot be had; the message says why and what can be done.
+
+    It is a predicate, to be put after the name as the user gave it: "--model NAME: is gated: ask for ...".
+    """
 
 
 class _UnreachableError(Exception):
@@ -43,16 +48,16 @@ def resolve_model(name: str) -> Path:
         config = try_to_load_from_cache(name, "config.json")
         if isinstance(config, str) and not _missing(Path(config).parent):
             return Path(config).parent
-        raise _offline("model", name, reason) from None
+        raise _offline(reason) from None
     there = {file.rfilename.removesuffix(".index.json") for file in info.siblings or []}
     wanted = ["*.json", "*.txt", "*.model", "bpe.codes"]
     wanted += next((patterns for first, patterns in WEIGHTS.items() if first in there), [])
     try:  # "*" matches "/" too, hence the second pattern: onnx/, coreml/ and the like stay where they are
         folder = Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns="*/*"))
     except Exception as error:
-        raise _failed("model", name, error) from error
+        raise _failed(error) from error
     if missing := _missing(folder):
-        raise HubError(f"model {name!r} cannot be fine-tuned: it has no {missing}")
+        raise HubError(f"cannot be fine-tuned: it has no {missing}")
     return folder
 
 
@@ -70,11 +75,9 @@ def load_hub_dataset(repo: str, config: str | None = None) -> dict[str, pyarrow.
         splits = _cached_dataset(repo, config, reason)
     except HubError:
         raise
-    except ValueError as error:  # about the configuration: datasets' own words, less its example of code
-        words = str(error).partition("\nExample")[0].replace("\n", " ")
-        raise HubError(f"dataset {repo!r}: {words}") from None
     except Exception as error:
-        raise _failed("dataset", repo, error) from error
+        problem = _config_problem(info, config) if isinstance(error, ValueError) else None
+        raise (HubError(problem) if problem else _failed(error)) from error
     return {str(name): split.with_format("arrow")[:] for name, split in splits.items()}
 
 
@@ -89,7 +92,7 @@ def class_names(table: pyarrow.Table) -> dict[str, list[str]]:
 def _ask(kind: str, name: str) -> Any:
     """What the hub knows of a repository (id, sha, siblings), within DEADLINE_S."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+    from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled, RepositoryNotFoundError
 
     answers: list[Any] = [TimeoutError(f"no answer within {DEADLINE_S:g} s")]
 
@@ -104,12 +107,29 @@ def _ask(kind: str, name: str) -> Any:
     thread.join(DEADLINE_S)
     answer = answers[-1]
     if isinstance(answer, HFValidationError):
-        raise HubError(f"{name!r} is neither a local folder nor a name on the hub")
+        raise HubError("is neither a local folder nor a name that the hub could have")
     if isinstance(answer, RepositoryNotFoundError):
-        raise HubError(f"{kind} {name!r} does not exist at {_endpoint()}, or is private: check the name or log in")
+        raise HubError(
+            f"the hub at {_endpoint()} has no such {kind}, or it is private: check the name or run 'hf auth login'"
+        )
+    if isinstance(answer, OfflineModeIsEnabled):
+        raise _UnreachableError("HF_HUB_OFFLINE is set")
     if isinstance(answer, Exception):
-        raise _UnreachableError((str(answer).strip() or type(answer).__name__).splitlines()[0])
+        raise _UnreachableError(_first_line(answer))
     return answer
+
+
+def _config_problem(info: Any, config: str | None) -> str | None:
+    """What is wrong with the configuration asked for; None where that is not the trouble."""
+    from datasets import get_dataset_config_names
+
+    try:
+        known = get_dataset_config_names(info.id, revision=info.sha)
+    except Exception:  # then the error that led here says more
+        return None
+    if not config:
+        return f"has several configurations: write {info.id}/NAME; known: {', '.join(known)}"
+    return None if config in known else f"{info.id} has no configuration {config!r}; {nearest(config, known)}"
 
 
 def _cached_dataset(repo: str, config: str | None, reason: _UnreachableError) -> Any:
@@ -124,7 +144,7 @@ def _cached_dataset(repo: str, config: str | None, reason: _UnreachableError) ->
             return Cache(None, short, config, version="auto", hash="auto", repo_id=name).as_dataset()
         except (OSError, ValueError):  # not there, or not with this configuration
             continue
-    raise _offline("dataset", f"{repo} ({config})" if config else repo, reason)
+    raise _offline(reason)
 
 
 def _missing(folder: Path) -> str:
@@ -140,17 +160,21 @@ def _missing(folder: Path) -> str:
     return "" if any(any(folder.glob(pattern)) for pattern in TOKENIZERS) else "tokenizer"
 
 
-def _offline(kind: str, name: str, reason: _UnreachableError) -> HubError:
+def _offline(reason: _UnreachableError) -> HubError:
     return HubError(
-        f"{kind} {name!r} is not in the local cache, and {_endpoint()} cannot be reached ({reason}). "
+        f"is not in the local cache, and the hub at {_endpoint()} cannot be reached ({reason}). "
         "Without a network these work: --preset demo, local folders, and names used before on this machine"
     )
 
 
-def _failed(kind: str, name: str, error: Exception) -> HubError:
+def _failed(error: Exception) -> HubError:
     if "gated" in str(error):  # datasets drops the GatedRepoError that it met
-        return HubError(f"{kind} {name!r} is gated: ask for access at {_endpoint()}, then run 'hf auth login'")
-    return HubError(f"{kind} {name!r} could not be loaded from {_endpoint()}: {error}")
+        return HubError(f"is gated: ask for access at {_endpoint()}, then run 'hf auth login'")
+    return HubError(f"could not be loaded from the hub at {_endpoint()}: {_first_line(error)}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _endpoint() -> str:

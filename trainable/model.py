@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -34,6 +35,7 @@ class Classifier:
         from transformers import AutoConfig, AutoModelForSequenceClassification
         from transformers.utils import logging as transformers_logging
 
+        _mask_without_sync()
         transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         config = AutoConfig.from_pretrained(
@@ -49,8 +51,7 @@ class Classifier:
             config=config,
             local_files_only=True,
             dtype=torch.float32,
-            # SDPA's mask asks the device in every step whether anything is padded, and is 10 % slower on CPUs.
-            attn_implementation="eager",
+            attn_implementation="eager",  # 10 % faster than SDPA on CPUs at these lengths
             # A head of another number of classes is replaced, as a missing one is.
             ignore_mismatched_sizes=True,
             output_loading_info=True,
@@ -96,6 +97,17 @@ class Classifier:
         with torch.no_grad():
             for name, tensor in self.module.state_dict().items():
                 tensor.copy_(weights[name])
+
+
+def _mask_without_sync() -> None:
+    """Make transformers build its eager masks without asking the device, in every step, whether anything is padded."""
+    from transformers import AttentionMaskInterface
+    from transformers.masking_utils import eager_mask
+
+    def always_built(*arguments: Any, **options: Any) -> Any:
+        return eager_mask(*arguments, **{**options, "allow_is_bidirectional_skip": False})
+
+    AttentionMaskInterface.register("eager", always_built)
 
 
 def write_model(folder: Path, weights: Mapping[str, Tensor], config_json: str, start_folder: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,10 @@ WEIGHT_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-TOKENIZER_MARKS = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
+TOKENIZER_MARKS = (
+    "tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "spm.model", "tokenizer.model",
+    "sentencepiece.bpe.model",
+)  # fmt: skip
 
 
 def model_problems(folder: Path) -> list[str]:
@@ -24,21 +27,19 @@ def model_problems(folder: Path) -> list[str]:
     if not folder.is_dir():
         return [f"--model {folder}: {'is a file, not a folder' if folder.exists() else 'no such folder'}"]
     problems = []
-    config: Any = None
     if not (folder / "config.json").is_file():
         problems.append(f"--model {folder}: is no model's folder, it has no config.json")
     else:
         try:
-            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            config: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
             problems.append(f"--model {folder}: config.json is no JSON: {error}")
-    if isinstance(config, dict):
-        problems += _type_problems(folder, config.get("model_type"))
-    weights = [name for name in WEIGHT_FILES if (folder / name).is_file()]
-    if not weights:
-        problems.append(f"--model {folder}: has no weights ({' or '.join(WEIGHT_FILES[::2])})")
-    elif weights[0] == "model.safetensors" and not _is_safetensors(folder / weights[0]):
-        problems.append(f"--model {folder}: model.safetensors is damaged or cut off")
+        else:
+            if isinstance(config, dict):
+                problems += _type_problems(folder, config.get("model_type"))
+            else:
+                problems.append(f"--model {folder}: config.json holds no JSON object")
+    problems += _weight_problems(folder)
     if not any((folder / name).is_file() for name in TOKENIZER_MARKS):
         problems.append(f"--model {folder}: has no tokenizer ({', '.join(TOKENIZER_MARKS[:3])}, ...)")
     return problems
@@ -47,7 +48,7 @@ def model_problems(folder: Path) -> list[str]:
 def _type_problems(folder: Path, model_type: object) -> list[str]:
     from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as KNOWN
 
-    if model_type in KNOWN:
+    if isinstance(model_type, str) and model_type in KNOWN:
         return []
     hint = nearest(str(model_type), KNOWN) if isinstance(model_type, str) else "config.json names no model_type"
     if hint.startswith("known:"):
@@ -55,15 +56,37 @@ def _type_problems(folder: Path, model_type: object) -> list[str]:
     return [f"--model {folder}: model type {model_type!r} can't classify sequences; {hint}"]
 
 
-def _is_safetensors(path: Path) -> bool:
-    """Whether the header is whole and the file as long as it says."""
+def _weight_problems(folder: Path) -> list[str]:
+    """What is wrong with the weights that would be loaded: the first kind of WEIGHT_FILES that is there."""
+    first = next((name for name in WEIGHT_FILES if (folder / name).is_file()), None)
+    if first is None:
+        return [f"--model {folder}: has no weights ({' or '.join(WEIGHT_FILES[::2])})"]
+    files = [first]
+    if first.endswith(".index.json"):
+        try:
+            files = sorted(set(json.loads((folder / first).read_text(encoding="utf-8"))["weight_map"].values()))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return [f"--model {folder}: {first} is damaged or cut off"]
+    problems = []
+    for name in files:
+        if not (folder / name).is_file():
+            problems.append(f"--model {folder}: {first} names {name}, which is not there")
+        elif not _is_whole(folder / name):
+            problems.append(f"--model {folder}: {name} is damaged or cut off")
+    return problems
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file of weights has its form and its length; their values are not read."""
+    from safetensors import SafetensorError, safe_open
+
+    if path.suffix != ".safetensors":
+        with path.open("rb") as file:  # torch's files are zip archives; old ones begin with pickle's mark
+            return zipfile.is_zipfile(path) or file.read(1) == b"\x80"
     try:
-        with path.open("rb") as file:
-            (size,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(size)) if size < 2**28 else {}
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-        return bool(ends) and path.stat().st_size == 8 + size + max(ends)
-    except (OSError, ValueError, KeyError, TypeError, struct.error):
+        with safe_open(path, framework="numpy") as tensors:
+            return bool(tensors.keys())
+    except (OSError, SafetensorError):
         return False
 
 

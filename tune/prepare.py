@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -153,8 +154,10 @@ class Prepared:
 
 def prepare(spec: SweepSpec, out: Path, problems: list[str]) -> Prepared:
     """Check everything that the spec names. Raises UserError with `problems` and all that is found here."""
+    fields_sound = not problems  # a wrong field has its default, which tells nothing of the sweep
     run_dir = RunDir(out)
-    problems += run_dir.problems()
+    out_problems = _out_problems(run_dir)
+    problems += out_problems
     if spec.address is None:
         make_plan(spec, local_nodes(spec), problems)
     data = load_spec_data(spec, problems) if spec.dataset else None
@@ -164,16 +167,22 @@ def prepare(spec: SweepSpec, out: Path, problems: list[str]) -> Prepared:
         problems += _batch_size_problems(spec, len(data.splits["train"]))
         if spec.f1 == "binary" and len(data.label_names) != 2:
             problems.append(f"f1 binary needs two classes, but the data has {len(data.label_names)}; use macro")
+    if not out_problems and run_dir.holds_sweep:
+        problems += _other_sweep(run_dir, spec, fields_sound, data, folder)
     if problems or data is None or folder is None or tokenizer is None:
         raise UserError(problems)
     average = spec.f1 if spec.f1 != "auto" else ("binary" if len(data.label_names) == 2 else "macro")
-    prepared = Prepared(spec, run_dir, data, folder, model_fingerprint(folder), tokenizer, cast(F1Average, average))
-    if run_dir.holds_sweep:
-        differences = _differences(prepared)
-        if differences:
-            listed = "; ".join(differences)
-            raise UserError([f"--out {run_dir.root}: holds another sweep ({listed}); give another --out"])
-    return prepared
+    return Prepared(spec, run_dir, data, folder, model_fingerprint(folder), tokenizer, cast(F1Average, average))
+
+
+def _out_problems(run_dir: RunDir) -> list[str]:
+    above = next((path for path in run_dir.root.parents if os.path.exists(path)), None)
+    if above is not None and not above.is_dir():
+        return [f"--out {run_dir.root}: {above} is a file, not a folder"]
+    try:
+        return run_dir.problems()
+    except OSError as error:  # a name that is too long, a folder that can't be listed
+        return [f"--out {run_dir.root}: {error.strerror or error}"]
 
 
 def load_spec_data(spec: SweepSpec, problems: list[str]) -> TextData | None:
@@ -202,8 +211,8 @@ def load_spec_data(spec: SweepSpec, problems: list[str]) -> TextData | None:
 def _find_model(name: str, problems: list[str]) -> Path | None:
     if name.startswith("builtin:"):
         return _builtin_model(name, problems)
-    local = Path(name).expanduser()
-    if local.exists() or name.startswith(("/", "./", "../", "~")):
+    local = Path(os.path.expanduser(name))
+    if os.path.exists(local) or name.startswith(("/", "./", "../", "~")):
         folder = local.absolute()
     else:
         try:
@@ -232,7 +241,8 @@ def _load_tokenizer(folder: Path, problems: list[str]) -> PreTrainedTokenizerBas
     try:
         tokenizer = load_tokenizer(str(folder))
     except Exception as error:  # transformers raises many kinds here; all mean that the folder is no good
-        problems.append(f"--model {folder}: its tokenizer can't be loaded: {str(error).strip().splitlines()[0]}")
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        problems.append(f"--model {folder}: its tokenizer can't be loaded: {reason}")
         return None
     if tokenizer.pad_token_id is None:
         problems.append(f"--model {folder}: its tokenizer has no padding token")
@@ -244,23 +254,34 @@ def _batch_size_problems(spec: SweepSpec, rows: int) -> list[str]:
     sizes = {"the space": largest(spec.space, "batch_size", 0)}
     sizes |= {f"configuration {i}": float(p.get("batch_size") or 0) for i, p in enumerate(spec.points, 1)}
     return [
-        f"`batch_size <= training rows` must hold, but got (batch_size={size:g} in {where}, rows={rows})"
+        f"`batch_size <= training rows` must hold, but got (batch_size={size:.0f} in {where}, rows={rows})"
         for where, size in sizes.items()
         if size > rows
     ]
 
 
-def _differences(prepared: Prepared) -> list[str]:
-    stored = prepared.run_dir.read_spec()
-    here = spec_as_yaml_values(prepared.spec)
+def _other_sweep(
+    run_dir: RunDir, spec: SweepSpec, fields_sound: bool, data: TextData | None, folder: Path | None
+) -> list[str]:
+    """Why the sweep in the run directory is not this one, as far as this one is sound."""
+    try:
+        stored = run_dir.read_spec()
+    except UserError as error:
+        return list(error.problems)
     resolved = stored.get("resolved")
     if not isinstance(resolved, dict):
-        raise UserError([f"{prepared.run_dir.spec_file} is damaged: it has no `resolved` part"])
-    different = [
-        f"{key}: {stored.get(key)} there, {here.get(key)} here" for key in IDENTITY if stored.get(key) != here.get(key)
-    ]
-    if resolved.get("data_fingerprint") != prepared.data.fingerprint:
-        different.insert(0, f"other data: {stored.get('dataset')} there, {prepared.spec.dataset} here")
-    if resolved.get("model_fingerprint") != prepared.model_fingerprint:
-        different.insert(0, f"another model: {stored.get('model')} there, {prepared.spec.model} here")
-    return different
+        return [f"{run_dir.spec_file} is damaged: it has no `resolved` part"]
+    different = []
+    if folder is not None and resolved.get("model_fingerprint") != model_fingerprint(folder):
+        different.append(f"another model: {stored.get('model')} there, {spec.model} here")
+    if data is not None and resolved.get("data_fingerprint") != data.fingerprint:
+        different.append(f"other data: {stored.get('dataset')} there, {spec.dataset} here")
+    if fields_sound:
+        here = spec_as_yaml_values(spec)
+        different += [
+            f"{key}: {stored.get(key)} there, {here.get(key)} here"
+            for key in IDENTITY
+            if stored.get(key) != here.get(key)
+        ]
+    listed = "; ".join(different)
+    return [f"--out {run_dir.root}: holds another sweep ({listed}); give another --out"] if different else []

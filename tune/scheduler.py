@@ -37,28 +37,33 @@ class ShareHalving:
         self._sign = 1.0 if mode == "max" else -1.0
         self._keep = 1.0 / reduction_factor
         self._curves: dict[int, list[tuple[float, float]]] = {}
-        self._rungs: dict[float, dict[int, float]] = {rung: {} for rung in RUNGS_PERCENT}
+        self._losses: dict[int, list[tuple[float, float]]] = {}
+        self._rungs: dict[float, dict[int, tuple[float, float]]] = {rung: {} for rung in RUNGS_PERCENT}
 
-    def report(self, number: int, schedule_percent: float, score: float) -> bool:
-        """Note a trial's score; True if the trial is to go on."""
-        curve = self._curves.setdefault(number, [])
+    def report(self, number: int, schedule_percent: float, score: float, loss: float) -> bool:
+        """Note a trial's objective and validation loss; True if the trial is to go on.
+
+        The loss decides between equals only: all trials that predict one class have the same accuracy and F1.
+        """
+        curve, losses = self._curves.setdefault(number, []), self._losses.setdefault(number, [])
         if curve and schedule_percent <= curve[-1][0]:
             return True  # an epoch run again after a restart: decided before
         curve.append((schedule_percent, self._sign * score))
+        losses.append((schedule_percent, -loss))
         return all(self._survives(number, rung) for rung in RUNGS_PERCENT)
 
     def _survives(self, number: int, rung: float) -> bool:
         scores = self._rungs[rung]
         if number in scores:
             return True
-        score = value_at(rung, self._curves[number])
-        if score is None:
+        score, loss = value_at(rung, self._curves[number]), value_at(rung, self._losses[number])
+        if score is None or loss is None:
             return True
-        scores[number] = score
+        scores[number] = (score, loss)
         if len(scores) < MIN_TRIALS_AT_RUNG:
             return True
         kept = math.ceil(len(scores) * self._keep)
-        return score >= sorted(scores.values(), reverse=True)[kept - 1]  # equals all go on
+        return scores[number] >= sorted(scores.values(), reverse=True)[kept - 1]  # equals all go on
 
 
 class ShareScheduler(FIFOScheduler):
@@ -78,5 +83,6 @@ class ShareScheduler(FIFOScheduler):
         """STOP a trial that is not among the best of its rung."""
         if self._halving is None or "failure" in result:
             return str(TrialScheduler.CONTINUE)
-        go_on = self._halving.report(trial.config["number"], result["schedule_percent"], result[self._objective])
+        score, loss = result[self._objective], result["loss"]
+        go_on = self._halving.report(trial.config["number"], result["schedule_percent"], score, loss)
         return str(TrialScheduler.CONTINUE if go_on else TrialScheduler.STOP)

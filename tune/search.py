@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import sys
 import time
 import traceback
@@ -18,8 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from trainable.errors import FinetuneSearchError, SweepFailed, SweepInterrupted, UserError, nearest
+from trainable.files import is_unicode
 from tune.spec import (
     FIELDS,
+    OPTIONAL,
     Given,
     SweepSpec,
     build_spec,
@@ -170,17 +173,13 @@ def _metavar(name: str) -> str:
 def parse(argv: Sequence[str], problems: list[str]) -> tuple[SweepSpec, Path]:
     """The spec and the run directory that a command line asks for; what is wrong is appended to `problems`."""
     parser = make_parser()
+    flags = [option for action in parser._actions for option in action.option_strings]
     try:
-        arguments, unknown = parser.parse_known_args(argv)
+        arguments, unexpected = parser.parse_known_args(_known_words(argv, flags, problems))
     except UserError as error:
         problems += error.problems
-        arguments, unknown = parser.parse_known_args([])
-    flags = [option for action in parser._actions for option in action.option_strings]
-    for word in unknown:
-        if word.startswith("-"):
-            problems.append(f"unknown flag {word.split('=')[0]}; {nearest(word.split('=')[0], flags)}")
-        elif not any(w.startswith("-") for w in unknown):
-            problems.append(f"unexpected argument {word!r}")
+        arguments, unexpected = parser.parse_known_args([])
+    problems += [f"unexpected argument {word!r}" for word in unexpected]
     given: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for name in (*FLAGS, "points"):
@@ -191,8 +190,11 @@ def parse(argv: Sequence[str], problems: list[str]) -> tuple[SweepSpec, Path]:
         key = key.strip().replace("-", "_")
         if not equals:
             problems.append(f"--set {text}: write key=value")
+        elif key == "space":
+            problems.append(f"--set {text}: use --space NAME=SPEC")
         else:
-            given[key], origins[key] = (None if value.lower() in ("none", "null") else value), f"--set {key}:"
+            none = key in OPTIONAL and value.lower() in ("none", "null")
+            given[key], origins[key] = (None if none else value), f"--set {key}:"
     for text in arguments.space:
         key, equals, value = text.partition("=")
         if not equals:
@@ -203,7 +205,37 @@ def parse(argv: Sequence[str], problems: list[str]) -> tuple[SweepSpec, Path]:
     if arguments.spec is not None and arguments.preset is not None:
         problems.append("give SPEC.yaml or --preset, not both; a YAML file can name its preset itself")
     spec = build_spec(_under(arguments.spec, arguments.preset, Given(given, origins), problems), problems)
-    return spec, Path(arguments.out) if arguments.out else Path("runs") / spec.name
+    if arguments.out is None:
+        return spec, Path("runs") / spec.name
+    out = os.path.expanduser(arguments.out)
+    if not out.strip() or out.startswith("~") or not is_unicode(out):
+        problems.append(f"--out must be a folder, but got {arguments.out!r}")
+        return spec, Path("runs") / spec.name
+    return spec, Path(out)
+
+
+def _known_words(argv: Sequence[str], flags: Sequence[str], problems: list[str]) -> list[str]:
+    """The command line less unknown flags with their values and flags that lack theirs, which are told.
+
+    argparse stops at the first flag without a value, and takes an unknown flag's value for SPEC.yaml.
+    """
+    words: list[str] = []
+    rest = list(argv)
+    while rest:
+        word = rest.pop(0)
+        flag, equals, _ = word.partition("=")
+        if not word.startswith("-") or word in ("-h", "--help"):
+            words.append(word)
+            continue
+        has_value = not equals and bool(rest) and not rest[0].startswith("--")
+        value = rest.pop(0) if has_value else None
+        if flag not in flags:
+            problems.append(f"unknown flag {flag}; {nearest(flag, flags)}")
+        elif value is None and not equals:
+            problems.append(f"{flag} needs a value")
+        else:
+            words.append(word if value is None else f"{word}={value}")
+    return words
 
 
 def _under(file: str | None, preset: str | None, above: Given, problems: list[str]) -> Given:

@@ -79,7 +79,10 @@ def parse_domain(name: str, given: object) -> Domain:
     if name not in RULES:
         raise ValueError(f"{name!r} is no field of a trial's configuration; {nearest(name, RULES)}")
     if isinstance(given, (list, tuple)):
-        domain: Domain = Choice(tuple(_number(item, given) for item in given))
+        values = tuple(_number(item, given) for item in given)
+        if not values:
+            raise ValueError(f"can't read {given!r}; {_HOW}")
+        domain: Domain = Choice(values) if len(values) > 1 else Fixed(values[0])
     elif isinstance(given, str) and ".." in given:
         domain = _range(given)
     elif isinstance(given, str) and "," in given:
@@ -89,22 +92,31 @@ def parse_domain(name: str, given: object) -> Domain:
     return _typed(name, domain)
 
 
-def _number(given: object, whole: object) -> Value:
-    if given is None:
-        return None
-    if isinstance(given, (int, float)) and not isinstance(given, bool):
-        return given
+def parse_number(given: object) -> int | float:
+    """A number, or text that is one: 1e-5 is text in YAML. Raises ValueError for all else."""
+    number = given
     if isinstance(given, str):
         text = given.strip()
-        if text.lower() in ("none", "null"):
-            return None
-        if re.fullmatch(r"[+-]?\d+", text):
-            return int(text)
-        try:
-            return float(text)
-        except ValueError:
-            pass  # told below, with the whole value
-    raise ValueError(f"can't read {whole!r}; {_HOW}")
+        number = int(text) if re.fullmatch(r"[+-]?\d{1,4000}", text) else float(text)
+    if isinstance(number, bool) or not isinstance(number, (int, float)):
+        raise ValueError(f"{given!r} is no number")  # noqa: TRY004 - what is wrong is a value, whatever its type
+    if isinstance(number, int) and abs(number) >= 2**63:
+        raise ValueError(f"{given!r} is too large")
+    return number
+
+
+def parse_value(given: object) -> Value:
+    """A number as parse_number reads it, or none. Raises ValueError for all else."""
+    if given is None or (isinstance(given, str) and given.strip().lower() in ("none", "null")):
+        return None
+    return parse_number(given)
+
+
+def _number(given: object, whole: object) -> Value:
+    try:
+        return parse_value(given)
+    except ValueError:
+        raise ValueError(f"can't read {whole!r}; {_HOW}") from None
 
 
 def _range(given: str) -> Float | Int:
@@ -134,7 +146,7 @@ def _typed(name: str, domain: Domain) -> Domain:
             if rule.type is float:
                 domain = Float(float(low), float(high), log)
             elif isinstance(domain, Float):
-                if low != int(low) or high != int(high):
+                if not (float(low).is_integer() and float(high).is_integer()):
                     raise ValueError(f"`{name}` takes integers, but got {domain}")
                 domain = Int(int(low), int(high), log)
         case Choice(values):
@@ -185,8 +197,9 @@ def contains(domain: Domain, value: Value) -> bool:
 def distributions(space: Space, point: Mapping[str, Value]) -> dict[str, BaseDistribution]:
     """Optuna's distributions of what is searched.
 
-    A range is widened to hold a value that `point` gives; a field whose given value is none of its choices is left
-    out, since Optuna allows one set of choices only: its value then stands in the trial's configuration alone.
+    A range is widened to hold a value that `point` gives. A field whose given value is none of its choices is left
+    out, since Optuna allows one set of choices only, and so is one whose logarithmic range can't hold its value, 0:
+    the value then stands in the trial's configuration alone.
     """
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -195,6 +208,8 @@ def distributions(space: Space, point: Mapping[str, Value]) -> dict[str, BaseDis
         given = point.get(name)
         match domain:
             case _ if name in point and given is None and not isinstance(domain, Choice):
+                continue
+            case Float(log=True) if given is not None and given <= 0:
                 continue
             case Float(low, high, log):
                 ends = (low, high) if given is None else (min(low, given), max(high, given))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +15,9 @@ import yaml
 
 from trainable.config import RULES, config_problems
 from trainable.errors import nearest
+from trainable.files import is_unicode, unique_keys
 from trainable.metrics import METRICS
-from tune.space import Choice, Domain, Float, Int, Value, parse_domain
+from tune.space import Choice, Domain, Float, Int, Value, parse_domain, parse_number, parse_value
 
 PRESETS = Path(__file__).parent / "presets"
 DEFAULT_SPACE: dict[str, Domain] = {
@@ -72,6 +74,8 @@ class SweepSpec:
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"must be text, but got {value!r}")
+    if "\0" in value or not is_unicode(value):
+        raise ValueError(f"must be text without NUL and in UTF-8, but got {value!r}")
     return value
 
 
@@ -82,21 +86,21 @@ def _label(value: Any) -> str:
 
 
 def _columns(value: Any) -> tuple[str, ...]:
-    names = value.split(",") if isinstance(value, str) else value
-    if not isinstance(names, (list, tuple)) or not 1 <= len(names) <= 2 or not all(isinstance(n, str) for n in names):
+    names = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)) or not 1 <= len(names) <= 2 or len(set(map(repr, names))) != len(names):
         raise ValueError(f"must be one column or two (a,b), but got {value!r}")
-    return tuple(name.strip() for name in names)
+    if not all(isinstance(name, str) and name.strip() for name in names):
+        raise ValueError(f"must be one column or two (a,b), but got {value!r}")
+    return tuple(names)
 
 
 def _number(rule: str, accepts: Callable[[float], bool], integer: bool = False) -> Callable[[Any], Any]:
     def read(value: Any) -> Any:
         try:
-            number = float(value) if isinstance(value, str) else value
+            number = parse_number(value)
         except ValueError:
-            number = None
-        if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
-            raise ValueError(f"must be {rule}, but got {value!r}")
-        if not accepts(number) or (integer and number != int(number)):
+            number = math.nan
+        if not math.isfinite(number) or not accepts(number) or (integer and number != int(number)):
             raise ValueError(f"must be {rule}, but got {value!r}")
         return int(number) if integer else float(number)
 
@@ -117,6 +121,7 @@ def _one_of(*choices: str) -> Callable[[Any], str]:
 
 
 _share = _number("a number > 0 and <= 0.5", lambda n: 0 < n <= 0.5)
+_SMALLEST = 0.0001  # Ray counts resources in these
 
 FIELDS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "name": (_text, "what the run is called"),
@@ -141,8 +146,11 @@ FIELDS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "sampler": (_one_of("tpe", "random"), "tpe or random"),
     "precision": (_one_of("auto", "bf16", "fp32"), "auto measures both before the sweep"),
     "seed": (_integer(0), "of the sweep; each trial's own follows from it"),
-    "gpus_per_trial": (_number("a number >= 0", lambda n: n >= 0), "share of a GPU for each trial"),
-    "cpus_per_trial": (_number("a number > 0", lambda n: n > 0), "cores for each trial"),
+    "gpus_per_trial": (
+        _number(f"0 or a number >= {_SMALLEST}", lambda n: n == 0 or n >= _SMALLEST),
+        "share of a GPU for each trial",
+    ),
+    "cpus_per_trial": (_number(f"a number >= {_SMALLEST}", lambda n: n >= _SMALLEST), "cores for each trial"),
     "max_concurrent": (_integer(1), "trials side by side, at most"),
     "address": (_text, "an existing Ray cluster (auto or host:port); default: a private local one"),
     "num_cpus": (_integer(1), "cores the private local Ray offers (default: all)"),
@@ -151,12 +159,16 @@ FIELDS: dict[str, tuple[Callable[[Any], Any], str]] = {
 }
 
 
+# Fields that may be left to the program; for the others none is a value like any other (--set scheduler=none).
+OPTIONAL = tuple(f.name for f in dataclasses.fields(SweepSpec) if f.default is None)
+
+
 class _StrictLoader(yaml.SafeLoader):
-    """YAML where a key that stands twice is an error and 1e-5 is a number."""
+    """YAML where a key that stands twice is an error."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen = set()
-        for key_node, _ in node.value:
+        for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, (str, int)) and key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
@@ -165,10 +177,10 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read_yaml(path: Path, problems: list[str]) -> dict[str, Any]:
-    """The mapping in a YAML file; problems are appended and give an empty mapping."""
+def read_yaml(path: Path, problems: list[str]) -> dict[str, Any] | None:
+    """The mapping in a YAML file; None where `problems` were appended."""
     try:
-        loaded = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
+        loaded = yaml.load(path.read_text(encoding="utf-8-sig"), _StrictLoader)
     except OSError as error:
         what = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
         problems.append(f"{path}: {what}")
@@ -177,12 +189,14 @@ def read_yaml(path: Path, problems: list[str]) -> dict[str, Any]:
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
-        problems.append(f"{path}{place}: is not YAML: {getattr(error, 'problem', None) or type(error).__name__}")
+        what = getattr(error, "problem", None) or f"{error}".partition("\n")[0] or type(error).__name__
+        problems.append(f"{path}{place}: is not YAML: {what}")
     else:
         if isinstance(loaded, dict):
             return loaded
-        problems.append(f"{path}: must hold `field: value` lines, but holds {type(loaded).__name__}")
-    return {}
+        what = "is empty" if loaded is None else f"holds a {type(loaded).__name__}"
+        problems.append(f"{path}: must hold `field: value` lines, but {what}")
+    return None
 
 
 def preset_names() -> list[str]:
@@ -192,17 +206,21 @@ def preset_names() -> list[str]:
 
 @dataclass(frozen=True)
 class Given:
-    """Values as given, by field, with where each stands ("--metric", "my.yaml: metric")."""
+    """Values as given, by field, with where each stands ("--metric", "my.yaml: metric").
+
+    whole: whether every source could be read; where one could not, what is missing is no problem of its own
+    """
 
     values: Mapping[str, Any]
     origins: Mapping[str, str]
+    whole: bool = True
 
 
-def given_from_preset(name: object, problems: list[str]) -> Given:
+def given_from_preset(name: object, problems: list[str], origin: str = "--preset") -> Given:
     """What a preset says."""
     if not isinstance(name, str) or name not in preset_names():
-        problems.append(f"no preset {name!r}; {nearest(str(name), preset_names())}")
-        return Given({}, {})
+        problems.append(f"{origin}: no preset {name!r}; {nearest(str(name), preset_names())}")
+        return Given({}, {}, whole=False)
     return _given_from_yaml(PRESETS / f"{name}.yaml", {"name": name}, problems)
 
 
@@ -211,29 +229,32 @@ def given_from_file(path: Path, problems: list[str]) -> Given:
     here = _given_from_yaml(path, {"name": path.stem}, problems)
     if "preset" not in here.values:
         return here
-    below = given_from_preset(here.values["preset"], problems)
+    below = given_from_preset(here.values["preset"], problems, path.name)
     values = {key: value for key, value in here.values.items() if key != "preset"}
     return merge(below, Given(values, here.origins))
 
 
 def _given_from_yaml(path: Path, defaults: Mapping[str, Any], problems: list[str]) -> Given:
-    values = {**defaults, **read_yaml(path, problems)}
-    return Given(values, {str(key): f"{path.name}: {key}" for key in values})
+    read = read_yaml(path, problems)
+    values = {**defaults, **(read or {})}
+    return Given(values, {str(key): f"{path.name}: {key}" for key in values}, read is not None)
 
 
 def merge(below: Given, above: Given) -> Given:
     """`above` wins field by field, and name by name inside `space`; its points and model replace those below."""
     values = {**below.values, **above.values}
-    spaces = [g.values["space"] for g in (below, above) if isinstance(g.values.get("space"), dict)]
-    if len(spaces) == 2:
-        values["space"] = {**spaces[0], **spaces[1]}
+    lower, upper = below.values.get("space"), above.values.get("space")
+    if isinstance(lower, Mapping) and isinstance(upper, Mapping):
+        values["space"] = {**lower, **upper}
+    elif lower is not None and not isinstance(lower, Mapping):
+        values["space"] = lower  # wrong, which is to be told
     origins = {**below.origins, **above.origins}
     if "dataset" in above.values and above.values["dataset"] != below.values.get("dataset"):
         # Columns, split names and classes are facts of the data set that they were written for.
         for key in ("text_columns", "label_column", "positive_label", "train_split", "validation_split", "test_split"):
             if key not in above.values:
                 values.pop(key, None)
-    return Given(values, origins)
+    return Given(values, origins, below.whole and above.whole)
 
 
 def build_spec(given: Given, found: list[str]) -> SweepSpec:
@@ -251,7 +272,7 @@ def build_spec(given: Given, found: list[str]) -> SweepSpec:
     for key, value in given.values.items():
         if key not in known:
             found.append(f"{where(str(key))}: no such field; {nearest(str(key), known)}")
-        elif key in FIELDS and value is not None:
+        elif key in FIELDS and not (value is None and key in (*OPTIONAL, "model", "dataset")):
             try:
                 read[key] = FIELDS[key][0](value)
             except ValueError as error:
@@ -259,10 +280,11 @@ def build_spec(given: Given, found: list[str]) -> SweepSpec:
     read["space"] = _read_space(given, where, found)
     read["points"] = _read_points(given.values.get("points"), where("points"), found)
     for key in ("model", "dataset"):
-        if given.values.get(key) is None:
+        if given.values.get(key) is None and given.whole:
             found.append(f"--{key} is missing: {FIELDS[key][1]}")
         read.setdefault(key, "")
-    read.setdefault("name", Path(read["dataset"]).name or "sweep")
+    last = Path(read["dataset"]).name
+    read.setdefault("name", last if last not in ("", "..") else "sweep")
     _cross_check(read, where, found)
     return SweepSpec(**read)
 
@@ -272,7 +294,7 @@ def _read_space(given: Given, where: Callable[[str], str], found: list[str]) -> 
     entries = given.values.get("space")
     if entries is None:
         return space
-    if not isinstance(entries, dict):
+    if not isinstance(entries, Mapping):
         found.append(f"{where('space')} must be `field: domain` lines, but got {entries!r}")
         return space
     for name, text in entries.items():
@@ -288,9 +310,10 @@ def _read_points(points: Any, origin: str, found: list[str]) -> tuple[Mapping[st
     if points is None:
         return ()
     if isinstance(points, str):
-        path = Path(points).expanduser()
+        path = Path(os.path.expanduser(points))
         try:
-            points, origin = json.loads(path.read_text(encoding="utf-8")), str(path)
+            text = path.read_text(encoding="utf-8-sig")
+            points, origin = json.loads(text, object_pairs_hook=unique_keys), str(path)
         except OSError as error:
             found.append(
                 f"{origin}: {path}: {'no such file' if isinstance(error, FileNotFoundError) else error.strerror}"
@@ -299,12 +322,12 @@ def _read_points(points: Any, origin: str, found: list[str]) -> tuple[Mapping[st
         except (ValueError, RecursionError) as error:
             found.append(f"{origin}: {path} is not JSON: {error}")
             return ()
-    if not isinstance(points, (list, tuple)) or not points or not all(isinstance(p, dict) for p in points):
+    if not isinstance(points, (list, tuple)) or not points or not all(isinstance(p, Mapping) for p in points):
         found.append(f'{origin}: must be a list of configurations, like [{{"learning_rate": 5e-5, "epochs": 3}}]')
         return ()
     read = []
     for number, point in enumerate(points, 1):
-        typed = {str(name): _yaml_number(value) for name, value in point.items()}
+        typed = {str(name): _value(given) for name, given in point.items()}
         wrong = config_problems(typed)
         found += [f"{origin}, configuration {number}: {problem}" for problem in wrong]
         if not wrong:
@@ -312,13 +335,11 @@ def _read_points(points: Any, origin: str, found: list[str]) -> tuple[Mapping[st
     return tuple(read)
 
 
-def _yaml_number(value: Any) -> Any:
-    if isinstance(value, str):
-        try:
-            return float(value)  # YAML reads 1e-5 as text
-        except ValueError:
-            return value
-    return value
+def _value(given: Any) -> Any:
+    try:
+        return parse_value(given)
+    except ValueError:
+        return str(given) if isinstance(given, int) and not isinstance(given, bool) else given  # one that is too large
 
 
 def _cross_check(read: dict[str, Any], where: Callable[[str], str], found: list[str]) -> None:
@@ -335,8 +356,11 @@ def _cross_check(read: dict[str, Any], where: Callable[[str], str], found: list[
         read.setdefault("mode", METRICS[metric])
         if read["mode"] != METRICS[metric]:
             found.append(f"{where('mode')} {read['mode']} would look for the worst {metric}; use {METRICS[metric]}")
-    if read.get("num_gpus") is not None and read.get("address"):
-        found.append("num_gpus is what a private local Ray offers; with --address the cluster says what it has")
+    found += [
+        f"{key} is what a private local Ray offers; with --address the cluster says what it has"
+        for key in ("num_cpus", "num_gpus")
+        if read.get(key) is not None and read.get("address")
+    ]
 
 
 def spec_as_yaml_values(spec: SweepSpec) -> dict[str, Any]:

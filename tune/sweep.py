@@ -48,7 +48,7 @@ def run_trials(spec: SweepSpec, plan: Plan, job: Job, run_dir: RunDir, book: Tri
     if halving is not None:
         for record in book.records():
             for epoch in record.epochs:
-                halving.report(record.number, epoch["schedule_percent"], epoch[spec.metric])
+                halving.report(record.number, epoch["schedule_percent"], epoch[spec.metric], epoch["loss"])
     trainable = tune.with_resources(
         tune.with_parameters(FineTuningTrial, job=job), {"cpu": plan.cpus_per_trial, "gpu": plan.gpus_per_trial}
     )

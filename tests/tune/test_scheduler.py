@@ -21,7 +21,7 @@ def test_a_score_between_epochs_is_read_off_the_line() -> None:
 def play(halving: ShareHalving, number: int, scores: list[float]) -> int:
     """Report a trial's epochs until it is stopped; returns the epochs run."""
     for epoch, score in enumerate(scores, 1):
-        if not halving.report(number, 100 * epoch / len(scores), score):
+        if not halving.report(number, 100 * epoch / len(scores), score, 0.5):
             return epoch
     return len(scores)
 
@@ -75,5 +75,12 @@ def test_about_one_in_reduction_factor_survives_one_rung() -> None:
 def test_one_epoch_trials_and_epochs_run_again_are_left_alone() -> None:
     halving = ShareHalving("max", 2)
     assert [play(halving, n, [n / 10]) for n in reversed(range(8))] == [1] * 8
-    assert halving.report(20, 50, 0.9)
-    assert halving.report(20, 50, 0.0)
+    assert halving.report(20, 50, 0.9, 0.5)
+    assert halving.report(20, 50, 0.0, 0.5)
+
+
+def test_the_loss_decides_between_trials_that_all_predict_one_class() -> None:
+    halving = ShareHalving("max", 2)
+    go_on = [halving.report(n, 50, 0.8, loss) for n, loss in enumerate([0.60, 0.61, 0.70, 0.59, 0.65])]
+    assert go_on == [True, True, False, True, False]
+    assert halving.report(9, 50, 0.81, 0.99), "the objective comes first"

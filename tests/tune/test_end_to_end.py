@@ -1,0 +1,193 @@
+"""The real command line on real Ray, a tiny model, a logical GPU shared by two trials: files, states, scores."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+ROOT = Path(__file__).parent.parent.parent
+NUM_TRIALS = 8
+
+
+def command(module: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=environment,
+        timeout=110,
+    )
+
+
+def search_flags(data: Path, model: Path) -> list[object]:
+    return [
+        "--dataset", data, "--model", model, "--out", "run", "--seed", 3,
+        "--space", "learning_rate=log:1e-5..2e-2", "--space", "epochs=2..6", "--space", "warmup_fraction=0.1",
+        "--set", "num_gpus=1", "--set", "num_cpus=2", "--gpus-per-trial", 0.5, "--precision", "fp32",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> tuple[Path, str, list[object]]:
+    """A finished sweep: its folder, what it printed, and its flags."""
+    from tests.conftest import write_pairs
+
+    folder = tmp_path_factory.mktemp("a folder with spaces")
+    data = write_pairs(folder / "pairs", {"train": 96, "validation": 48, "test": 48})
+    flags = search_flags(data, tiny_model)
+    done = command("tune.search", *flags, "--num-trials", NUM_TRIALS, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "", "chatter"
+    return folder / "run", done.stdout, flags
+
+
+@pytest.fixture(scope="module")
+def report(finished: tuple[Path, str, list[object]]) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((finished[0] / "report.json").read_text())
+    return loaded
+
+
+def test_the_run_directory_holds_exactly_this(finished: tuple[Path, str, list[object]], report: dict[str, Any]) -> None:
+    run = finished[0]
+    assert sorted(p.name for p in run.iterdir()) == [
+        ".lock", "best", "incumbent.json", "log.txt", "report.html", "report.json", "spec.yaml", "study.db", "trials",
+    ]  # fmt: skip
+    assert sorted(p.name for p in (run / "best").iterdir()) == [
+        "README.md", "config.json", "manifest.json", "metrics.json", "model.safetensors", "tokenizer.json",
+        "tokenizer_config.json", "vocab.txt",
+    ]  # fmt: skip
+    assert sorted(p.name for p in (run / "trials").iterdir()) == [str(n) for n in range(NUM_TRIALS)]
+    for number in range(NUM_TRIALS):
+        names = sorted(p.name.split(".")[0] for p in (run / "trials" / str(number)).iterdir())
+        assert names == (["events", "model"] if number == report["best"]["trial"] else ["events"])
+
+
+def test_the_report_says_what_happened(report: dict[str, Any]) -> None:
+    states = [row["state"] for row in report["trials"]]
+    assert set(states) == {"COMPLETE", "PRUNED"}
+    assert [row["number"] for row in report["trials"]] == list(range(NUM_TRIALS))
+    for row in report["trials"]:
+        full = row["epochs_run"] == row["config"]["epochs"]
+        assert full == (row["state"] == "COMPLETE")
+        assert row["config"]["warmup_fraction"] == 0.1
+    best = report["trials"][report["best"]["trial"]]
+    assert best["value"] == max(row["value"] for row in report["trials"] if row["state"] == "COMPLETE")
+    assert report["best"]["validation"]["f1"] == best["value"]
+    assert report["best"]["config"] == best["config"]
+    assert report["test"]["rows"] == 48
+    assert report["test"]["f1"] > report["majority"]["test"]["f1"]
+    assert report["warnings"] == []
+    assert 0 < report["train_s"]
+    assert 0 < report["wall_s"] < 110
+    assert report["versions"]["ray"]
+    assert report["seed"] == 3
+
+
+def test_plain_optuna_agrees_with_the_report(
+    finished: tuple[Path, str, list[object]], report: dict[str, Any]
+) -> None:
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{finished[0] / 'study.db'}")
+    assert [t.state.name for t in study.trials] == [row["state"] for row in report["trials"]]
+    for trial, row in zip(study.trials, report["trials"], strict=True):
+        assert len(trial.intermediate_values) == row["epochs_run"]
+        assert trial.user_attrs["config"] == row["config"]
+        assert trial.user_attrs["seed"] == row["seed"]
+        for epoch, value in trial.intermediate_values.items():
+            metrics = trial.user_attrs[f"epoch {epoch}"]
+            assert metrics["f1"] == value
+            assert {"train_loss", "loss", "accuracy"} <= metrics.keys()
+    assert study.best_trial.number == report["best"]["trial"]
+    assert not study.get_trials(states=[TrialState.RUNNING, TrialState.WAITING])
+
+
+def test_tensorboard_reads_every_trials_curves(
+    finished: tuple[Path, str, list[object]], report: dict[str, Any]
+) -> None:
+    for row in report["trials"]:
+        events = EventAccumulator(str(finished[0] / "trials" / str(row["number"])))
+        events.Reload()
+        tags = set(events.Tags()["scalars"])
+        assert {"train/loss", "validation/loss", "validation/accuracy", "validation/f1"} <= tags
+        assert [e.step for e in events.Scalars("validation/f1")] == list(range(1, row["epochs_run"] + 1))
+
+
+def test_the_output_tells_where_everything_lies(finished: tuple[Path, str, list[object]]) -> None:
+    run, out, _ = finished
+    for words in ("2 trials side by side, 0.5 GPU and 1 core each", "majority", str(run / "best"), "tensorboard --logdir"):
+        assert words in out
+    for chatter in ("WARNING", "ray::", "deprecat", "Loading", "Configuration for experiment"):
+        assert chatter not in out
+    log = (run / "log.txt").read_text()
+    assert out.strip().splitlines()[-1] in log
+
+
+def test_evaluate_agrees_with_the_report(finished: tuple[Path, str, list[object]], report: dict[str, Any]) -> None:
+    run = finished[0]
+    scored = command("tune.evaluate", run, cwd=run.parent)
+    assert scored.returncode == 0, scored.stderr
+    assert scored.stderr.strip() == "agrees with report.json"
+    scores = json.loads(scored.stdout)
+    assert {name: scores[name] for name in ("accuracy", "f1", "rows")} == {
+        name: report["test"][name] for name in ("accuracy", "f1", "rows")
+    }
+    on_file = command("tune.evaluate", run, "--data", run.parent / "pairs" / "validation.csv", cwd=run.parent)
+    assert json.loads(on_file.stdout)["f1"] == report["best"]["validation"]["f1"]
+
+
+def test_a_pipeline_opens_the_best_model(finished: tuple[Path, str, list[object]]) -> None:
+    from transformers import pipeline
+
+    classify = pipeline("text-classification", str(finished[0] / "best"))
+    same = {"text": "the bank 1 in the city rose", "text_pair": "the bank 1 also rose again"}
+    other = {"text": "the bank 1 in the city rose", "text_pair": "the bank 1 never rose it sold shares instead"}
+    assert [classify(same)["label"], classify(other)["label"]] == ["1", "0"]
+
+
+def test_the_same_command_has_nothing_left_to_do(finished: tuple[Path, str, list[object]]) -> None:
+    run, _, flags = finished
+    before = (run / "report.json").read_bytes()
+    again = command("tune.search", *flags, "--num-trials", NUM_TRIALS, cwd=run.parent)
+    assert again.returncode == 0
+    assert again.stdout.startswith(f"nothing left to do: all {NUM_TRIALS} trials are finished")
+    assert (run / "report.json").read_bytes() == before
+
+
+def test_another_sweep_is_refused_there(
+    finished: tuple[Path, str, list[object]], tmp_path: Path
+) -> None:
+    from tests.conftest import write_pairs
+
+    run, _, flags = finished
+    other = write_pairs(tmp_path / "other", {"train": 60, "validation": 20, "test": 20})
+    before = sorted(p.name for p in run.iterdir())
+    flags = [other if flags[i - 1] == "--dataset" else flag for i, flag in enumerate(flags)]
+    refused = command("tune.search", *flags, "--metric", "accuracy", cwd=run.parent)
+    assert refused.returncode == 2
+    assert "holds another sweep (other data: " in refused.stderr
+    assert "metric: f1 there, accuracy here" in refused.stderr
+    assert sorted(p.name for p in run.iterdir()) == before
+
+
+def test_more_trials_extend_a_finished_sweep(finished: tuple[Path, str, list[object]]) -> None:
+    run, _, flags = finished
+    before = json.loads((run / "report.json").read_text())
+    more = command("tune.search", *flags, "--num-trials", NUM_TRIALS + 2, cwd=run.parent)
+    assert more.returncode == 0, more.stderr
+    after = json.loads((run / "report.json").read_text())
+    assert len(after["trials"]) == NUM_TRIALS + 2
+    assert after["trials"][:NUM_TRIALS] == before["trials"]
+    configs = [json.dumps(row["config"]) for row in after["trials"]]
+    assert len(set(configs)) == len(configs), "a configuration was proposed again"
+    if after["best"]["trial"] == before["best"]["trial"]:
+        assert after["test"] == before["test"], "the test split was read again"
