@@ -46,7 +46,7 @@ def test_no_pickle_is_read() -> None:
             assert name not in text, f"{path.name}: {name}"
 
 
-@pytest.mark.parametrize("command", ["tune.search", "tune.evaluate", "tune.report"])
+@pytest.mark.parametrize("command", ["tune.search", "tune.evaluate", "tune.demo"])
 def test_help_imports_nothing_heavy(command: str) -> None:
     script = (
         "import runpy, sys\nsys.argv = ['x', '--help']\n"

@@ -1,7 +1,4 @@
-"""(Re)build the report of a run directory: report.json, report.html, best/.
-
-python -m tune.report RUN
-"""
+"""The result as files: report.json, report.html, and best/ with its model card."""
 
 from __future__ import annotations
 

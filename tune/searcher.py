@@ -79,7 +79,11 @@ class TrialBook:
         number = trial.number
         attributes = trial.user_attrs
         config = {**fixed_values(self.spec.space), **trial.params, **self._point(number)}
-        typed = {name: None if v is None else RULES[name].type(v) for name, v in config.items()}
+        typed = {
+            name: None if config[name] is None else rule.type(config[name])
+            for name, rule in RULES.items()
+            if name in config
+        }
         seed = derived_seed(self.spec.seed, number, "training")
         if "seed" not in attributes:
             trial.set_user_attr("config", typed)
