@@ -24,7 +24,11 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def write_pairs(folder: Path, rows: dict[str, int], suffix: str = ".csv") -> Path:
     """A learnable data set of sentence pairs: the second sentence says the same, or denies it."""
     folder.mkdir(parents=True, exist_ok=True)
-    things, verbs, places = ["bank", "dog", "market", "team"], ["rose", "fell", "won", "lost"], ["city", "house", "river"]
+    things, verbs, places = (
+        ["bank", "dog", "market", "team"],
+        ["rose", "fell", "won", "lost"],
+        ["city", "house", "river"],
+    )
     at = 0
     for split, count in rows.items():
         lines = ["sentence1,sentence2,label"]

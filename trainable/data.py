@@ -80,6 +80,7 @@ class TextData:
 def load_data(request: DataRequest) -> TextData:
     """Read and check everything. Raises UserError with every problem of every file at once."""
     problems: list[str] = []
+    notes: list[str] = []
     tables, class_names = _open(request, problems)
     columns = _find_columns(request, tables, problems) if tables else None
     if columns is None:
@@ -87,11 +88,12 @@ def load_data(request: DataRequest) -> TextData:
     text_columns, label_column = columns
     wanted = (*text_columns, label_column)
     tables = {name: table for name, table in tables.items() if _has_columns(table, wanted, problems)}
+    if not _is_folder(request.dataset):
+        tables = {name: _without_blanks(table, text_columns, notes) for name, table in tables.items()}
     keys = {name: _label_keys(table, label_column, problems) for name, table in tables.items()}
     texts = {name: _texts(table, text_columns, problems) for name, table in tables.items()}
     if "train" not in tables:
         raise UserError(problems)
-    notes: list[str] = []
     if keys.get("test") and set(keys["test"]) == {HIDDEN} and HIDDEN not in keys["train"]:
         notes.append("the labels of the test split are hidden (-1)")
         del tables["test"], keys["test"], texts["test"]
@@ -142,13 +144,18 @@ def _open(request: DataRequest, problems: list[str]) -> tuple[dict[str, Table], 
     """Tables by split, and the class names where the hub knows them."""
     # os.path's functions say no where pathlib's raise: ~ of an unknown user, a name that is too long.
     folder = Path(os.path.expanduser(request.dataset))
-    if os.path.exists(folder) or request.dataset.startswith(("/", "./", "../", "~")):
+    if _is_folder(request.dataset):
         try:
             return _open_folder(folder, request, problems), None
         except OSError as error:
             problems.append(f"--dataset {folder}: can't be read: {error.strerror or error}")
             return {}, None
     return _open_hub(request, problems)
+
+
+def _is_folder(dataset: str) -> bool:
+    """Whether a data set's name means a folder; any other name means the hub."""
+    return os.path.exists(os.path.expanduser(dataset)) or dataset.startswith(("/", "./", "../", "~"))
 
 
 def _open_folder(folder: Path, request: DataRequest, problems: list[str]) -> dict[str, Table]:
@@ -211,6 +218,17 @@ def _open_hub(request: DataRequest, problems: list[str]) -> tuple[dict[str, Tabl
     label = request.label_column or _guess_label(list(tables["train"].columns))
     names = class_names(loaded[request.split_names[0]]).get(label or "")
     return tables, tuple(names) if names else None
+
+
+def _without_blanks(table: Table, columns: Sequence[str], notes: list[str]) -> Table:
+    """A hub data set's rows that have all their texts: its user can't mend the others (glue/qqp's train has two)."""
+    cells = [table.columns[name] for name in columns]
+    kept = [i for i in range(len(table)) if all(c[i] is not None and str(c[i]).strip() for c in cells)]
+    if len(kept) == len(table):
+        return table
+    notes.append(f"{table.path}: {len(table) - len(kept)} of {len(table)} rows have a blank text and were left out")
+    columns_kept = {name: [column[i] for i in kept] for name, column in table.columns.items()}
+    return Table(table.path, columns_kept, [table.places[i] for i in kept])
 
 
 # Which columns

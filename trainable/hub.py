@@ -34,7 +34,7 @@ class HubError(Exception):
 
 
 class _UnreachableError(Exception):
-    """The hub gave no usable answer."""
+    """The hub gave no usable answer; a predicate of the hub's, like "cannot be reached (...)"."""
 
 
 def resolve_model(name: str) -> Path:
@@ -92,7 +92,12 @@ def class_names(table: pyarrow.Table) -> dict[str, list[str]]:
 def _ask(kind: str, name: str) -> Any:
     """What the hub knows of a repository (id, sha, siblings), within DEADLINE_S."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+    )
 
     answers: list[Any] = [TimeoutError(f"no answer within {DEADLINE_S:g} s")]
 
@@ -113,9 +118,11 @@ def _ask(kind: str, name: str) -> Any:
             f"the hub at {_endpoint()} has no such {kind}, or it is private: check the name or run 'hf auth login'"
         )
     if isinstance(answer, OfflineModeIsEnabled):
-        raise _UnreachableError("HF_HUB_OFFLINE is set")
+        raise _UnreachableError("cannot be reached (HF_HUB_OFFLINE is set)")
+    if isinstance(answer, HfHubHTTPError):  # a bad token, too many requests, a hub in trouble
+        raise _UnreachableError(f"answers with an error ({_first_line(answer)})")
     if isinstance(answer, Exception):
-        raise _UnreachableError(_first_line(answer))
+        raise _UnreachableError(f"cannot be reached ({_first_line(answer)})")
     return answer
 
 
@@ -128,7 +135,8 @@ def _config_problem(info: Any, config: str | None) -> str | None:
     except Exception:  # then the error that led here says more
         return None
     if not config:
-        return f"has several configurations: write {info.id}/NAME; known: {', '.join(known)}"
+        several = len(known) > 1 and "default" not in known
+        return f"has several configurations: write {info.id}/NAME; known: {', '.join(known)}" if several else None
     return None if config in known else f"{info.id} has no configuration {config!r}; {nearest(config, known)}"
 
 
@@ -162,7 +170,7 @@ def _missing(folder: Path) -> str:
 
 def _offline(reason: _UnreachableError) -> HubError:
     return HubError(
-        f"is not in the local cache, and the hub at {_endpoint()} cannot be reached ({reason}). "
+        f"is not in the local cache, and the hub at {_endpoint()} {reason}. "
         "Without a network these work: --preset demo, local folders, and names used before on this machine"
     )
 

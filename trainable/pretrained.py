@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,8 @@ TOKENIZER_MARKS = (
 
 def model_problems(folder: Path) -> list[str]:
     """Everything that keeps a folder from being fine-tuned as a sequence classifier."""
-    if not folder.is_dir():
-        return [f"--model {folder}: {'is a file, not a folder' if folder.exists() else 'no such folder'}"]
+    if not os.path.isdir(folder):  # says no where Path.is_dir raises: a name that is too long
+        return [f"--model {folder}: {'is a file, not a folder' if os.path.exists(folder) else 'no such folder'}"]
     problems = []
     if not (folder / "config.json").is_file():
         problems.append(f"--model {folder}: is no model's folder, it has no config.json")

@@ -184,11 +184,11 @@ base_model: {json.dumps(report["model"])}
 Classes: {", ".join(report["label_names"])}.
 Chosen among {len(report["trials"])} trials by {report["metric"]} on validation.
 {warnings}
-| | loss | accuracy | F1 ({report["f1_average"]}) |
-|---|---|---|---|
-| validation (chosen on it) | {chosen_on["loss"]:.4f} | {chosen_on["accuracy"]:.4f} | {chosen_on["f1"]:.4f} |
-| test ({test["rows"]} rows, read once) | {test["loss"]:.4f} | {test["accuracy"]:.4f} | {test["f1"]:.4f} |
-| test, always the most frequent class | | {guess["accuracy"]:.4f} | {guess["f1"]:.4f} |
+| | loss | accuracy | F1 ({report["f1_average"]}) | Matthews |
+|---|---|---|---|---|
+| validation (chosen on it) | {" | ".join(f"{chosen_on[name]:.4f}" for name in SCORES)} |
+| test ({test["rows"]} rows, read once) | {" | ".join(f"{test[name]:.4f}" for name in SCORES)} |
+| test, always the most frequent class | | {guess["accuracy"]:.4f} | {guess["f1"]:.4f} | {0:.4f} |
 
 Hyperparameters: {short(best["config"])}; epoch {best["epoch"]}; seed {best["seed"]}; trained in {report["precision"]}.
 """
@@ -201,12 +201,12 @@ def as_html(report: Mapping[str, Any]) -> str:
     rows = "".join(_html_row(row, best["trial"]) for row in report["trials"])
     warnings = "".join(f'<p class="warning">{html.escape(text)}.</p>' for text in report["warnings"])
     scores = "".join(
-        f"<tr><td>{name}</td><td>{s['loss']:.4f}</td><td>{s['accuracy']:.4f}</td><td>{s['f1']:.4f}</td></tr>"
+        f"<tr><td>{name}</td>{''.join(f'<td>{s[key]:.4f}</td>' for key in SCORES)}</tr>"
         for name, s in (("validation", best["validation"]), (f"test ({test['rows']} rows)", test))
     )
     scores += (
         f"<tr><td>test, always the most frequent class</td><td></td><td>{majority['test']['accuracy']:.4f}</td>"
-        f"<td>{majority['test']['f1']:.4f}</td></tr>"
+        f"<td>{majority['test']['f1']:.4f}</td><td>{0:.4f}</td></tr>"
     )
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -223,7 +223,8 @@ th {{ border-bottom: 2px solid #c9d1d9 }} .quiet {{ color: #667 }}
 {clock(report["wall_s"])}; {metric} on validation chose trial {best["trial"]}, epoch {best["epoch"]}:
 <code>{html.escape(short(best["config"]))}</code></p>
 {warnings}
-<table><tr><th></th><th>loss</th><th>accuracy</th><th>F1 ({report["f1_average"]})</th></tr>{scores}</table>
+<table><tr><th></th><th>loss</th><th>accuracy</th><th>F1 ({report["f1_average"]})</th>
+<th>Matthews</th></tr>{scores}</table>
 <h2>Trials</h2>
 <table><tr><th>trial</th><th>state</th><th>{metric}</th><th>epoch</th><th>seconds</th><th></th><th>configuration</th></tr>
 {rows}</table>

@@ -249,7 +249,7 @@ def merge(below: Given, above: Given) -> Given:
     elif lower is not None and not isinstance(lower, Mapping):
         values["space"] = lower  # wrong, which is to be told
     origins = {**below.origins, **above.origins}
-    if "dataset" in above.values and above.values["dataset"] != below.values.get("dataset"):
+    if below.values.get("dataset") not in (None, values.get("dataset")):
         # Columns, split names and classes are facts of the data set that they were written for.
         for key in ("text_columns", "label_column", "positive_label", "train_split", "validation_split", "test_split"):
             if key not in above.values:
@@ -296,9 +296,10 @@ def _read_space(given: Given, where: Callable[[str], str], found: list[str]) -> 
         return space
     if not isinstance(entries, Mapping):
         found.append(f"{where('space')} must be `field: domain` lines, but got {entries!r}")
-        return space
+        return {}
     for name, text in entries.items():
         origin = given.origins.get(f"space.{name}", f"{where('space')}.{name}")
+        space.pop(str(name), None)
         try:
             space[str(name)] = parse_domain(str(name), text)
         except ValueError as error:

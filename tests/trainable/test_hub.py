@@ -143,6 +143,19 @@ def test_a_hub_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
     ] * 2  # fmt: skip
 
 
+def test_an_endpoint_that_is_no_hub_leaves_the_cache(filled: tuple[Path, str, list[Any]]) -> None:
+    home, _, told = filled
+    with Hub({}) as hub:
+        *found, missing = ask(
+            [("model", "bert-base-uncased"), ("data", "nyu-mll/glue", "mrpc"), ("model", "some/other")],
+            home,
+            f"{hub.url}/elsewhere",
+        )
+    assert found == told
+    assert f"the hub at {hub.url}/elsewhere answers with an error (" in missing
+    assert "404" in missing
+
+
 def test_what_the_hub_refuses_is_said_in_words(repos: dict[tuple[str, str], Path], tmp_path: Path) -> None:
     with Hub(repos, gated=["some/gated"]) as hub:
         login = "check the name or run 'hf auth login'"

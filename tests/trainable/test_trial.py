@@ -62,9 +62,7 @@ def test_the_model_is_written_once_at_the_end(tiny_model: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(("leader", "written"), [(0.0, True), (2.0, False)])
-def test_a_trial_that_cannot_win_writes_nothing(
-    tiny_model: Path, tmp_path: Path, leader: float, written: bool
-) -> None:
+def test_a_trial_that_cannot_win_writes_nothing(tiny_model: Path, tmp_path: Path, leader: float, written: bool) -> None:
     (tmp_path / "incumbent.json").write_text(json.dumps({"trial": 7, "value": leader}))
     steps(make_trial(tiny_model, tune_config(tmp_path), incumbent_file=str(tmp_path / "incumbent.json")))
     assert (tmp_path / "0" / "model").exists() == written

@@ -94,9 +94,7 @@ def test_the_report_says_what_happened(report: dict[str, Any]) -> None:
     assert report["seed"] == 3
 
 
-def test_plain_optuna_agrees_with_the_report(
-    finished: tuple[Path, str, list[object]], report: dict[str, Any]
-) -> None:
+def test_plain_optuna_agrees_with_the_report(finished: tuple[Path, str, list[object]], report: dict[str, Any]) -> None:
     study = optuna.load_study(study_name=None, storage=f"sqlite:///{finished[0] / 'study.db'}")
     assert [t.state.name for t in study.trials] == [row["state"] for row in report["trials"]]
     for trial, row in zip(study.trials, report["trials"], strict=True):
@@ -124,7 +122,12 @@ def test_tensorboard_reads_every_trials_curves(
 
 def test_the_output_tells_where_everything_lies(finished: tuple[Path, str, list[object]]) -> None:
     run, out, _ = finished
-    for words in ("2 trials side by side, 0.5 GPU and 1 core each", "majority", str(run / "best"), "tensorboard --logdir"):
+    for words in (
+        "2 trials side by side, 0.5 GPU and 1 core each",
+        "majority",
+        str(run / "best"),
+        "tensorboard --logdir",
+    ):
         assert words in out
     for chatter in ("WARNING", "ray::", "deprecat", "Loading", "Configuration for experiment"):
         assert chatter not in out
@@ -163,9 +166,7 @@ def test_the_same_command_has_nothing_left_to_do(finished: tuple[Path, str, list
     assert (run / "report.json").read_bytes() == before
 
 
-def test_another_sweep_is_refused_there(
-    finished: tuple[Path, str, list[object]], tmp_path: Path
-) -> None:
+def test_another_sweep_is_refused_there(finished: tuple[Path, str, list[object]], tmp_path: Path) -> None:
     from tests.conftest import write_pairs
 
     run, _, flags = finished
