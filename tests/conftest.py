@@ -42,7 +42,7 @@ def write_pairs(folder: Path, rows: dict[str, int], suffix: str = ".csv") -> Pat
     return folder
 
 
-@pytest.fixture()
+@pytest.fixture
 def tiny_data(tmp_path: Path) -> Path:
     """96 / 48 / 48 sentence pairs as CSV."""
     return write_pairs(tmp_path / "pairs", {"train": 96, "validation": 48, "test": 48})

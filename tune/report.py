@@ -216,7 +216,7 @@ body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 70em; margin: 2em auto;
 table {{ border-collapse: collapse; margin: 1em 0 }} td, th {{ padding: .25em .8em; text-align: right }}
 td:first-child, th:first-child, td.text {{ text-align: left }} tr:nth-child(even) {{ background: #f4f6f8 }}
 tr.best {{ background: #dff3e4; font-weight: 600 }} .warning {{ background: #fff1d6; padding: .6em 1em }}
-th {{ border-bottom: 2px solid #c9d1d9 }} .quiet {{ color: #667 }}
+th.text {{ text-align: left }} th {{ border-bottom: 2px solid #c9d1d9 }} .quiet {{ color: #667 }}
 </style></head><body>
 <h1>{html.escape(report["name"])}</h1>
 <p>{html.escape(report["model"])} on {html.escape(report["dataset"])}; {len(report["trials"])} trials in
@@ -226,7 +226,8 @@ th {{ border-bottom: 2px solid #c9d1d9 }} .quiet {{ color: #667 }}
 <table><tr><th></th><th>loss</th><th>accuracy</th><th>F1 ({report["f1_average"]})</th>
 <th>Matthews</th></tr>{scores}</table>
 <h2>Trials</h2>
-<table><tr><th>trial</th><th>state</th><th>{metric}</th><th>epoch</th><th>seconds</th><th></th><th>configuration</th></tr>
+<table><tr><th>trial</th><th>state</th><th>{metric}</th><th>best epoch</th><th>seconds</th>
+<th class="text">note</th><th class="text">configuration</th></tr>
 {rows}</table>
 <p class="quiet">{html.escape(", ".join(f"{name} {version}" for name, version in report["versions"].items()))};
 seed {report["seed"]}; {report["precision"]}</p>

@@ -169,9 +169,13 @@ def test_a_written_model_scores_as_the_run_said(tiny_model: Path, tmp_path: Path
 def test_divergence_fails_by_name(tiny_model: Path) -> None:
     run = FineTuningRun(make_job(tiny_model))
     run.reset(TrialConfig(learning_rate=1e30, batch_size=8, epochs=3, max_grad_norm=None), 0)
-    with pytest.raises(TrialFailed, match=r"the (training|validation) loss .*epoch [12] is not finite"):
+
+    def to_the_end() -> None:
         while not run.done:
             run.next_epoch()
+
+    with pytest.raises(TrialFailed, match=r"the (training|validation) loss .*epoch [12] is not finite"):
+        to_the_end()
     assert train(run, CONFIG, 4) == train(FineTuningRun(run.job), CONFIG, 4), "what diverged left a trace"
 
 

@@ -281,7 +281,7 @@ NUMBERS = {  # a value out of range for each, and the rule
     "reduction_factor": (1, "a number > 1"),
     "state_interval_s": (-0.5, "a number >= 0"),
     "cpus_per_trial": (0, "a number >= 0.0001"),
-    "gpus_per_trial": (0.00001, "0 or a number >= 0.0001"),
+    "gpus_per_trial": (-1, "0 or a number >= 0.0001"),
     "max_concurrent": (0, "an integer >= 1"),
     "train_rows": (1, "an integer >= 2"),
     "validation_fraction": (0.6, "a number > 0 and <= 0.5"),
@@ -568,6 +568,11 @@ def refused(flags: list[str], capsys: pytest.CaptureFixture[str]) -> list[str]:
     return [problem.removesuffix("\n") for problem in rest]
 
 
+def filled(text: str, places: dict[str, str]) -> str:
+    """`text` with {tmp} and the like as they are called in this test."""
+    return re.sub(r"{(tmp|data|out|model)}", lambda match: places[match[1]], text)
+
+
 def says(problem: str, told: str) -> bool:
     """Whether the fragments of `told` stand in a problem, in this order."""
     return re.search(".*".join(map(re.escape, told.split(" … "))), problem, re.DOTALL) is not None
@@ -583,9 +588,9 @@ def test_refused_with_exactly_what_is_wrong(
 ) -> None:
     write(Path(places["data"]), GOOD | case.files)
     before = sorted(Path(places["tmp"]).rglob("*"))
-    flags = [word.format(**places) for word in case.flags.split(" ") if word]
+    flags = [filled(word, places) for word in case.flags.split(" ") if word]
     problems = refused([*good_flags(places), *flags], capsys)
-    told = [each.format(**places) for each in case.told]
+    told = [filled(each, places) for each in case.told]
     assert len(problems) == len(told), "\n".join(problems)
     for problem in problems:
         assert any(says(problem, each) for each in told), problem

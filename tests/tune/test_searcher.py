@@ -91,18 +91,15 @@ def test_a_driver_that_comes_back_issues_open_trials_again_and_asks_for_the_rest
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_a_restart_does_not_propose_the_same_again(tmp_path: Path, sampler: str) -> None:
-    rates = []
-    for _ in range(6):  # a new driver for every trial
-        rates.append(run_one(make_book(tmp_path, sampler=sampler), [0.5])["values"]["learning_rate"])
+    # a new driver for every trial
+    rates = [run_one(make_book(tmp_path, sampler=sampler), [0.5])["values"]["learning_rate"] for _ in range(6)]
     assert len(set(rates)) == 6
 
 
 def test_random_search_gives_trial_n_the_same_whatever_happened_before(tmp_path: Path) -> None:
     straight = make_book(tmp_path / "a", sampler="random")
     one_way = [run_one(straight, [0.9])["values"] for _ in range(5)]
-    other_way = []
-    for _ in range(5):
-        other_way.append(run_one(make_book(tmp_path / "b", sampler="random"), [0.1])["values"])
+    other_way = [run_one(make_book(tmp_path / "b", sampler="random"), [0.1])["values"] for _ in range(5)]
     assert one_way == other_way
 
 
