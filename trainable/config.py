@@ -133,7 +133,7 @@ class Job:
     metric, mode: the objective on validation, "max" or "min"
     precision: of training and validation; weights are float32 in either
     threads: CPU threads of one trial
-    incumbent_file: JSON {"value": ...} of the best finished trial so far; None means every trial may win
+    incumbent_file: JSON {"trial": ..., "value": ...} of the best finished trial so far; None means every trial may win
     state_interval_s: a trial's whole state is written at most this often, seconds
     """
 

@@ -37,6 +37,7 @@ class FineTuningTrial(Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         began = time.perf_counter()
+        self._number = int(config["number"])
         self._folder = Path(config["folder"])
         run = self.fine_tuning
         run.reset(make_config(config["values"]), config["seed"])
@@ -90,11 +91,17 @@ class FineTuningTrial(Trainable):
         self._state_written = time.monotonic()
 
     def _can_win(self) -> bool:
-        """Whether this trial's best epoch beats the best trial that the driver has seen finish."""
+        """Whether this trial beats the best one that the driver has seen finish; of equals the smaller number wins.
+
+        The same order as tune.selection.rank, or the winner's model would be missing.
+        """
         run = self.fine_tuning
         if run.best is None:
             return False
-        incumbent = None
-        if run.job.incumbent_file is not None and Path(run.job.incumbent_file).exists():
-            incumbent = json.loads(Path(run.job.incumbent_file).read_text(encoding="utf-8"))["value"]
-        return better(run.value(run.best), incumbent, run.job.mode)
+        value = run.value(run.best)
+        if run.job.incumbent_file is None or not Path(run.job.incumbent_file).exists():
+            return better(value, None, run.job.mode)
+        incumbent = json.loads(Path(run.job.incumbent_file).read_text(encoding="utf-8"))
+        if value == incumbent["value"]:
+            return self._number < int(incumbent["trial"])
+        return better(value, incumbent["value"], run.job.mode)

@@ -257,6 +257,7 @@ def _given(spec: Mapping[str, Any] | str | None, problems: list[str]) -> Given:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    out = Path()
     try:
         problems: list[str] = []
         spec, out = parse(sys.argv[1:] if argv is None else argv, problems)
@@ -271,7 +272,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except Exception:
         traceback.print_exc()
-        print("This is a mistake of ours, not yours. What is finished is kept.", file=sys.stderr)
+        print(f"This is a mistake of ours, not yours. What is finished is kept in {out}", end="", file=sys.stderr)
+        log = out / "log.txt"
+        if log.is_file():
+            with log.open("a", encoding="utf-8") as file:
+                traceback.print_exc(file=file)
+            print(f"; log: {log}", end="", file=sys.stderr)
+        print(file=sys.stderr)
         return 1
     return 0
 

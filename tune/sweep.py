@@ -141,5 +141,5 @@ class SweepCallback(Callback):
 
 EPOCH_FIELDS = (
     "epoch", "schedule_percent", "train_loss", "loss", "accuracy", "f1", "matthews_correlation", "collapsed",
-    "learning_rate", "examples_per_second", "train_s", "eval_s", "peak_memory_mib", "start_s",
+    "learning_rate", "examples_per_second", "train_s", "eval_s", "peak_memory_mib", "start_s", "hostname", "pid",
 )  # fmt: skip

@@ -61,11 +61,18 @@ def test_the_model_is_written_once_at_the_end(tiny_model: Path, tmp_path: Path) 
     assert [p.name for p in (tmp_path / "0").iterdir()] == ["model"]
 
 
-@pytest.mark.parametrize(("leader", "written"), [(0.0, True), (2.0, False)])
-def test_a_trial_that_cannot_win_writes_nothing(tiny_model: Path, tmp_path: Path, leader: float, written: bool) -> None:
-    (tmp_path / "incumbent.json").write_text(json.dumps({"trial": 7, "value": leader}))
-    steps(make_trial(tiny_model, tune_config(tmp_path), incumbent_file=str(tmp_path / "incumbent.json")))
-    assert (tmp_path / "0" / "model").exists() == written
+@pytest.mark.parametrize(
+    ("leader", "margin", "written"), [(7, -0.1, True), (7, 0.1, False), (7, 0.0, True), (3, 0.0, False)]
+)
+def test_a_trial_that_cannot_win_writes_nothing(
+    tiny_model: Path, tmp_path: Path, leader: int, margin: float, written: bool
+) -> None:
+    """Of equals the smaller number wins, as in the driver's order, whichever finished first."""
+    value = max(result["f1"] for result in steps(make_trial(tiny_model, tune_config(tmp_path / "alone", 5))))
+    incumbent = tmp_path / "incumbent.json"
+    incumbent.write_text(json.dumps({"trial": leader, "value": value + margin}))
+    steps(make_trial(tiny_model, tune_config(tmp_path, 5), incumbent_file=str(incumbent)))
+    assert (tmp_path / "5" / "model").exists() == written
 
 
 def test_a_reset_worker_equals_a_new_one(tiny_model: Path, tmp_path: Path) -> None:

@@ -120,6 +120,13 @@ def test_tensorboard_reads_every_trials_curves(
         assert [e.step for e in events.Scalars("validation/f1")] == list(range(1, row["epochs_run"] + 1))
 
 
+def test_two_warm_workers_ran_all_trials(finished: tuple[Path, str, list[object]]) -> None:
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{finished[0] / 'study.db'}")
+    first_epochs = [trial.user_attrs["epoch 1"] for trial in study.trials]
+    assert len({metrics["pid"] for metrics in first_epochs}) <= 2
+    assert all(metrics["start_s"] < 0.25 for metrics in first_epochs[2:])
+
+
 def test_the_output_tells_where_everything_lies(finished: tuple[Path, str, list[object]]) -> None:
     run, out, _ = finished
     for words in (

@@ -137,6 +137,19 @@ def test_only_the_leaders_model_stays(tmp_path: Path) -> None:
     assert not book.run_dir.model(3).exists()
 
 
+def test_of_equals_the_smaller_number_leads_whichever_finishes_first(tmp_path: Path) -> None:
+    book = make_book(tmp_path)
+    first, second = book.issue()["number"], book.issue()["number"]
+    for number in (second, first):
+        leave_model(book, number)
+        book.record_epoch(number, epoch(1, 0.7))
+        book.finish(number, TrialState.COMPLETE)
+    assert book.leader is not None
+    assert book.leader.number == first
+    assert book.run_dir.model(first).exists()
+    assert not book.run_dir.model(second).exists()
+
+
 def test_a_pruned_trial_never_leads(tmp_path: Path) -> None:
     book = make_book(tmp_path)
     run_one(book, [0.99], TrialState.PRUNED)

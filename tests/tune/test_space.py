@@ -128,8 +128,11 @@ def test_none_is_a_value_but_no_number() -> None:
 
 def test_largest() -> None:
     space: dict[str, Domain] = {
-        "batch_size": Choice((8, 64, 32)), "epochs": Int(2, 5), "learning_rate": Float(1e-5, 1e-4), "dropout": Fixed(None)
-    }  # fmt: skip
+        "batch_size": Choice((8, 64, 32)),
+        "epochs": Int(2, 5),
+        "learning_rate": Float(1e-5, 1e-4),
+        "dropout": Fixed(None),
+    }
     assert [largest(space, name, 7) for name in (*space, "weight_decay")] == [64, 5, 1e-4, 7, 7]
 
 
