@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import random
 from pathlib import Path
 
 import pytest
 
-from tests.hub import write_tiny_model
+from tests.hub import PLACES, SHOWS, THINGS, TONES, VERBS, write_tiny_model
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -22,23 +24,19 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_pairs(folder: Path, rows: dict[str, int], suffix: str = ".csv") -> Path:
-    """A learnable data set of sentence pairs: the second sentence says the same, or denies it."""
+    """A data set that a tiny model learns in seconds: the second sentence says the same, or denies it. No row twice."""
     folder.mkdir(parents=True, exist_ok=True)
-    things, verbs, places = (
-        ["bank", "dog", "market", "team"],
-        ["rose", "fell", "won", "lost"],
-        ["city", "house", "river"],
-    )
+    combinations = list(itertools.product(THINGS, PLACES, SHOWS, VERBS, [*TONES[0], *TONES[1]]))
+    random.Random(0).shuffle(combinations)
     at = 0
     for split, count in rows.items():
         lines = ["sentence1,sentence2,label"]
-        for _ in range(count):
-            thing, verb, place = things[at % 4], verbs[at // 4 % 4], places[at // 16 % 3]
-            same = at % 3 > 0
-            ending = "also {} again" if same else "never {} it sold shares instead"
-            lines.append(f"the {thing} {at} in the {place} {verb},the {thing} {at} {ending.format(verb)},{int(same)}")
-            at += 1
+        for thing, place, show, verb, tone in combinations[at : at + count]:
+            same = len(lines) % 3 > 0
+            second = f"the {thing} also {verb} again" if same else f"never {verb} it sold shares instead"
+            lines.append(f"the {thing} in the {place} {verb} the {show} is {tone},{second},{int(same)}")
         (folder / f"{split}{suffix}").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        at += count
     return folder
 
 

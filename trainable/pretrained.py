@@ -17,6 +17,7 @@ WEIGHT_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+WEIGHT_PARTS = ("model-*-of-*.safetensors", "pytorch_model-*-of-*.bin")
 TOKENIZER_MARKS = (
     "tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "spm.model", "tokenizer.model",
     "sentencepiece.bpe.model",
@@ -65,7 +66,8 @@ def _weight_problems(folder: Path) -> list[str]:
     files = [first]
     if first.endswith(".index.json"):
         try:
-            files = sorted(set(json.loads((folder / first).read_text(encoding="utf-8"))["weight_map"].values()))
+            places = json.loads((folder / first).read_text(encoding="utf-8"))["weight_map"]
+            files = sorted({str(name) for name in places.values()})
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return [f"--model {folder}: {first} is damaged or cut off"]
     problems = []
@@ -94,7 +96,8 @@ def _is_whole(path: Path) -> bool:
 def model_fingerprint(folder: Path) -> str:
     """SHA-256 over configuration, weights and tokenizer files, as they lie in the folder."""
     digest = hashlib.sha256()
-    for name in ("config.json", *WEIGHT_FILES, *TOKENIZER_MARKS):
+    parts = sorted(path.name for pattern in WEIGHT_PARTS for path in folder.glob(pattern))
+    for name in ("config.json", *WEIGHT_FILES, *parts, *TOKENIZER_MARKS):
         path = folder / name
         if path.is_file():
             with path.open("rb") as file:

@@ -260,8 +260,8 @@ def merge(below: Given, above: Given) -> Given:
 def build_spec(given: Given, found: list[str]) -> SweepSpec:
     """The spec as far as it can be read; what is wrong with each field is appended to `found`.
 
-    A field that is wrong has its default (model and dataset: empty), so that what does not hang on it can be
-    checked as well and every problem be told at once. A spec with problems is not to be run.
+    A field that is wrong has its default (model and dataset: empty; of the space it is left out), so that what does
+    not hang on it can be checked as well and every problem be told at once. A spec with problems is not to be run.
     """
     known = {*FIELDS, "space", "points"}
     read: dict[str, Any] = {}

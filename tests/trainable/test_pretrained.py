@@ -103,7 +103,7 @@ def test_every_part_of_the_weights_is_checked(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "index",
-    ["", "[]", "{}", '{"weight_map": []}', '{"weight_map": {"a": [1]}}', '{"weight_map": {"a": 1}}', "[" * 100_000],
+    ["", "[]", "{}", '{"weight_map": []}', '{"weight_map": {"a": [1]}', "[" * 100_000],
 )
 def test_an_index_that_is_none(index: str, folder: Path) -> None:
     (folder / "model.safetensors").unlink()

@@ -15,7 +15,14 @@ from optuna.trial import TrialState
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 ROOT = Path(__file__).parent.parent.parent
-NUM_TRIALS = 8
+NUM_TRIALS = 7
+# Two that learn and two that can't: something to win, something to stop early, whichever worker is faster.
+POINTS = [
+    {"learning_rate": 3e-3, "batch_size": 8, "epochs": 8},
+    {"learning_rate": 5e-3, "batch_size": 8, "epochs": 8},
+    {"learning_rate": 1e-5, "batch_size": 32, "epochs": 2},
+    {"learning_rate": 1e-5, "batch_size": 16, "epochs": 4},
+]
 
 
 def command(module: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -32,8 +39,8 @@ def command(module: str, *arguments: object, cwd: Path) -> subprocess.CompletedP
 
 def search_flags(data: Path, model: Path) -> list[object]:
     return [
-        "--dataset", data, "--model", model, "--out", "run", "--seed", 3,
-        "--space", "learning_rate=log:1e-5..2e-2", "--space", "epochs=2..6", "--space", "warmup_fraction=0.1",
+        "--dataset", data, "--model", model, "--out", "run", "--seed", 3, "--points", "points.json",
+        "--space", "learning_rate=log:1e-5..2e-2", "--space", "epochs=2..8", "--space", "warmup_fraction=0.1",
         "--set", "num_gpus=1", "--set", "num_cpus=2", "--gpus-per-trial", 0.5, "--precision", "fp32",
     ]  # fmt: skip
 
@@ -45,6 +52,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> tupl
 
     folder = tmp_path_factory.mktemp("a folder with spaces")
     data = write_pairs(folder / "pairs", {"train": 96, "validation": 48, "test": 48})
+    (folder / "points.json").write_text(json.dumps(POINTS))
     flags = search_flags(data, tiny_model)
     done = command("tune.search", *flags, "--num-trials", NUM_TRIALS, cwd=folder)
     assert done.returncode == 0, done.stderr
@@ -75,7 +83,10 @@ def test_the_run_directory_holds_exactly_this(finished: tuple[Path, str, list[ob
 
 def test_the_report_says_what_happened(report: dict[str, Any]) -> None:
     states = [row["state"] for row in report["trials"]]
+    assert states[:2] == ["COMPLETE", "COMPLETE"]
+    assert "PRUNED" in states[2:4]
     assert set(states) == {"COMPLETE", "PRUNED"}
+    assert [row["config"] for row in report["trials"][:4]] == [{**p, "warmup_fraction": 0.1} for p in POINTS]
     assert [row["number"] for row in report["trials"]] == list(range(NUM_TRIALS))
     for row in report["trials"]:
         full = row["epochs_run"] == row["config"]["epochs"]
@@ -159,8 +170,8 @@ def test_a_pipeline_opens_the_best_model(finished: tuple[Path, str, list[object]
     from transformers import pipeline
 
     classify = pipeline("text-classification", str(finished[0] / "best"))
-    same = {"text": "the bank 1 in the city rose", "text_pair": "the bank 1 also rose again"}
-    other = {"text": "the bank 1 in the city rose", "text_pair": "the bank 1 never rose it sold shares instead"}
+    same = {"text": "the bank in the city rose the film is bad", "text_pair": "the bank also rose again"}
+    other = {"text": "the bank in the city rose the film is bad", "text_pair": "never rose it sold shares instead"}
     assert [classify(same)["label"], classify(other)["label"]] == ["1", "0"]
 
 
