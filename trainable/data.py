@@ -90,6 +90,7 @@ def load_data(request: DataRequest) -> TextData:
     tables = {name: table for name, table in tables.items() if _has_columns(table, wanted, problems)}
     if not _is_folder(request.dataset):
         tables = {name: _without_blanks(table, text_columns, notes) for name, table in tables.items()}
+        problems += [f"{table.path}: has no rows" for table in tables.values() if len(table) == 0]
     keys = {name: _label_keys(table, label_column, problems) for name, table in tables.items()}
     texts = {name: _texts(table, text_columns, problems) for name, table in tables.items()}
     if "train" not in tables:

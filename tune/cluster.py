@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import os
 import shutil
@@ -21,6 +22,7 @@ QUIET = {
     "RAY_DISABLE_IMPORT_WARNING": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that diverged has no metrics to report
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # else Ctrl-C looks like success
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # the study remembers; Tune's snapshots are never read
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
@@ -70,31 +72,54 @@ def connected(spec: SweepSpec) -> Iterator[list[Node]]:
     if ray.is_initialized():
         yield _nodes()
         return
-    # Unix sockets' paths stay under 107 bytes only in a short folder.
-    temporary = Path(tempfile.mkdtemp(prefix="ft-", dir="/tmp")) if spec.address is None else None
+    with temporary_folder() as temporary:
+        try:
+            if spec.address is None:
+                node = local_nodes(spec)[0]
+                ray.init(
+                    address="local",
+                    num_cpus=int(node.cpus),
+                    num_gpus=int(node.gpus),
+                    include_dashboard=False,
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                    _temp_dir=str(temporary),
+                )
+            else:
+                _join(spec.address)
+            yield _nodes()
+        finally:
+            ray.shutdown()
+
+
+def _join(address: str) -> None:
+    import ray
+
     try:
-        if temporary is not None:
-            node = local_nodes(spec)[0]
-            ray.init(
-                address="local",
-                num_cpus=int(node.cpus),
-                num_gpus=int(node.gpus),
-                include_dashboard=False,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-                _temp_dir=str(temporary),
-            )
-        else:
-            try:
-                ray.init(address=spec.address, logging_level=logging.ERROR, log_to_driver=False)
-            except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-                reason = str(error).strip().splitlines()[0]
-                raise UserError([f"--address {spec.address}: no Ray cluster answers: {reason}"]) from error
-        yield _nodes()
-    finally:
-        ray.shutdown()
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError([f"--address {address}: no Ray cluster answers: {reason}"]) from error
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder that goes when the context ends, or when a later sweep finds that its owner was killed.
+
+    The owner holds a lock on it, which ends with its process. The path is short: those of Unix sockets in it must stay
+    under 107 bytes.
+    """
+    for left in Path("/tmp").glob("ft-*/owner"):
+        with contextlib.suppress(OSError), left.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left.parent, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix="ft-", dir="/tmp"))
+    with (folder / "owner").open("w") as owner:
+        fcntl.flock(owner, fcntl.LOCK_EX)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _nodes() -> list[Node]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -16,6 +16,7 @@ from trainable.config import Job
 from trainable.run import measure_precision
 from trainable.storage import write_text
 from trainable.trial import FineTuningTrial
+from tune.cluster import temporary_folder
 from tune.plan import Plan
 from tune.progress import Progress, short
 from tune.rundir import RunDir
@@ -53,7 +54,7 @@ def run_trials(spec: SweepSpec, plan: Plan, job: Job, run_dir: RunDir, book: Tri
         tune.with_parameters(FineTuningTrial, job=job), {"cpu": plan.cpus_per_trial, "gpu": plan.gpus_per_trial}
     )
     # Tune writes pickles of its own; they live as long as this call, outside the run directory.
-    with tempfile.TemporaryDirectory(prefix="ft-tune-") as storage:
+    with temporary_folder() as storage:
         Tuner(
             trainable,
             tune_config=TuneConfig(
@@ -67,7 +68,7 @@ def run_trials(spec: SweepSpec, plan: Plan, job: Job, run_dir: RunDir, book: Tri
             ),
             run_config=RunConfig(
                 name="sweep",
-                storage_path=storage,
+                storage_path=str(storage),
                 verbose=0,
                 callbacks=[SweepCallback(run_dir, book, progress)],
                 checkpoint_config=CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
@@ -119,7 +120,10 @@ class SweepCallback(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The trial raised, or its worker died."""
-        text = str(trial.get_error() or "the worker died without a word")
+        written = Path(trial.error_file) if trial.error_file else None
+        text = (
+            written.read_text(encoding="utf-8") if written and written.is_file() else "the worker died without a word"
+        )
         self._fail(trial, text, text.strip().splitlines()[-1])
 
     def _fail(self, trial: Any, text: str, reason: str) -> None:

@@ -365,6 +365,14 @@ def test_a_class_of_the_hub_without_rows_is_not_lost_by_train_rows(monkeypatch: 
     assert len(load_data(DataRequest("some/set", train_rows=15)).splits["train"]) == 15
 
 
+def test_a_split_of_the_hub_without_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    serve(monkeypatch, train=named([]), validation=named([1, 0]), test=named([]))
+    assert problems_of(DataRequest("some/set", text_columns=("text",))) == [
+        "some/set (train): has no rows",
+        "some/set (test): has no rows",
+    ]
+
+
 def test_a_split_that_the_hub_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
     serve(monkeypatch, train=named([1, 0]), validation_matched=named([1, 0]))
     request = DataRequest("some/set", split_names=("train", "validation_matchd", "tests"))
