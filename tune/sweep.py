@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -120,10 +121,9 @@ class SweepCallback(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The trial raised, or its worker died."""
-        written = Path(trial.error_file) if trial.error_file else None
-        text = (
-            written.read_text(encoding="utf-8") if written and written.is_file() else "the worker died without a word"
-        )
+        file = Path(trial.error_file) if trial.error_file else None
+        text = file.read_text(encoding="utf-8") if file and file.is_file() else "the worker died without a word"
+        text = re.sub(r"\x1b\[[0-9;]*m", "", text)  # Ray colours its tracebacks
         self._fail(trial, text, text.strip().splitlines()[-1])
 
     def _fail(self, trial: Any, text: str, reason: str) -> None:

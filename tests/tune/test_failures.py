@@ -45,7 +45,8 @@ def test_a_trial_that_diverges_and_one_that_raises_fail_alone(tmp_path: Path, ti
     assert list(raised.intermediate_values) == [1]
     assert "learning_rate=1e+30" in (run / "trials" / "0" / "failure.txt").read_text()
     text = (run / "trials" / "1" / "failure.txt").read_text()
-    assert "Traceback" in text
+    assert "tests/tune/faulty.py" in text
+    assert "\x1b" not in text
     assert "in step" in text
     assert "configuration: learning_rate=0.003 batch_size=8 epochs=4" in text
     assert f"log: {run / 'trials' / '1' / 'failure.txt'}" in done.stdout
