@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tune.evaluate import make_parser as evaluate_parser
-from tune.search import make_parser as search_parser
+from tune.flags import make_parser as search_parser
 from tune.spec import build_spec, given_from_file
 
 ROOT = Path(__file__).parent.parent

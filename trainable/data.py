@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
-import random
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +12,8 @@ from typing import Any
 
 from trainable.errors import UserError, nearest
 from trainable.files import SUFFIXES, FileProblems, Table, is_unicode, read_table, table_from_arrow
+from trainable.splits import SPLITS, Split, cut_missing, first_rows, note_leaks
 
-SPLITS = ("train", "validation", "test")
 LABEL_NAMES = ("label", "labels", "label_ids", "class", "target", "category", "y")
 NO_TEXT_NAMES = ("idx", "id", "index", "guid", "uid")
 HIDDEN = "-1"  # what the hub writes where a test label is kept secret
@@ -43,23 +40,6 @@ class DataRequest:
     train_rows: int | None = None
     positive_label: str | None = None
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class Split:
-    """Rows of one split: texts[c][i] is column c of row i, labels[i] its class id."""
-
-    texts: tuple[tuple[str, ...], ...]
-    labels: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def rows(self, chosen: Sequence[int]) -> Split:
-        """The chosen rows, in that order."""
-        return Split(
-            tuple(tuple(column[i] for i in chosen) for column in self.texts), tuple(self.labels[i] for i in chosen)
-        )
 
 
 @dataclass(frozen=True)
@@ -104,20 +84,20 @@ def load_data(request: DataRequest) -> TextData:
     names = tuple(classes.values())
     ids = {key: i for i, key in enumerate(classes)}
     splits = {name: Split(texts[name], tuple(ids[key] for key in keys[name])) for name in tables}
-    splits = _cut_missing(request, splits, notes, problems)
-    if problems:
-        raise UserError(problems)
+    fractions = {"validation": request.validation_fraction, "test": request.test_fraction}
+    try:
+        splits = cut_missing(splits, fractions, request.seed, notes)
+    except ValueError as error:
+        raise UserError([f"{request.dataset}: {error}"]) from None
     if request.train_rows is not None and request.train_rows < len(splits["train"]):
         before = set(splits["train"].labels)
-        order = list(range(len(splits["train"])))
-        random.Random(request.seed).shuffle(order)
-        splits["train"] = splits["train"].rows(order[: request.train_rows])
+        splits["train"] = first_rows(splits["train"], request.train_rows, request.seed)
         lost = [repr(names[i]) for i in sorted(before - set(splits["train"].labels))]
         if lost:
             raise UserError(
                 [f"--train-rows {request.train_rows} leaves no row of class {', '.join(lost)}; use more rows"]
             )
-    _note_leaks(splits, notes)
+    note_leaks(splits, notes)
     data = TextData(text_columns, label_column, names, splits, tuple(notes))
     return replace(data, fingerprint=_fingerprint(data))
 
@@ -381,57 +361,6 @@ def _classes(
     elif positive is not None and len(classes) == 2:
         classes = dict(sorted(classes.items(), key=lambda item: item[1] == positive))
     return classes
-
-
-# Splits
-
-
-def _cut_missing(
-    request: DataRequest, splits: dict[str, Split], notes: list[str], problems: list[str]
-) -> dict[str, Split]:
-    for name, fraction in (("test", request.test_fraction), ("validation", request.validation_fraction)):
-        if name in splits:
-            continue
-        train = splits["train"]
-        cut = stratified_cut(train, fraction, request.seed)
-        if len(cut) == 0 or len(cut) == len(train):
-            problems.append(f"{request.dataset}: {len(train)} training rows are too few to cut a {name} split from")
-            return splits
-        chosen = set(cut)
-        splits[name] = train.rows(cut)
-        splits["train"] = train.rows([i for i in range(len(train)) if i not in chosen])
-        notes.append(f"no {name} split to use: {len(cut)} rows were cut from train, stratified, seed {request.seed}")
-    return {name: splits[name] for name in SPLITS}
-
-
-def stratified_cut(split: Split, fraction: float, seed: int) -> list[int]:
-    """Row numbers of a stratified share of a split, in ascending order.
-
-    Rows with the same texts stay together, so that no text stands on both sides; a class's last row is never cut.
-    """
-    generator = random.Random(seed)
-    groups: dict[tuple[str, ...], list[int]] = {}
-    for i, texts in enumerate(zip(*split.texts, strict=True)):
-        groups.setdefault(texts, []).append(i)
-    shuffled = list(groups.values())
-    generator.shuffle(shuffled)
-    sizes = Counter(split.labels)
-    wanted = {label: min(size - 1, max(1, math.floor(size * fraction + 0.5))) for label, size in sizes.items()}
-    cut: list[int] = []
-    for rows in shuffled:
-        counts = Counter(split.labels[i] for i in rows)
-        if all(wanted[label] >= count for label, count in counts.items()):
-            cut += rows
-            wanted = {label: left - counts[label] for label, left in wanted.items()}
-    return sorted(cut)
-
-
-def _note_leaks(splits: Mapping[str, Split], notes: list[str]) -> None:
-    train = set(zip(*splits["train"].texts, strict=True))
-    for name in ("validation", "test"):
-        both = sum(texts in train for texts in zip(*splits[name].texts, strict=True))
-        if both:
-            notes.append(f"{both} of {len(splits[name])} {name} rows also stand in train: their score flatters")
 
 
 def _fingerprint(data: TextData) -> str:

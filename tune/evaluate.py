@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from trainable.config import F1Average
-from trainable.data import SPLITS, Split, TextData, load_file
+from trainable.data import TextData, load_file
 from trainable.errors import UserError
+from trainable.splits import SPLITS, Split
 from tune.rundir import RunDir
 
 LOSS_TOLERANCE = 1e-4  # another number of threads adds in another order

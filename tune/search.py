@@ -8,37 +8,20 @@ python -m tune.search SPEC.yaml --num-trials 40         the same command again g
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import os
 import sys
 import time
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from trainable.errors import FinetuneSearchError, SweepFailed, SweepInterrupted, UserError, nearest
-from trainable.files import is_unicode
-from tune.spec import (
-    FIELDS,
-    OPTIONAL,
-    Given,
-    SweepSpec,
-    build_spec,
-    given_from_file,
-    given_from_preset,
-    merge,
-    preset_names,
-)
+from trainable.errors import FinetuneSearchError, SweepFailed, SweepInterrupted, UserError
+from tune.flags import given_from_python, parse
+from tune.spec import SweepSpec, build_spec
 
 if TYPE_CHECKING:
     from tune.prepare import Prepared
-
-FLAGS = (
-    "model", "dataset", "text_columns", "label_column", "num_trials", "metric", "mode", "gpus_per_trial",
-    "cpus_per_trial", "max_concurrent", "scheduler", "sampler", "precision", "address", "train_rows", "seed",
-)  # fmt: skip
 
 
 def run(spec: SweepSpec | Mapping[str, Any] | str | None = None, out: str | Path | None = None) -> dict[str, Any]:
@@ -52,7 +35,7 @@ def run(spec: SweepSpec | Mapping[str, Any] | str | None = None, out: str | Path
     """
     problems: list[str] = []
     if not isinstance(spec, SweepSpec):
-        spec = build_spec(_given(spec, problems), problems)
+        spec = build_spec(given_from_python(spec, problems), problems)
     return _run(spec, Path(out) if out is not None else Path("runs") / spec.name, problems)
 
 
@@ -119,140 +102,6 @@ def _sweep(prepared: Prepared, nodes: Sequence[Any], began: float) -> dict[str, 
             for line in prepared.conclusion(report):
                 progress.say(line)
     return report
-
-
-# The command line
-
-
-class _Parser(argparse.ArgumentParser):
-    """Reports what it can't parse as a problem among the others, instead of ending the process."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError([message])
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """The command line; every flag's value stays text, so that all of them can be checked together."""
-    parser = _Parser(
-        prog="python -m tune.search",
-        description="Search the hyperparameters of a fine-tuned text classifier.",
-        epilog="Without arguments: the demo, offline. The same command on the same --out goes on where it stopped.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("spec", nargs="?", metavar="SPEC.yaml", help="where the settings start from")
-    parser.add_argument("--preset", metavar="NAME", help=f"or a preset: {', '.join(preset_names())} (default: demo)")
-    parser.add_argument("--out", metavar="DIR", help="the run directory (default: runs/<preset or spec name>)")
-    parser.add_argument(
-        "--space",
-        action="append",
-        default=[],
-        metavar="NAME=SPEC",
-        help="log:1e-5..1e-4, 0.0..0.1, 2..5 (integers), 8,16,32 (choices), 0.01 (fixed); repeatable",
-    )
-    parser.add_argument("--points", metavar="FILE.json", help="configurations to try first")
-    for name in FLAGS:
-        parser.add_argument(_flag(name), dest=name, metavar=_metavar(name), help=FIELDS[name][1].replace("%", "%%"))
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help=f"any other field of the spec: {', '.join(sorted(set(FIELDS) - set(FLAGS)))}",
-    )
-    return parser
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-def _metavar(name: str) -> str:
-    return {"text_columns": "A[,B]", "label_column": "Y"}.get(name, name.rpartition("_")[2].upper())
-
-
-def parse(argv: Sequence[str], problems: list[str]) -> tuple[SweepSpec, Path]:
-    """The spec and the run directory that a command line asks for; what is wrong is appended to `problems`."""
-    parser = make_parser()
-    flags = [option for action in parser._actions for option in action.option_strings]
-    try:
-        arguments, unexpected = parser.parse_known_args(_known_words(argv, flags, problems))
-    except UserError as error:
-        problems += error.problems
-        arguments, unexpected = parser.parse_known_args([])
-    problems += [f"unexpected argument {word!r}" for word in unexpected]
-    given: dict[str, Any] = {}
-    origins: dict[str, str] = {}
-    for name in (*FLAGS, "points"):
-        if getattr(arguments, name) is not None:
-            given[name], origins[name] = getattr(arguments, name), _flag(name)
-    for text in arguments.set:
-        key, equals, value = text.partition("=")
-        key = key.strip().replace("-", "_")
-        if not equals:
-            problems.append(f"--set {text}: write key=value")
-        elif key == "space":
-            problems.append(f"--set {text}: use --space NAME=SPEC")
-        else:
-            none = key in OPTIONAL and value.lower() in ("none", "null")
-            given[key], origins[key] = (None if none else value), f"--set {key}:"
-    for text in arguments.space:
-        key, equals, value = text.partition("=")
-        if not equals:
-            problems.append(f"--space {text}: write NAME=SPEC, like learning_rate=log:1e-5..1e-4")
-        else:
-            given.setdefault("space", {})[key.strip()] = value
-            origins[f"space.{key.strip()}"] = f"--space {text}"
-    if arguments.spec is not None and arguments.preset is not None:
-        problems.append("give SPEC.yaml or --preset, not both; a YAML file can name its preset itself")
-    spec = build_spec(_under(arguments.spec, arguments.preset, Given(given, origins), problems), problems)
-    if arguments.out is None:
-        return spec, Path("runs") / spec.name
-    out = os.path.expanduser(arguments.out)
-    if not out.strip() or out.startswith("~") or not is_unicode(out):
-        problems.append(f"--out must be a folder, but got {arguments.out!r}")
-        return spec, Path("runs") / spec.name
-    return spec, Path(out)
-
-
-def _known_words(argv: Sequence[str], flags: Sequence[str], problems: list[str]) -> list[str]:
-    """The command line less unknown flags with their values and flags that lack theirs, which are told.
-
-    argparse stops at the first flag without a value, and takes an unknown flag's value for SPEC.yaml.
-    """
-    words: list[str] = []
-    rest = list(argv)
-    while rest:
-        word = rest.pop(0)
-        flag, equals, _ = word.partition("=")
-        if not word.startswith("-") or word in ("-h", "--help"):
-            words.append(word)
-            continue
-        has_value = not equals and bool(rest) and not rest[0].startswith("--")
-        value = rest.pop(0) if has_value else None
-        if flag not in flags:
-            problems.append(f"unknown flag {flag}; {nearest(flag, flags)}")
-        elif value is None and not equals:
-            problems.append(f"{flag} needs a value")
-        else:
-            words.append(word if value is None else f"{word}={value}")
-    return words
-
-
-def _under(file: str | None, preset: str | None, above: Given, problems: list[str]) -> Given:
-    if file is not None:
-        return merge(given_from_file(Path(file), problems), above)
-    if preset is None and "dataset" in above.values:
-        return above
-    return merge(given_from_preset(preset if preset is not None else "demo", problems), above)
-
-
-def _given(spec: Mapping[str, Any] | str | None, problems: list[str]) -> Given:
-    if isinstance(spec, Mapping):
-        values = {key: value for key, value in spec.items() if key != "preset"}
-        return _under(None, spec.get("preset"), Given(values, {}), problems)
-    if spec is None or spec in preset_names():
-        return _under(None, spec, Given({}, {}), problems)
-    return _under(str(spec), None, Given({}, {}), problems)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

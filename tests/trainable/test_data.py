@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from trainable import hub
-from trainable.data import DataRequest, Split, TextData, hub_name, load_data, load_file, stratified_cut
+from trainable.data import DataRequest, TextData, hub_name, load_data, load_file
 from trainable.errors import UserError
+from trainable.splits import Split, stratified_cut
 
 
 def write_csv(folder: Path, **splits: list[tuple[Any, ...]]) -> DataRequest:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tune.search import make_parser, parse
+from tune.flags import make_parser, parse
 from tune.space import Choice, Fixed, Float, Int
 from tune.spec import (
     DEFAULT_SPACE,
