@@ -7,6 +7,7 @@ import fcntl
 import logging
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +16,12 @@ from trainable.errors import UserError
 from tune.plan import Node
 from tune.spec import SweepSpec
 
+CONNECT_TIMEOUT_S = 5.0
+
 # Ray and Tune read these when they are imported or started.
 QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_BACKEND_LOG_LEVEL": "error",
     "RAY_AIR_NEW_OUTPUT": "0",  # its banner ignores verbose=0
     "RAY_DISABLE_IMPORT_WARNING": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -92,14 +96,29 @@ def connected(spec: SweepSpec) -> Iterator[list[Node]]:
             ray.shutdown()
 
 
+def address_problems(address: str | None) -> list[str]:
+    """Why nothing can be a Ray cluster at that address; Ray itself would try for minutes."""
+    if address is None or address == "auto":
+        return []
+    host, colon, port = address.rpartition("//")[2].rpartition(":")
+    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
+        return [f"--address must be auto or host:port, but got {address!r}"]
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        return [f"--address {address}: nothing answers there ({error.strerror or error}); is the cluster running?"]
+    return []
+
+
 def _join(address: str) -> None:
     import ray
 
     try:
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError([f"--address {address}: no Ray cluster answers: {reason}"]) from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        hint = "is it running, and is its token known here (RAY_AUTH_MODE=token, RAY_AUTH_TOKEN_PATH)?"
+        raise UserError([f"--address {address}: no Ray cluster lets us in ({reason}); {hint}"]) from error
 
 
 @contextlib.contextmanager

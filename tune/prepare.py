@@ -15,7 +15,7 @@ from trainable.hub import HubError, resolve_model
 from trainable.metrics import majority_scores
 from trainable.pretrained import model_fingerprint, model_problems
 from trainable.tokens import TokenizedSplit, load_tokenizer, tokenize
-from tune.cluster import local_nodes
+from tune.cluster import address_problems, local_nodes
 from tune.plan import Plan, make_plan
 from tune.records import TrialRecord
 from tune.rundir import RunDir
@@ -158,6 +158,7 @@ def prepare(spec: SweepSpec, out: Path, problems: list[str]) -> Prepared:
     run_dir = RunDir(out)
     out_problems = _out_problems(run_dir)
     problems += out_problems
+    problems += address_problems(spec.address)
     if spec.address is None:
         make_plan(spec, local_nodes(spec), problems)
     data = load_spec_data(spec, problems) if spec.dataset else None

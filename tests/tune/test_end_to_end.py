@@ -184,6 +184,24 @@ def test_the_same_command_has_nothing_left_to_do(finished: tuple[Path, str, list
     assert (run / "report.json").read_bytes() == before
 
 
+def test_run_from_python_is_the_same_thing(
+    finished: tuple[Path, str, list[object]], report: dict[str, Any], tiny_model: Path
+) -> None:
+    from tune.search import run
+
+    fields = {
+        "dataset": str(finished[0].parent / "pairs"),
+        "model": str(tiny_model),
+        "space": {"learning_rate": "log:1e-5..2e-2", "epochs": "2..8", "warmup_fraction": 0.1},
+        "points": POINTS,
+        "num_trials": NUM_TRIALS,
+        "seed": 3,
+        "precision": "fp32",
+        "cpus_per_trial": 1,
+    }
+    assert run(fields, out=finished[0]) == report
+
+
 def test_another_sweep_is_refused_there(finished: tuple[Path, str, list[object]], tmp_path: Path) -> None:
     from tests.conftest import write_pairs
 
