@@ -29,7 +29,8 @@ class TrialConfig:
     max_grad_norm: gradients are clipped to this global norm, > 0; None means no clipping
     dropout: hidden and attention dropout, in [0, 1); None means as the model's own config says
     label_smoothing: in [0, 1)
-    micro_batch_size: rows computed at once, >= 1; None means the whole batch. Changes memory, never the result.
+    micro_batch_size: rows computed at once, >= 1; None means the whole batch. Changes memory, not the
+        gradient (but dropout draws other random numbers).
     """
 
     learning_rate: float = 5e-5
@@ -132,8 +133,8 @@ class Job:
     f1_average: "binary" (class id 1 is the positive one) or "macro"
     metric, mode: the objective on validation, "max" or "min"
     precision: of training and validation; weights are float32 in either
-    threads: CPU threads of one trial
-    incumbent_file: JSON {"trial": ..., "value": ...} of the best finished trial so far; None means every trial may win
+    threads: CPU threads of one trial; use_gpu: whether trials have a share of a GPU
+    incumbent_file: JSON {"trial": ..., "merit": [...]} of the best finished trial; None means every trial may win
     state_interval_s: a trial's whole state is written at most this often, seconds
     """
 
@@ -147,6 +148,7 @@ class Job:
     mode: Literal["max", "min"] = "max"
     precision: Precision = "fp32"
     threads: int = 1
+    use_gpu: bool = False
     incumbent_file: str | None = None
     state_interval_s: float = 60.0
     eval_batch_size: int = 64

@@ -68,7 +68,7 @@ def load_data(request: DataRequest) -> TextData:
     text_columns, label_column = columns
     wanted = (*text_columns, label_column)
     tables = {name: table for name, table in tables.items() if _has_columns(table, wanted, problems)}
-    if not _is_folder(request.dataset):
+    if not is_folder(request.dataset):
         tables = {name: _without_blanks(table, text_columns, notes) for name, table in tables.items()}
         problems += [f"{table.path}: has no rows" for table in tables.values() if len(table) == 0]
     keys = {name: _label_keys(table, label_column, problems) for name, table in tables.items()}
@@ -125,7 +125,7 @@ def _open(request: DataRequest, problems: list[str]) -> tuple[dict[str, Table], 
     """Tables by split, and the class names where the hub knows them."""
     # os.path's functions say no where pathlib's raise: ~ of an unknown user, a name that is too long.
     folder = Path(os.path.expanduser(request.dataset))
-    if _is_folder(request.dataset):
+    if is_folder(request.dataset):
         try:
             return _open_folder(folder, request, problems), None
         except OSError as error:
@@ -134,7 +134,7 @@ def _open(request: DataRequest, problems: list[str]) -> tuple[dict[str, Table], 
     return _open_hub(request, problems)
 
 
-def _is_folder(dataset: str) -> bool:
+def is_folder(dataset: str) -> bool:
     """Whether a data set's name means a folder; any other name means the hub."""
     return os.path.exists(os.path.expanduser(dataset)) or dataset.startswith(("/", "./", "../", "~"))
 
@@ -358,7 +358,9 @@ def _classes(
     positive = request.positive_label
     if positive is not None and positive not in classes.values():
         problems.append(f"positive_label: no class {positive!r}; {nearest(positive, classes.values())}")
-    elif positive is not None and len(classes) == 2:
+    elif positive is not None and len(classes) > 2:
+        problems.append(f"positive_label is for two classes, but the data has {len(classes)}")
+    elif positive is not None:
         classes = dict(sorted(classes.items(), key=lambda item: item[1] == positive))
     return classes
 

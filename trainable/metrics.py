@@ -7,7 +7,8 @@ GLUE metric to the last digit. A ratio without a denominator is 0, as there.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -74,10 +75,6 @@ def collapsed(confusion: Confusion) -> bool:
     return sum(1 for j in range(len(confusion)) if any(row[j] for row in confusion)) == 1
 
 
-def better(value: float, than: float | None, mode: str) -> bool:
-    """Whether `value` beats `than` strictly; anything finite beats None, nothing non-finite beats anything."""
-    if not math.isfinite(value):
-        return False
-    if than is None:
-        return True
-    return value > than if mode == "max" else value < than
+def merit(scores: Mapping[str, Any], metric: str, mode: str) -> tuple[float, float]:
+    """What epochs and trials are ranked by, larger is better: the objective, between equals the validation loss."""
+    return (scores[metric] if mode == "max" else -scores[metric]), -scores["loss"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,17 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-)
+from trainable.pretrained import TOKENIZER_FILES
 
 
 class Classifier:
@@ -62,7 +53,14 @@ class Classifier:
         mismatched = {str(item[0] if isinstance(item, tuple) else item) for item in loading["mismatched_keys"]}
         self._new = set(loading["missing_keys"]) | mismatched
         self._start = {name: tensor.detach().clone() for name, tensor in self.module.state_dict().items()}
-        self._dropouts = [(m, m.p) for m in self.module.modules() if isinstance(m, nn.Dropout)]
+        # Dropout modules have their rate as `p`; some models keep it as a number and call the function.
+        self._dropouts = [
+            (module, name, value)
+            for module in self.module.modules()
+            for name, value in vars(module).items()
+            if (isinstance(module, nn.Dropout) and name == "p") or ("dropout" in name and isinstance(value, float))
+        ]
+        self.architecture = type(model).__name__
         self.config_json: str = config.to_json_string()
 
     def reset(self, seed: int, dropout: float | None) -> None:
@@ -71,8 +69,8 @@ class Classifier:
             for name, tensor in self.module.state_dict().items():
                 tensor.copy_(self._start[name])
         self.module.zero_grad(set_to_none=True)
-        for module, p in self._dropouts:
-            module.p = p if dropout is None else dropout
+        for module, name, value in self._dropouts:
+            setattr(module, name, value if dropout is None else dropout)
         torch.manual_seed(seed)
         self._draw_new_parameters()
         self.module.train()
@@ -93,10 +91,11 @@ class Classifier:
         return dict(self.module.state_dict())
 
     def set_weights(self, weights: Mapping[str, Tensor]) -> None:
-        """Copy weights in, in place. Raises KeyError where a name is missing."""
+        """Copy weights in, in place; of tied ones a file has only the first."""
+        own = self.module.state_dict()
         with torch.no_grad():
-            for name, tensor in self.module.state_dict().items():
-                tensor.copy_(weights[name])
+            for name, tensor in weights.items():
+                own[name].copy_(tensor)
 
 
 def _mask_without_sync() -> None:
@@ -110,19 +109,30 @@ def _mask_without_sync() -> None:
     AttentionMaskInterface.register("eager", always_built)
 
 
-def write_model(folder: Path, weights: Mapping[str, Tensor], config_json: str, start_folder: str) -> None:
+def write_model(
+    folder: Path, weights: Mapping[str, Tensor], config_json: str, architecture: str, start_folder: str
+) -> None:
     """Write weights, configuration and tokenizer so that `transformers.pipeline` opens the folder."""
     save_file(
         {name: tensor.detach().cpu().contiguous() for name, tensor in _untied(weights).items()},
         str(folder / "model.safetensors"),
         metadata={"format": "pt"},
     )
+    _readable(folder / "model.safetensors")
     config = json.loads(config_json)
     config.pop("_name_or_path", None)
+    config["architectures"] = [architecture]
     (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     for name in TOKENIZER_FILES:
         if (Path(start_folder) / name).is_file():
             shutil.copyfile(Path(start_folder) / name, folder / name)
+
+
+def _readable(path: Path) -> None:
+    """Give a file the mode that new files have; safetensors makes its own for the owner alone."""
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod(0o666 & ~umask)
 
 
 def _untied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -140,7 +150,7 @@ def _untied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write named tensors to one safetensors file."""
-    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, str(path))
+    save_file({name: t.detach().cpu().contiguous() for name, t in _untied(tensors).items()}, str(path))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -22,6 +22,11 @@ TOKENIZER_MARKS = (
     "tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "spm.model", "tokenizer.model",
     "sentencepiece.bpe.model",
 )  # fmt: skip
+TOKENIZER_FILES = (
+    *TOKENIZER_MARKS, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt",
+    "bpe.codes",
+)  # fmt: skip
+OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "longformer", "data2vec-text")
 
 
 def model_problems(folder: Path) -> list[str]:
@@ -93,11 +98,21 @@ def _is_whole(path: Path) -> bool:
         return False
 
 
+def longest_row(folder: Path) -> int | None:
+    """Tokens that the model has positions for, None where its configuration sets no limit."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    positions = config.get("max_position_embeddings")
+    if not isinstance(positions, int) or positions <= 0:
+        return None
+    # RoBERTa and its like count positions from behind the padding token's id.
+    return positions - 2 if config.get("model_type") in OFFSET_POSITIONS else positions
+
+
 def model_fingerprint(folder: Path) -> str:
     """SHA-256 over configuration, weights and tokenizer files, as they lie in the folder."""
     digest = hashlib.sha256()
     parts = sorted(path.name for pattern in WEIGHT_PARTS for path in folder.glob(pattern))
-    for name in ("config.json", *WEIGHT_FILES, *parts, *TOKENIZER_MARKS):
+    for name in ("config.json", *WEIGHT_FILES, *parts, *TOKENIZER_FILES):
         path = folder / name
         if path.is_file():
             with path.open("rb") as file:

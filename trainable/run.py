@@ -48,9 +48,9 @@ class EpochResult:
     peak_memory_mib: float
 
 
-def pick_device() -> torch.device:
-    """The GPU that Ray gave this process, else the CPU."""
-    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+def pick_device(use_gpu: bool) -> torch.device:
+    """The GPU that Ray gave this process, where it is to use one and torch can."""
+    return torch.device("cuda", 0) if use_gpu and torch.cuda.is_available() else torch.device("cpu")
 
 
 class FineTuningRun:
@@ -59,7 +59,7 @@ class FineTuningRun:
     def __init__(self, job: Job) -> None:
         torch.set_num_threads(job.threads)
         self.job = job
-        self.device = pick_device()
+        self.device = pick_device(job.use_gpu)
         self.classifier = Classifier(job.model_folder, job.label_names, self.device)
         self.train = Batches(job.train, job.pad_id, self.device)
         self.validation = Batches(job.validation, job.pad_id, self.device)
@@ -137,12 +137,12 @@ class FineTuningRun:
             metrics.collapsed(counts.confusion),
         )
 
-    def value(self, result: EpochResult) -> float:
-        """The objective in an epoch's result."""
-        return float(getattr(result, self.job.metric))
+    def merit(self, result: EpochResult) -> tuple[float, float]:
+        """What an epoch is ranked by."""
+        return metrics.merit(asdict(result), self.job.metric, self.job.mode)
 
     def _keep_if_best(self, result: EpochResult) -> None:
-        if not metrics.better(self.value(result), self.value(self.best) if self.best else None, self.job.mode):
+        if self.best is not None and self.merit(result) <= self.merit(self.best):
             return
         self.best = result
         # One epoch only: the live weights stay as they are until the trial ends, so nothing need be copied.
@@ -157,10 +157,12 @@ class FineTuningRun:
 
     def write_best(self, folder: Path) -> int:
         """Write the best epoch's model; returns the bytes written."""
-        job = self.job
+        job, classifier = self.job, self.classifier
         return write_folder(
             folder,
-            lambda aside: write_model(aside, self._best_weights, self.classifier.config_json, job.model_folder),
+            lambda aside: write_model(
+                aside, self._best_weights, classifier.config_json, classifier.architecture, job.model_folder
+            ),
         )
 
     # Resuming
@@ -260,11 +262,17 @@ class Scored:
 
 
 def score_model(
-    folder: str, label_names: tuple[str, ...], split: TokenizedSplit, pad_id: int, f1_average: F1Average, threads: int
+    folder: str,
+    label_names: tuple[str, ...],
+    split: TokenizedSplit,
+    pad_id: int,
+    f1_average: F1Average,
+    threads: int,
+    use_gpu: bool,
 ) -> Scored:
     """Score a saved model as it opens for anyone: float32, nothing random."""
     torch.set_num_threads(threads)
-    device = pick_device()
+    device = pick_device(use_gpu)
     classifier = Classifier(folder, label_names, device)
     batches = Batches(split, pad_id, device)
     order = eval_order(batches.lengths, 64)

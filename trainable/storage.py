@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 MANIFEST = "manifest.json"
+_ASIDE = re.compile(r"\..+\.[0-9a-f]{8}(\.old)?")
 
 
 def write_folder(folder: Path, write: Callable[[Path], None]) -> int:
     """Make `folder` with what `write` puts into it: aside, checksummed, synced, then renamed into place.
 
-    An older folder of that name is replaced; a reader sees the old or the new one. Returns the bytes written.
+    An older folder of that name is replaced; for a moment there is none. Returns the bytes written.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}"
@@ -65,6 +67,20 @@ def is_whole(folder: Path) -> bool:
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return False
+
+
+def link(source: Path, target: Path) -> None:
+    """The same file under a second name where the file system can do that, else a copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def sweep_asides(root: Path) -> None:
+    """Remove what killed writers left half made below a folder; nobody may be writing there."""
+    for path in [path for path in root.rglob(".*") if _ASIDE.fullmatch(path.name)]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def sync(path: Path) -> None:

@@ -51,11 +51,6 @@ def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def length_limit(tokenizer: PreTrainedTokenizerBase, max_length: int) -> int:
-    """Tokens a row may have: `max_length`, or the model's own limit where that is smaller."""
-    return min(max_length, int(tokenizer.model_max_length))
-
-
 def tokenize(
     columns: Sequence[Sequence[str]], labels: Sequence[int], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> TokenizedSplit:
@@ -68,7 +63,7 @@ def tokenize(
         return_attention_mask=False,
         verbose=False,
     )
-    limit = length_limit(tokenizer, max_length)
+    limit = min(max_length, int(tokenizer.model_max_length))
     too_long = [i for i, ids in enumerate(encoded["input_ids"]) if len(ids) > limit]
     rows: list[list[int]] = list(encoded["input_ids"])
     has_types = "token_type_ids" in encoded

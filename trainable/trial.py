@@ -12,7 +12,6 @@ from ray.tune import Trainable
 
 from trainable.config import Job, make_config
 from trainable.errors import TrialFailed
-from trainable.metrics import better
 from trainable.run import FineTuningRun
 
 
@@ -50,19 +49,19 @@ class FineTuningTrial(Trainable):
     def step(self) -> dict[str, Any]:
         """One epoch. A trial that fails by its nature reports `failure`, so that its worker stays warm."""
         run = self.fine_tuning
-        if not run.done:  # else it was killed between its last state and its last report
-            try:
-                run.next_epoch()
-            except TrialFailed as error:
-                return {"failure": str(error), "done": True}
+        try:
+            run.next_epoch()
+        except TrialFailed as error:
+            return {"failure": str(error), "done": True}
         if run.done:
             if self._can_win():
                 run.write_best(self._folder / "model")
         elif time.monotonic() - self._state_written >= run.job.state_interval_s:
             self._write_state()
+        # The whole history: a driver that died may have missed epochs that a state holds.
         return {
             **asdict(run.history[-1]),
-            "best_epoch": run.best.epoch if run.best else None,
+            "history": [asdict(result) for result in run.history],
             "start_s": self._start_s,
             "done": run.done,
         }
@@ -98,10 +97,8 @@ class FineTuningTrial(Trainable):
         run = self.fine_tuning
         if run.best is None:
             return False
-        value = run.value(run.best)
         if run.job.incumbent_file is None or not Path(run.job.incumbent_file).exists():
-            return better(value, None, run.job.mode)
+            return True
         incumbent = json.loads(Path(run.job.incumbent_file).read_text(encoding="utf-8"))
-        if value == incumbent["value"]:
-            return self._number < int(incumbent["trial"])
-        return better(value, incumbent["value"], run.job.mode)
+        merit = run.merit(run.best)
+        return (*merit, -self._number) > (*incumbent["merit"], -incumbent["trial"])

@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ QUIET = {
     "RAY_DISABLE_IMPORT_WARNING": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that diverged has no metrics to report
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # else Ctrl-C looks like success
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # the study remembers; Tune's snapshots are never read
@@ -33,6 +35,12 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 }
+
+
+def in_use() -> bool:
+    """Whether this process is connected to a Ray already (a notebook's, say)."""
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
 
 
 def local_nodes(spec: SweepSpec) -> list[Node]:
@@ -73,6 +81,7 @@ def connected(spec: SweepSpec) -> Iterator[list[Node]]:
     import ray
 
     logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a failed trial is told by us, once
     if ray.is_initialized():
         yield _nodes()
         return

@@ -14,6 +14,6 @@ from tune.sweep import on_a_worker
 def score_on_test(plan: Plan, job: Job, folder: str, test: TokenizedSplit) -> dict[str, Any]:
     """`loss`, `accuracy`, `f1`, `matthews_correlation`, `rows` of a saved model on the test split."""
     scored: Scored = on_a_worker(
-        plan, score_model, folder, job.label_names, test, job.pad_id, job.f1_average, job.threads
+        plan, score_model, folder, job.label_names, test, job.pad_id, job.f1_average, job.threads, job.use_gpu
     )
     return {**scored.scores, "rows": len(test)}

@@ -50,10 +50,11 @@ def evaluate_run(run: str | Path, split: str = "test", data_file: str | Path | N
     scored = score_model(
         str(run_dir.best),
         tuple(resolved["label_names"]),
-        tokenize(rows.texts, rows.labels, tokenizer, int(spec["max_length"])),
+        tokenize(rows.texts, rows.labels, tokenizer, int(resolved["max_length"])),
         cast(int, tokenizer.pad_token_id),
         cast(F1Average, resolved["f1"]),
         usable_cores(),
+        use_gpu=True,
     )
     return {"loss": scored.scores["loss"], **glue_scores(scored.confusion, resolved["f1"]), "rows": len(rows)}
 
@@ -109,8 +110,9 @@ def make_parser() -> argparse.ArgumentParser:
         prog="python -m tune.evaluate", description="Score a finished sweep's best model again.", allow_abbrev=False
     )
     parser.add_argument("run", metavar="RUN", help="the run directory")
-    parser.add_argument("--split", choices=SPLITS, default="test", help="a split of the sweep's data (default: test)")
-    parser.add_argument("--data", metavar="FILE", help="or a labelled file with the same columns")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--split", choices=SPLITS, help="a split of the sweep's data (default: test)")
+    which.add_argument("--data", metavar="FILE", help="or a labelled file with the same columns")
     return parser
 
 
@@ -118,9 +120,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; prints the scores as JSON; returns the exit code."""
     arguments = make_parser().parse_args(argv)
     try:
-        scores = evaluate_run(arguments.run, arguments.split, arguments.data)
+        split = arguments.split or "test"
+        scores = evaluate_run(arguments.run, split, arguments.data)
         print(json.dumps(scores, indent=2))
-        if arguments.data is None and arguments.split == "test":
+        if arguments.data is None and split == "test":
             verdict = agreement(arguments.run, scores)
             print(verdict, file=sys.stderr)
             return 1 if verdict.startswith("differs") else 0

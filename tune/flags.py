@@ -55,7 +55,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--points", metavar="FILE.json", help="configurations to try first")
     for name in FLAGS:
-        parser.add_argument(_flag(name), dest=name, metavar=_metavar(name), help=FIELDS[name][1].replace("%", "%%"))
+        default = getattr(SweepSpec, name, None) if name != "mode" else None  # it hangs on the metric
+        shown = FIELDS[name][1] + (f" (default: {default})" if default is not None else "")
+        parser.add_argument(_flag(name), dest=name, metavar=_metavar(name), help=shown.replace("%", "%%"))
     parser.add_argument(
         "--set",
         action="append",
@@ -71,7 +73,9 @@ def _flag(name: str) -> str:
 
 
 def _metavar(name: str) -> str:
-    return {"text_columns": "A[,B]", "label_column": "Y"}.get(name, name.rpartition("_")[2].upper())
+    words = {"text_columns": "A[,B]", "label_column": "Y", "gpus_per_trial": "X", "cpus_per_trial": "X"}
+    counts = ("num_trials", "max_concurrent", "train_rows", "seed")
+    return "N" if name in counts else words.get(name, name[0].upper())
 
 
 def parse(argv: Sequence[str], problems: list[str]) -> tuple[SweepSpec, Path]:
@@ -98,7 +102,7 @@ def parse(argv: Sequence[str], problems: list[str]) -> tuple[SweepSpec, Path]:
             problems.append(f"--set {text}: use --space NAME=SPEC")
         else:
             none = key in OPTIONAL and value.lower() in ("none", "null")
-            given[key], origins[key] = (None if none else value), f"--set {key}:"
+            given[key], origins[key] = (None if none else value), f"--set {key}"
     for text in arguments.space:
         key, equals, value = text.partition("=")
         if not equals:

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from trainable.config import F1Average, Job
-from trainable.data import DataRequest, TextData, load_data
+from trainable.data import DataRequest, TextData, is_folder, load_data
 from trainable.errors import UserError
 from trainable.hub import HubError, resolve_model
 from trainable.metrics import majority_scores
-from trainable.pretrained import model_fingerprint, model_problems
+from trainable.pretrained import longest_row, model_fingerprint, model_problems
 from trainable.tokens import TokenizedSplit, load_tokenizer, tokenize
-from tune.cluster import address_problems, local_nodes
+from tune.cluster import address_problems, in_use, local_nodes
 from tune.plan import Plan, make_plan
 from tune.records import TrialRecord
 from tune.rundir import RunDir
@@ -29,12 +29,12 @@ BUILTIN_DATASETS = {"builtin:newswire": PRESETS / "demo"}
 
 # What makes two sweeps different: their trials could not be compared.
 IDENTITY = (
-    "metric", "mode", "f1", "space", "points", "scheduler", "reduction_factor", "sampler", "seed", "max_length",
-    "precision",
+    "train_rows", "metric", "mode", "f1", "space", "points", "scheduler", "reduction_factor", "sampler", "seed",
+    "max_length", "precision",
 )  # fmt: skip
 
 
-@dataclass
+@dataclass(frozen=True)
 class Prepared:
     """A sweep whose input was checked whole."""
 
@@ -58,6 +58,7 @@ class Prepared:
             metric=self.spec.metric,
             mode="max" if self.spec.mode == "max" else "min",
             threads=plan.threads,
+            use_gpu=plan.gpus_per_trial > 0,
             incumbent_file=str(self.run_dir.incumbent_file),
             state_interval_s=self.spec.state_interval_s,
         )
@@ -68,7 +69,12 @@ class Prepared:
 
     def _tokenize(self, name: str) -> TokenizedSplit:
         split = self.data.splits[name]
-        return tokenize(split.texts, split.labels, self.tokenizer, self.spec.max_length)
+        return tokenize(split.texts, split.labels, self.tokenizer, self.max_length)
+
+    @property
+    def max_length(self) -> int:
+        """Tokens a row is cut to: as asked for, or as many as the model has positions for."""
+        return min(self.spec.max_length, longest_row(self.model_folder) or self.spec.max_length)
 
     def majority(self, name: str) -> dict[str, float]:
         """Accuracy and F1 of always answering the class most frequent in training."""
@@ -78,8 +84,8 @@ class Prepared:
 
     # The run directory's memory of it
 
-    def write_spec(self, precision: str) -> None:
-        """Write spec.yaml: the spec, and what was resolved."""
+    def write_spec(self, precision: str | None) -> None:
+        """Write spec.yaml: the spec, and what was resolved; the precision is None until it is chosen."""
         resolved = {
             "precision": precision,
             "model_fingerprint": self.model_fingerprint,
@@ -88,27 +94,36 @@ class Prepared:
             "label_column": self.data.label_column,
             "label_names": list(self.data.label_names),
             "f1": self.f1_average,
+            "max_length": self.max_length,
             "rows": {name: len(split) for name, split in self.data.splits.items()},
         }
-        self.run_dir.write_spec({**spec_as_yaml_values(self.spec), "resolved": resolved})
+        values = spec_as_yaml_values(self.spec)
+        # A run is scored from other working directories too.
+        for name in ("model", "dataset"):
+            if is_folder(values[name]):
+                values[name] = os.path.abspath(os.path.expanduser(values[name]))
+        self.run_dir.write_spec({**values, "resolved": resolved})
 
     def stored_precision(self) -> str | None:
         """The precision that the sweep in the run directory was begun with."""
         if not self.run_dir.holds_sweep:
             return None
-        return str(self.run_dir.read_spec()["resolved"]["precision"])
+        precision = self.run_dir.read_spec()["resolved"]["precision"]
+        return None if precision is None else str(precision)
 
     def finished_report(self) -> dict[str, Any] | None:
         """The report in the run directory where it covers every trial that the spec asks for."""
         report = self.run_dir.read_report()
         if report is None or len(report["trials"]) < self.spec.num_trials:
             return None
+        if self.run_dir.best_trial() != report["best"]["trial"]:
+            return None  # best/ is gone or damaged: it is made again
         return report if all(row["state"] != "RUNNING" for row in report["trials"]) else None
 
     def known_test_scores(self, winner: TrialRecord) -> dict[str, Any] | None:
         """The winner's test scores where an earlier report has them: the test split is not read again."""
         report = self.run_dir.read_report()
-        if report is None or not (self.run_dir.best / "model.safetensors").exists():
+        if report is None:
             return None
         same = (report["best"]["trial"], report["best"]["epoch"]) == (winner.number, winner.best_epoch)
         return cast(dict[str, Any], report["test"]) if same else None
@@ -147,7 +162,7 @@ class Prepared:
                 "",
                 "Next: python -m tune.search --preset mrpc     (bert-base-uncased on GLUE's MRPC; needs the hub)",
                 "      python -m tune.search --dataset FOLDER --model M     (your own train.csv: text and label)",
-                "      python -m tune.search --num-trials 20     (goes on with this sweep)",
+                "      the same command with --num-trials 20     (goes on with this sweep)",
             ]
         return lines
 
@@ -159,7 +174,7 @@ def prepare(spec: SweepSpec, out: Path, problems: list[str]) -> Prepared:
     out_problems = _out_problems(run_dir)
     problems += out_problems
     problems += address_problems(spec.address)
-    if spec.address is None:
+    if spec.address is None and not in_use():
         make_plan(spec, local_nodes(spec), problems)
     data = load_spec_data(spec, problems) if spec.dataset else None
     folder = _find_model(spec.model, problems) if spec.model else None
@@ -276,7 +291,9 @@ def _other_sweep(
     if folder is not None and resolved.get("model_fingerprint") != model_fingerprint(folder):
         different.append(f"another model: {stored.get('model')} there, {spec.model} here")
     if data is not None and resolved.get("data_fingerprint") != data.fingerprint:
-        different.append(f"other data: {stored.get('dataset')} there, {spec.dataset} here")
+        there = stored.get("dataset")
+        other = f"{there} there, {spec.dataset} here" if there != spec.dataset else f"{there} has changed"
+        different.append(f"other data: {other}")
     if fields_sound:
         here = spec_as_yaml_values(spec)
         different += [

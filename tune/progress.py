@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -18,6 +18,7 @@ from tune.records import TrialRecord
 from tune.spec import SweepSpec
 
 FINISHED_SHOWN = 8
+STATES = {"COMPLETE": "done", "PRUNED": "stopped", "FAIL": "failed"}  # Optuna's words, and the table's
 
 
 def clock(seconds: float) -> str:
@@ -37,16 +38,18 @@ def short(config: Mapping[str, Any]) -> str:
 class Progress:
     """Shows a sweep. Use as a context; tell it what happens."""
 
-    def __init__(self, spec: SweepSpec, log_file: Path, finished: int, out: TextIO | None = None) -> None:
+    def __init__(
+        self, spec: SweepSpec, log_file: Path, earlier: Sequence[TrialRecord] = (), out: TextIO | None = None
+    ) -> None:
         self.spec = spec
         self._log_file = log_file
         self._out = out or sys.stdout
         self._live: Live | None = None
         self._began: float | None = None  # when the first trial took its worker
-        self._finished_before = finished
         self._running: dict[int, tuple[Mapping[str, Any], Mapping[str, Any] | None]] = {}
-        self._ended: list[TrialRecord] = []
-        self._counts = {"COMPLETE": 0, "PRUNED": 0, "FAIL": 0}  # of this part of the sweep
+        self._ended = [record for record in earlier if record.state in STATES]
+        self._counts = {state: sum(record.state == state for record in earlier) for state in STATES}
+        self._ended_before = sum(self._counts.values())
         self._epochs = 0
         self._best: TrialRecord | None = None
 
@@ -60,9 +63,16 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            self._detail("stopped by the user; the same command goes on")
+        self.end_table()
+        self._log.close()
+
+    def end_table(self) -> None:
+        """Leave the table as it stands; what is said from here on stands below it."""
         if self._live is not None:
             self._live.stop()
-        self._log.close()
+            self._live = None
 
     def say(self, text: str) -> None:
         """A plain line, into the log and (above the table) to the user."""
@@ -119,7 +129,7 @@ class Progress:
         return (
             f"{len(self._running)} running, {self._counts['COMPLETE']} done, {self._counts['PRUNED']} stopped early, "
             f"{self._counts['FAIL']} failed of {self.spec.num_trials}; {best}; "
-            f"{self._epochs} epochs in {clock(self._elapsed())}, {self._time_left()} left"
+            f"{self._epochs} epoch{'' if self._epochs == 1 else 's'} in {clock(self._elapsed())}, {self._time_left()} left"
         )
 
     def _elapsed(self) -> float:
@@ -127,29 +137,43 @@ class Progress:
 
     def _time_left(self) -> str:
         shares = [result["schedule_percent"] / 100 if result else 0.0 for _, result in self._running.values()]
-        now = sum(self._counts.values()) + sum(shares)
+        ended = sum(self._counts.values())
+        now = ended - self._ended_before + sum(shares)
         if now == 0:
             return "?"
-        left = self.spec.num_trials - self._finished_before - now
+        left = self.spec.num_trials - self._ended_before - now
         return f"about {clock(self._elapsed() / now * left)}"
 
     def _table(self) -> Group:
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for name in ("trial", "state", "epoch", "train_loss", "loss", "accuracy", "f1"):
-            table.add_column(name, justify="left" if name == "state" else "right", no_wrap=True)
-        table.add_column("configuration", overflow="ellipsis", no_wrap=True)
+        table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
+        widths = {"trial": 5, "state": 9, "epoch": 5, "train_loss": 10, "loss": 6, "accuracy": 8, "f1": 6}
+        for name, width in widths.items():
+            "trial": 5,
+            "state": 9,
+            "epoch": 5,
+            "train_loss": 10,
+            "loss": 6,
+            "accuracy": 8,
+            "f1": 6,
+        }.items():
+            table.add_column(name, justify="left" if name == "state" else "right", no_wrap=True, min_width=width)
+        table.add_column("configuration", overflow="ellipsis", no_wrap=True, ratio=1)  # what narrow terminals cut
         for record in self._ended[-FINISHED_SHOWN:]:
-            state = {"COMPLETE": "done", "PRUNED": "stopped", "FAIL": "failed"}[record.state]
             mark = " *" if self._best is not None and record.number == self._best.number else ""
-            table.add_row(*_cells(record.number, state + mark, record.config, record.best))
+            epochs = len(record.epochs)
+            table.add_row(*_cells(record.number, STATES[record.state] + mark, epochs, record.config, record.best))
         for number, (config, result) in sorted(self._running.items()):
-            table.add_row(*_cells(number, "running", config, result), style="cyan")
+            epochs = result["epoch"] if result else 0
+            table.add_row(*_cells(number, "running", epochs, config, result), style="cyan")
         return Group(table, Text(self.summary(), style="bold"))
 
 
-def _cells(number: int, state: str, config: Mapping[str, Any], result: Mapping[str, Any] | None) -> list[str]:
+def _cells(
+    number: int, state: str, epochs: int, config: Mapping[str, Any], result: Mapping[str, Any] | None
+) -> list[str]:
+    """A row: epochs run of those planned, and the scores of the best epoch, or of the last while it runs."""
     scores = [f"{result[name]:.4f}" if result else "" for name in ("train_loss", "loss", "accuracy", "f1")]
-    return [str(number), state, f"{result['epoch'] if result else 0}/{config['epochs']}", *scores, short(config)]
+    return [str(number), state, f"{epochs}/{config['epochs']}", *scores, short(config)]
 
 
 def outcome(record: TrialRecord, metric: str) -> str:

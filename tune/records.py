@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainable.metrics import merit
+
 if TYPE_CHECKING:
     import optuna
 
+STUDY_NAME = "sweep"  # study.db holds one study, whatever the sweep is called
 EPOCH_PREFIX = "epoch "  # user attribute "epoch 3" holds the metrics of epoch 3
 
 
@@ -46,14 +49,17 @@ class TrialRecord:
         return self.best is not None and bool(self.best["collapsed"])
 
 
-def open_study(path: Path, name: str, mode: str) -> optuna.Study:
+def open_study(path: Path, mode: str) -> optuna.Study:
     """The study in a SQLite file, made where there is none yet; mode is "max" or "min"."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
     return optuna.create_study(
-        storage=storage, study_name=name, direction="maximize" if mode == "max" else "minimize", load_if_exists=True
+        storage=storage,
+        study_name=STUDY_NAME,
+        direction="maximize" if mode == "max" else "minimize",
+        load_if_exists=True,
     )
 
 
@@ -82,7 +88,5 @@ def record_of(trial: optuna.trial.FrozenTrial, metric: str, mode: str) -> TrialR
 
 
 def best_epoch(epochs: Sequence[Mapping[str, Any]], metric: str, mode: str) -> Mapping[str, Any] | None:
-    """The epoch with the best objective, the earliest of equals; None without epochs."""
-    if not epochs:
-        return None
-    return (max if mode == "max" else min)(epochs, key=lambda epoch: float(epoch[metric]))
+    """The epoch of the greatest merit, the earliest of equals; None without epochs."""
+    return max(epochs, key=lambda epoch: merit(epoch, metric, mode), default=None)

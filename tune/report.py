@@ -5,14 +5,12 @@ from __future__ import annotations
 import html
 import importlib.metadata
 import json
-import os
 import platform
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainable.storage import MANIFEST, write_folder, write_text
+from trainable.storage import MANIFEST, link, write_folder, write_text
 from tune.progress import clock, short
 from tune.records import TrialRecord
 from tune.rundir import RunDir
@@ -151,21 +149,13 @@ def write_report(run_dir: RunDir, report: Mapping[str, Any]) -> None:
     def write(aside: Path) -> None:
         for path in run_dir.model(best["trial"]).iterdir():
             if path.name != MANIFEST:
-                _link(path, aside / path.name)
+                link(path, aside / path.name)
         (aside / "README.md").write_text(model_card(report), encoding="utf-8")
         (aside / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
 
     write_folder(run_dir.best, write)
     write_text(run_dir.report_html, as_html(report))
     write_text(run_dir.report_json, json.dumps(report, indent=2) + "\n")
-
-
-def _link(source: Path, target: Path) -> None:
-    """The same file under a second name where the file system can do that, else a copy."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def model_card(report: Mapping[str, Any]) -> str:
@@ -200,6 +190,7 @@ def as_html(report: Mapping[str, Any]) -> str:
     metric = report["metric"]
     rows = "".join(_html_row(row, best["trial"]) for row in report["trials"])
     warnings = "".join(f'<p class="warning">{html.escape(text)}.</p>' for text in report["warnings"])
+    notes = "".join(f'<p class="quiet">{html.escape(text)}</p>' for text in report["notes"])
     scores = "".join(
         f"<tr><td>{name}</td>{''.join(f'<td>{s[key]:.4f}</td>' for key in SCORES)}</tr>"
         for name, s in (("validation", best["validation"]), (f"test ({test['rows']} rows)", test))
@@ -222,7 +213,7 @@ th.text {{ text-align: left }} th {{ border-bottom: 2px solid #c9d1d9 }} .quiet 
 <p>{html.escape(report["model"])} on {html.escape(report["dataset"])}; {len(report["trials"])} trials in
 {clock(report["wall_s"])}; {metric} on validation chose trial {best["trial"]}, epoch {best["epoch"]}:
 <code>{html.escape(short(best["config"]))}</code></p>
-{warnings}
+{warnings}{notes}
 <table><tr><th></th><th>loss</th><th>accuracy</th><th>F1 ({report["f1_average"]})</th>
 <th>Matthews</th></tr>{scores}</table>
 <h2>Trials</h2>

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from trainable.errors import UserError
-from trainable.storage import write_text
+from trainable.storage import MANIFEST, is_whole, link, write_text
 
 
 class RunDir:
@@ -49,6 +49,8 @@ class RunDir:
 
     def problems(self) -> list[str]:
         """What speaks against running a sweep here; a folder that is not there yet is fine."""
+        if "?" in str(self.root):
+            return [f"--out {self.root}: a database's path can't hold a ?"]
         if self.root.exists() and not self.root.is_dir():
             return [f"--out {self.root}: is a file, not a folder"]
         if self.root.is_dir() and not self.holds_sweep and any(self.root.iterdir()):
@@ -72,6 +74,18 @@ class RunDir:
         """Write spec.yaml."""
         header = "# The sweep as resolved. Written by finetune-search; the same command goes on from here.\n"
         write_text(self.spec_file, header + yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True))
+
+    def best_trial(self) -> int | None:
+        """The number of the trial whose model best/ holds, None where best/ is not there whole."""
+        if not is_whole(self.best):
+            return None
+        return int(json.loads((self.best / "metrics.json").read_text(encoding="utf-8"))["trial"])
+
+    def copy_best_model(self, folder: Path) -> None:
+        """Put best/'s model into a folder, as a trial leaves it."""
+        for path in self.best.iterdir():
+            if path.name not in (MANIFEST, "README.md", "metrics.json"):
+                link(path, folder / path.name)
 
     def read_report(self) -> dict[str, Any] | None:
         """The report of this run, or None where there is none yet."""

@@ -8,7 +8,9 @@ python -m tune.search SPEC.yaml --num-trials 40         the same command again g
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import gc
 import sys
 import time
 import traceback
@@ -17,8 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainable.errors import FinetuneSearchError, SweepFailed, SweepInterrupted, UserError
+from trainable.storage import sweep_asides
 from tune.flags import given_from_python, parse
-from tune.spec import SweepSpec, build_spec
+from tune.spec import Given, SweepSpec, build_spec, spec_as_yaml_values
 
 if TYPE_CHECKING:
     from tune.prepare import Prepared
@@ -34,8 +37,8 @@ def run(spec: SweepSpec | Mapping[str, Any] | str | None = None, out: str | Path
     Raises UserError with every problem of the input before anything starts, SweepFailed where no trial finished.
     """
     problems: list[str] = []
-    if not isinstance(spec, SweepSpec):
-        spec = build_spec(given_from_python(spec, problems), problems)
+    given = Given(spec_as_yaml_values(spec), {}) if isinstance(spec, SweepSpec) else given_from_python(spec, problems)
+    spec = build_spec(given, problems)
     return _run(spec, Path(out) if out is not None else Path("runs") / spec.name, problems)
 
 
@@ -51,11 +54,11 @@ def _run(spec: SweepSpec, out: Path, problems: list[str]) -> dict[str, Any]:
         print(f"nothing left to do: all {spec.num_trials} trials are finished; --num-trials N goes on to N")
         print("\n".join(prepared.conclusion(finished)))
         return finished
-    try:
-        with connected(spec) as nodes:
-            return _sweep(prepared, nodes, began)
-    except KeyboardInterrupt:
-        raise SweepInterrupted(f"stopped; the same command goes on from {out}") from None
+    with contextlib.suppress(KeyboardInterrupt), connected(spec) as nodes:
+        return _sweep(prepared, nodes, began)
+    # Out here the interrupt is over, and with it go its frames, which hold Tune's controller and its workers' places.
+    gc.collect()
+    raise SweepInterrupted(f"stopped; the same command goes on from {out}")
 
 
 def _sweep(prepared: Prepared, nodes: Sequence[Any], began: float) -> dict[str, Any]:
@@ -72,12 +75,16 @@ def _sweep(prepared: Prepared, nodes: Sequence[Any], began: float) -> dict[str, 
     if problems:
         raise UserError(problems)
     with run_dir.locked():
-        job = prepared.job(plan)
+        sweep_asides(run_dir.root)
         stored = prepared.stored_precision()
+        prepared.write_spec(stored)
+        job = prepared.job(plan)
         book = TrialBook(spec, run_dir)
-        with Progress(spec, run_dir.log_file, book.finished) as progress:
+        with Progress(spec, run_dir.log_file, book.records()) as progress:
             for line in prepared.introduction(plan):
                 progress.say(line)
+            if job.train.truncated:
+                progress.say(f"note: {job.train.truncated} training rows were cut to {prepared.max_length} tokens")
             if stored is None:
                 precision, why = choose_precision(spec, plan, job)
                 progress.say(f"precision {precision} ({why})")
@@ -86,14 +93,14 @@ def _sweep(prepared: Prepared, nodes: Sequence[Any], began: float) -> dict[str, 
             job = dataclasses.replace(job, precision=precision)  # type: ignore[arg-type]
             prepared.write_spec(precision)
             if book.finished:
-                progress.say(f"{book.finished} of {spec.num_trials} trials are finished already")
+                progress.say(f"going on: {book.finished} trials are finished, {book.remaining} are left")
             run_trials(spec, plan, job, run_dir, book, progress)
+            progress.end_table()
             records, winner = book.records(), book.leader
             if winner is None:
-                reasons = "".join(
-                    f"\n  trial {r.number}: {r.failure}; log: {run_dir.failure(r.number)}" for r in records[:5]
-                )
-                raise SweepFailed(f"no trial finished: all {len(records)} failed{reasons}")
+                failed = [record for record in records if record.failure]
+                reasons = [f"\n  trial {r.number}: {r.failure}; log: {run_dir.failure(r.number)}" for r in failed[:5]]
+                raise SweepFailed(f"no trial finished: {len(failed)} of {len(records)} failed{''.join(reasons)}")
             test = prepared.known_test_scores(winner)
             if test is None:
                 test = score_on_test(plan, job, str(run_dir.model(winner.number)), prepared.tokenize_test())

@@ -9,16 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import optuna
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 from ray.tune.search import Searcher
 
 from trainable.config import RULES
-from trainable.storage import write_text
+from trainable.errors import UserError
+from trainable.metrics import merit
+from trainable.storage import is_whole, write_folder, write_text
 from tune.records import EPOCH_PREFIX, TrialRecord, open_study, read_records, record_of
 from tune.rundir import RunDir
 from tune.selection import rank
@@ -40,16 +43,19 @@ class TrialBook:
     def __init__(self, spec: SweepSpec, run_dir: RunDir) -> None:
         self.spec = spec
         self.run_dir = run_dir
-        self.study = open_study(run_dir.study_file, spec.name, spec.mode)
+        self.study = open_study(run_dir.study_file, spec.mode)
         trials = self.study.get_trials(deepcopy=False)
         self._to_reissue = [trial.number for trial in trials if trial.state == TrialState.RUNNING]
         self._trials: dict[int, Trial] = {}
-        self._epochs_known: dict[int, set[int]] = {}
-        self._issued = len(trials)
+        self._epochs: dict[int, dict[int, Any]] = {}  # of open trials, as the study has them
+        # A trial that waits was enqueued by a driver that died before it could ask for it.
+        self._issued = sum(trial.state != TrialState.WAITING for trial in trials)
+        self._waiting = self._issued < len(trials)
         self.finished = sum(trial.state.is_finished() for trial in trials)
         records = self.records()
-        ranked = rank(records, spec.mode)
+        ranked = rank(records, spec.metric, spec.mode)
         self.leader = ranked[0] if ranked else None
+        self._find_leaders_model()
         for record in records:
             if record.state != "RUNNING" and record != self.leader:
                 self._drop(record)
@@ -71,56 +77,78 @@ class TrialBook:
 
     def issue(self) -> dict[str, Any]:
         """The next trial as Tune's config: one that was left open, a point of the user's, or a proposal."""
-        if self._to_reissue:
-            frozen = self._frozen(self._to_reissue.pop(0))
-            trial = Trial(self.study, frozen._trial_id)
-        else:
-            trial = self._ask()
+        left_open = self._frozen(self._to_reissue.pop(0)) if self._to_reissue else None
+        trial = Trial(self.study, left_open._trial_id) if left_open else self._ask()
         number = trial.number
+        params = self._suggest(trial)
         attributes = trial.user_attrs
-        config = {**fixed_values(self.spec.space), **trial.params, **self._point(number)}
+        config = {**fixed_values(self.spec.space), **params, **self._point(number)}
         typed = {
             name: None if config[name] is None else rule.type(config[name])
             for name, rule in RULES.items()
             if name in config
         }
         seed = derived_seed(self.spec.seed, number, "training")
-        if "seed" not in attributes:
-            trial.set_user_attr("config", typed)
-            trial.set_user_attr("seed", seed)
+        trial.set_user_attr("config", typed)
+        trial.set_user_attr("seed", seed)
         self._trials[number] = trial
-        self._epochs_known[number] = {int(e["epoch"]) for k, e in attributes.items() if k.startswith(EPOCH_PREFIX)}
+        self._epochs[number] = {
+            int(metrics["epoch"]): metrics for key, metrics in attributes.items() if key.startswith(EPOCH_PREFIX)
+        }
         return {"number": number, "seed": seed, "values": typed, "folder": str(self.run_dir.trial(number))}
 
     def _point(self, number: int) -> Mapping[str, Any]:
         return self.spec.points[number] if number < len(self.spec.points) else {}
 
     def _ask(self) -> Trial:
-        # A new sampler for every trial, seeded by the trial's number: a driver that starts again does not propose
-        # the same configurations again, and random search gives trial n the same one whatever happened before.
         number, self._issued = self._issued, self._issued + 1
-        seed = derived_seed(self.spec.seed, number, "sampler")
-        if self.spec.sampler == "random":
-            self.study.sampler = optuna.samplers.RandomSampler(seed=seed)
-        else:
-            self.study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=TPE_STARTUP_TRIALS)
         point = self._point(number)
         searched = distributions(self.spec.space, point)
-        if any(name in searched for name in point):
-            self.study.enqueue_trial({name: value for name, value in point.items() if name in searched})
-        return self.study.ask(searched)
+        fixed = {name: value for name, value in point.items() if name in searched}
+        if fixed and not self._waiting:
+            self.study.enqueue_trial(fixed)
+        self._waiting = False
+        return self.study.ask()
+
+    def _suggest(self, trial: Trial) -> dict[str, Any]:
+        """The trial's parameters. Those that it has already stay: a driver may have died between two of them.
+
+        A new sampler for every parameter of every trial, seeded by both: a driver that starts again does not propose
+        the same configurations again, and random search gives trial n the same one whatever happened before.
+        """
+        params: dict[str, Any] = {}
+        for name, domain in distributions(self.spec.space, self._point(trial.number)).items():
+            seed = derived_seed(self.spec.seed, trial.number, f"sampler {name}")
+            if self.spec.sampler == "random":
+                self.study.sampler = optuna.samplers.RandomSampler(seed=seed)
+            else:
+                self.study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=TPE_STARTUP_TRIALS)
+            match domain:
+                case FloatDistribution():
+                    params[name] = trial.suggest_float(name, domain.low, domain.high, log=domain.log)
+                case IntDistribution():
+                    params[name] = trial.suggest_int(name, domain.low, domain.high, log=domain.log)
+                case CategoricalDistribution():
+                    params[name] = trial.suggest_categorical(name, domain.choices)
+        return params
 
     # Recording
 
-    def record_epoch(self, number: int, result: Mapping[str, Any]) -> None:
-        """Write one epoch's metrics; an epoch that is there already stays as it is."""
-        epoch = int(result["epoch"])
-        if epoch in self._epochs_known[number]:
-            return
-        trial = self._trials[number]
-        trial.set_user_attr(f"{EPOCH_PREFIX}{epoch}", dict(result))
-        trial.report(float(result[self.spec.metric]), step=epoch)
-        self._epochs_known[number].add(epoch)
+    def record_epochs(self, number: int, history: Sequence[Mapping[str, Any]]) -> None:
+        """Write the metrics of all epochs of a trial that the study does not have as they are.
+
+        The whole history, since a state may be newer than the last epoch that a dead driver recorded; and what is
+        there already is replaced where it differs (another machine rounds otherwise): the model on disk is the newest.
+        """
+        trial, known = self._trials[number], self._epochs[number]
+        for metrics in history:
+            epoch, value = int(metrics["epoch"]), float(metrics[self.spec.metric])
+            if epoch in known and known[epoch][self.spec.metric] == value:
+                continue
+            # Not Trial.report, which keeps the first value of a step.
+            self.study._storage.set_trial_intermediate_value(trial._trial_id, epoch, value)
+            trial.set_user_attr(f"{EPOCH_PREFIX}{epoch}", dict(metrics))
+            known[epoch] = metrics
 
     def finish(self, number: int, state: TrialState, failure: str | None = None) -> TrialRecord:
         """Close a trial in the study, and keep on disk only the model that leads."""
@@ -133,7 +161,7 @@ class TrialBook:
         record = replace(record, state=state.name)
         self.finished += 1
         loser: TrialRecord | None = record
-        if rank([record, *([self.leader] if self.leader else [])], self.spec.mode)[:1] == [record]:
+        if rank([record, *([self.leader] if self.leader else [])], self.spec.metric, self.spec.mode)[:1] == [record]:
             loser, self.leader = self.leader, record
             shutil.rmtree(self.run_dir.trial(number) / "state", ignore_errors=True)
             self._note_leader()
@@ -143,9 +171,21 @@ class TrialBook:
 
     def _note_leader(self) -> None:
         """Tell running trials what they have to beat."""
-        if self.leader is not None:
-            facts = {"trial": self.leader.number, "value": self.leader.value}
+        if self.leader is not None and self.leader.best is not None:
+            reached = merit(self.leader.best, self.spec.metric, self.spec.mode)
+            facts = {"trial": self.leader.number, "value": self.leader.value, "merit": reached}
             write_text(self.run_dir.incumbent_file, json.dumps(facts) + "\n")
+
+    def _find_leaders_model(self) -> None:
+        """Take the leader's model back from best/ where its own folder is gone."""
+        if self.leader is None or is_whole(self.run_dir.model(self.leader.number)):
+            return
+        if self.run_dir.best_trial() != self.leader.number:
+            folder = self.run_dir.model(self.leader.number)
+            raise UserError(
+                [f"--out {self.run_dir.root}: the best trial's model, {folder}, is gone or damaged; give another --out"]
+            )
+        write_folder(self.run_dir.model(self.leader.number), self.run_dir.copy_best_model)
 
     def _drop(self, record: TrialRecord) -> None:
         """Remove a finished trial's model and states: it can't win any more."""

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from trainable.metrics import merit
 from tune.records import TrialRecord
 
 
-def rank(records: Iterable[TrialRecord], mode: str) -> list[TrialRecord]:
-    """Trials that ran their whole schedule, best first; of equals the one with the smaller number."""
-    complete = [record for record in records if record.state == "COMPLETE" and record.value is not None]
-    sign = -1.0 if mode == "max" else 1.0
-    return sorted(complete, key=lambda record: (sign * (record.value or 0.0), record.number))
+def rank(records: Iterable[TrialRecord], metric: str, mode: str) -> list[TrialRecord]:
+    """Trials that ran their whole schedule, best first: by the objective of their best epoch, then its loss, then age.
+
+    The same order decides in a worker whether a trial can still win.
+    """
+
+    def order(record: TrialRecord) -> tuple[float, float, int]:
+        objective, loss = merit(record.best or {}, metric, mode)
+        return -objective, -loss, record.number
+
+    return sorted((record for record in records if record.state == "COMPLETE" and record.best), key=order)

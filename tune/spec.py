@@ -79,6 +79,13 @@ def _text(value: Any) -> str:
     return value
 
 
+def _name(value: Any) -> str:
+    name = _text(value)
+    if "/" in name or name in (".", ".."):
+        raise ValueError(f"must be a plain name, but got {value!r}")
+    return name
+
+
 def _label(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int)) or not str(value).strip():
         raise ValueError(f"must be a class, but got {value!r}")
@@ -124,7 +131,7 @@ _share = _number("a number > 0 and <= 0.5", lambda n: 0 < n <= 0.5)
 _SMALLEST = 0.0001  # Ray counts resources in these
 
 FIELDS: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "name": (_text, "what the run is called"),
+    "name": (_name, "what the run is called"),
     "model": (_text, "hub name, local folder, or builtin:minilm"),
     "dataset": (_text, "hub name (glue/mrpc), local folder with train, validation, test, or builtin:newswire"),
     "text_columns": (_columns, "one text column or a pair: a[,b]; guessed when unambiguous"),
@@ -139,7 +146,7 @@ FIELDS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "max_length": (_integer(4), "tokens a row is cut to"),
     "num_trials": (_integer(1), "how many trials the sweep has in all"),
     "metric": (_one_of(*METRICS), f"the objective on validation data: {', '.join(METRICS)}"),
-    "mode": (_one_of("max", "min"), "max or min"),
+    "mode": (_one_of("max", "min"), "max or min (default: min for loss, else max)"),
     "f1": (_one_of("auto", "binary", "macro"), "auto: binary for two classes, macro for more"),
     "scheduler": (_one_of("asha", "none"), "asha stops bad trials early; none runs all to their end"),
     "reduction_factor": (_number("a number > 1", lambda n: n > 1), "asha goes on with the best 1/N at a rung"),
@@ -237,6 +244,7 @@ def given_from_file(path: Path, problems: list[str]) -> Given:
 def _given_from_yaml(path: Path, defaults: Mapping[str, Any], problems: list[str]) -> Given:
     read = read_yaml(path, problems)
     values = {**defaults, **(read or {})}
+    values.pop("resolved", None)  # a run directory's spec.yaml says there what came of it
     return Given(values, {str(key): f"{path.name}: {key}" for key in values}, read is not None)
 
 

@@ -86,6 +86,7 @@ class SweepCallback(Callback):
         self._progress = progress
         self._tensorboard = TensorBoardLog(run_dir)
         self._open: set[int] = set()
+        self._closed: set[int] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks into a snapshot that nobody reads
@@ -104,10 +105,10 @@ class SweepCallback(Callback):
         if "failure" in result:
             return
         number = trial.config["number"]
-        epoch = {name: result[name] for name in EPOCH_FIELDS}
-        self._book.record_epoch(number, epoch)
-        self._tensorboard.epoch(number, epoch)
-        self._progress.epoch(number, epoch)
+        where = {name: result[name] for name in ("hostname", "pid", "start_s")}
+        self._book.record_epochs(number, [{**metrics, **where} for metrics in result["history"]])
+        self._tensorboard.epoch(number, result)
+        self._progress.epoch(number, result)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The trial's schedule is done, or it was stopped early, or it reported its own failure."""
@@ -124,7 +125,7 @@ class SweepCallback(Callback):
         file = Path(trial.error_file) if trial.error_file else None
         text = file.read_text(encoding="utf-8") if file and file.is_file() else "the worker died without a word"
         text = re.sub(r"\x1b\[[0-9;]*m", "", text)  # Ray colours its tracebacks
-        self._fail(trial, text, text.strip().splitlines()[-1])
+        self._fail(trial, text, text.strip().rpartition("\n")[2] or "no reason was given")
 
     def _fail(self, trial: Any, text: str, reason: str) -> None:
         number, values = trial.config["number"], trial.config["values"]
@@ -136,14 +137,11 @@ class SweepCallback(Callback):
 
     def _close(self, trial: Any, state: TrialState, failure: str | None = None) -> None:
         number = trial.config["number"]
+        if number in self._closed:  # Tune reports an error in this very method as the trial's
+            return
+        self._closed.add(number)
         record = self._book.finish(number, state, failure)
         if number in self._open:  # a worker that dies while it starts never took the trial
             self._open.remove(number)
             self._tensorboard.finish(number)
         self._progress.finished(record, self._book.leader)
-
-
-EPOCH_FIELDS = (
-    "epoch", "schedule_percent", "train_loss", "loss", "accuracy", "f1", "matthews_correlation", "collapsed",
-    "learning_rate", "examples_per_second", "train_s", "eval_s", "peak_memory_mib", "start_s", "hostname", "pid",
-)  # fmt: skip

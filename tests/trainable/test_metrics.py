@@ -7,7 +7,7 @@ import random
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
-from trainable.metrics import better, collapsed, majority_scores, scores
+from trainable.metrics import collapsed, majority_scores, merit, scores
 
 
 def random_confusion(generator: random.Random, classes: int, *, collapse: bool = False) -> list[list[int]]:
@@ -61,10 +61,10 @@ def test_collapsed_means_one_predicted_class() -> None:
     assert not collapsed([[1, 6], [0, 3]])
 
 
-def test_nothing_non_finite_is_better_than_anything() -> None:
-    nan, inf = float("nan"), float("inf")
-    assert better(0.5, None, "max")
-    assert not better(nan, None, "max")
-    assert not better(inf, 0.1, "max")
-    assert better(0.1, 0.2, "min")
-    assert not better(0.2, 0.2, "max")
+def test_the_objective_ranks_and_between_equals_the_loss() -> None:
+    def scores_of(f1: float, loss: float) -> dict[str, float]:
+        return {"f1": f1, "loss": loss}
+
+    assert merit(scores_of(0.9, 5.0), "f1", "max") > merit(scores_of(0.8, 0.1), "f1", "max")
+    assert merit(scores_of(0.9, 0.1), "f1", "max") > merit(scores_of(0.9, 0.2), "f1", "max")
+    assert merit(scores_of(0.0, 0.1), "loss", "min") > merit(scores_of(1.0, 0.2), "loss", "min")

@@ -159,7 +159,7 @@ def test_a_written_model_scores_as_the_run_said(tiny_model: Path, tmp_path: Path
     run = FineTuningRun(job)
     train(run, CONFIG, 9)
     run.write_best(tmp_path / "best")
-    scored = score_model(str(tmp_path / "best"), job.label_names, job.validation, 0, "binary", threads=1)
+    scored = score_model(str(tmp_path / "best"), job.label_names, job.validation, 0, "binary", threads=1, use_gpu=False)
     assert run.best is not None
     assert scored.scores["f1"] == run.best.f1
     assert scored.scores["accuracy"] == run.best.accuracy

@@ -68,9 +68,10 @@ def test_a_trial_that_cannot_win_writes_nothing(
     tiny_model: Path, tmp_path: Path, leader: int, margin: float, written: bool
 ) -> None:
     """Of equals the smaller number wins, as in the driver's order, whichever finished first."""
-    value = max(result["f1"] for result in steps(make_trial(tiny_model, tune_config(tmp_path / "alone", 5))))
+    alone = steps(make_trial(tiny_model, tune_config(tmp_path / "alone", 5)))
+    objective, loss = max((result["f1"], -result["loss"]) for result in alone)
     incumbent = tmp_path / "incumbent.json"
-    incumbent.write_text(json.dumps({"trial": leader, "value": value + margin}))
+    incumbent.write_text(json.dumps({"trial": leader, "merit": [objective, loss + margin]}))
     steps(make_trial(tiny_model, tune_config(tmp_path, 5), incumbent_file=str(incumbent)))
     assert (tmp_path / "5" / "model").exists() == written
 

@@ -480,8 +480,8 @@ FLAGS = [
     flag("--space epochs --space =2", "--space epochs: write NAME=SPEC", "--space =2: '' is no field"),
     flag("--set space=x --space epochs=2", "--set space=x: use --space NAME=SPEC"),
     flag("--set seed", "--set seed: write key=value"),
-    flag("--set sed=1", "--set sed:: no such field; did you mean 'seed'?"),
-    flag("--set num_trials=none --set scheduler=none", "--set num_trials: must be an integer >= 1, but got 'none'"),
+    flag("--set sed=1", "--set sed: no such field; did you mean 'seed'?"),
+    flag("--set num_trials=none --set scheduler=none", "--set num_trials must be an integer >= 1, but got 'none'"),
     flag("--points {tmp}/p.json", "--points: {tmp}/p.json: no such file"),
     flag("--points {tmp}/p.json", "--points: {tmp}/p.json is not JSON", p="[{"),
     flag(

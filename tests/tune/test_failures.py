@@ -33,6 +33,7 @@ def test_a_trial_that_diverges_and_one_that_raises_fail_alone(tmp_path: Path, ti
     arguments = flags(tmp_path, tiny_model, [DIVERGES, LEARNS, LEARNS])
     done = command("tests.tune.faulty", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert done.stderr == "", "a failed trial is told once, by us"
     run = tmp_path / "run"
     report = json.loads((run / "report.json").read_text())
     assert [row["state"] for row in report["trials"]] == ["FAIL", "FAIL", "COMPLETE"]
@@ -57,7 +58,7 @@ def test_a_sweep_whose_trials_all_fail_says_so(tmp_path: Path, tiny_model: Path)
     arguments = flags(tmp_path, tiny_model, [DIVERGES, {**DIVERGES, "epochs": 2}])
     done = command("tune.search", *arguments, cwd=tmp_path)
     assert done.returncode == 1
-    assert done.stderr.startswith("no trial finished: all 2 failed\n  trial 0: ")
+    assert done.stderr.startswith("no trial finished: 2 of 2 failed\n  trial 0: ")
     assert "is not finite" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "run" / "best").exists()
@@ -99,10 +100,33 @@ def test_a_stopped_sweep_goes_on_with_the_same_command(tmp_path: Path, tiny_mode
     assert after[1].params == before[1].params
     kept = {k: v for k, v in before[1].user_attrs.items() if k.startswith("epoch ")}
     assert kept.items() <= after[1].user_attrs.items()
+    for trial in after[1:3]:
+        epochs = sorted(int(key[6:]) for key in trial.user_attrs if key.startswith("epoch "))
+        assert epochs == list(range(1, len(epochs) + 1)), "an epoch that a state held was never recorded"
+        assert sorted(trial.intermediate_values) == epochs
     text = log.read_text()
     again = text[text.rindex("trial 1 started") :]
     first_epoch = int(again.partition("trial 1 epoch ")[2].partition("/")[0])
     assert first_epoch >= len(kept), "the trial started over"
+
+
+def test_stopped_before_the_first_trial_it_goes_on_too(tmp_path: Path, tiny_model: Path) -> None:
+    arguments = [str(a) for a in flags(tmp_path, tiny_model, [LEARNS, LEARNS])]
+    arguments[arguments.index("fp32")] = "auto"
+    first = [sys.executable, "-m", "tune.search", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    driver = subprocess.Popen(
+        first, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    log = tmp_path / "run" / "log.txt"
+    wait_for(lambda: log.exists() and "side by side" in log.read_text(), driver)
+    driver.send_signal(signal.SIGINT)
+    _, error = driver.communicate(timeout=30)
+    assert (driver.returncode, error) == (130, "stopped; the same command goes on from run\n")
+    assert "precision" not in log.read_text(), "stopped too late for what is to be tested"
+    again = command("tune.search", *arguments, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "precision" in log.read_text()
 
 
 def wait_for(condition: object, driver: subprocess.Popen[str]) -> None:

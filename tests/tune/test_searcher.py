@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from trainable.errors import UserError
+from trainable.storage import write_folder
 from tune.rundir import RunDir
 from tune.searcher import TrialBook, derived_seed
 from tune.space import Choice, Fixed, Float, Int
@@ -35,15 +39,17 @@ def epoch(number: int, f1: float) -> dict[str, Any]:
 
 def run_one(book: TrialBook, scores: list[float], state: TrialState = TrialState.COMPLETE) -> dict[str, Any]:
     config = book.issue()
-    for number, f1 in enumerate(scores, 1):
-        book.record_epoch(config["number"], epoch(number, f1))
+    book.record_epochs(config["number"], [epoch(number, f1) for number, f1 in enumerate(scores, 1)])
+    if state == TrialState.COMPLETE:
+        leave_model(book, config["number"])
     book.finish(config["number"], state, "it broke" if state == TrialState.FAIL else None)
     return config
 
 
 def leave_model(book: TrialBook, number: int) -> Path:
     folder = book.run_dir.model(number)
-    folder.mkdir(parents=True)
+    if not folder.exists():
+        write_folder(folder, lambda aside: (aside / "model.safetensors").write_text("w") and None)
     return folder
 
 
@@ -70,14 +76,14 @@ def test_a_driver_that_comes_back_issues_open_trials_again_and_asks_for_the_rest
     first = make_book(tmp_path)
     run_one(first, [0.5])
     left_open = [first.issue(), first.issue()]
-    first.record_epoch(left_open[0]["number"], epoch(1, 0.4))
+    first.record_epochs(left_open[0]["number"], [epoch(1, 0.4)])
 
     second = make_book(tmp_path)
     assert (second.finished, second.remaining) == (1, 7)
     again = [second.issue(), second.issue()]
     assert again == left_open
-    second.record_epoch(again[0]["number"], epoch(1, 0.4))  # run again: stays as it was
-    second.record_epoch(again[0]["number"], epoch(2, 0.6))
+    second.record_epochs(again[0]["number"], [epoch(1, 0.4), epoch(2, 0.6)])
+    leave_model(second, again[0]["number"])
     second.finish(again[0]["number"], TrialState.COMPLETE)
     second.finish(again[1]["number"], TrialState.FAIL, "x")
     for _ in range(5):
@@ -142,12 +148,86 @@ def test_of_equals_the_smaller_number_leads_whichever_finishes_first(tmp_path: P
     first, second = book.issue()["number"], book.issue()["number"]
     for number in (second, first):
         leave_model(book, number)
-        book.record_epoch(number, epoch(1, 0.7))
+        book.record_epochs(number, [epoch(1, 0.7)])
         book.finish(number, TrialState.COMPLETE)
     assert book.leader is not None
     assert book.leader.number == first
     assert book.run_dir.model(first).exists()
     assert not book.run_dir.model(second).exists()
+
+
+def test_an_epoch_that_only_a_state_knows_gets_into_the_study(tmp_path: Path) -> None:
+    """The driver died after the worker wrote its state and before the epoch was recorded."""
+    first = make_book(tmp_path)
+    number = first.issue()["number"]
+    first.record_epochs(number, [epoch(1, 0.5)])
+    second = make_book(tmp_path)
+    second.issue()
+    second.record_epochs(number, [epoch(1, 0.5), epoch(2, 0.9), epoch(3, 0.7)])
+    record = second.finish(number, TrialState.COMPLETE)
+    assert [metrics["epoch"] for metrics in record.epochs] == [1, 2, 3]
+    assert (record.value, record.best_epoch) == (0.9, 2)
+
+
+def test_epochs_that_came_out_differently_the_second_time_are_replaced(tmp_path: Path) -> None:
+    """The model on disk is the second life's; the study must not praise it with the first one's score."""
+    first = make_book(tmp_path)
+    run_one(first, [0.9])
+    number = first.issue()["number"]
+    first.record_epochs(number, [epoch(1, 0.95)])
+    second = make_book(tmp_path)
+    second.issue()
+    second.record_epochs(number, [epoch(1, 0.8)])
+    second.finish(number, TrialState.COMPLETE)
+    assert second.leader is not None
+    assert second.leader.number == 0
+    assert second.run_dir.model(0).exists()
+    assert second.study.trials[number].intermediate_values == {1: 0.8}
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("params", [0, 1, 2])
+def test_a_driver_that_died_while_asking_gets_the_same_trial(tmp_path: Path, sampler: str, params: int) -> None:
+    whole = make_book(tmp_path / "whole", sampler=sampler).issue()["values"]
+    torn = make_book(tmp_path / "torn", sampler=sampler)
+    trial = torn._ask()
+    torn.spec = replace(torn.spec, space=dict(list(SPACE.items())[:params]))
+    torn._suggest(trial)
+    assert make_book(tmp_path / "torn", sampler=sampler).issue()["values"] == whole
+
+
+def test_a_point_that_was_enqueued_and_never_asked_for_is_asked_for(tmp_path: Path) -> None:
+    points = ({"learning_rate": 5e-5, "batch_size": 8, "epochs": 3}, {"learning_rate": 7e-5})
+    first = make_book(tmp_path, points=points)
+    first.study.enqueue_trial(dict(points[0]))
+    second = make_book(tmp_path, points=points)
+    assert second.issue()["values"] == {**points[0], "weight_decay": 0.05}
+    assert second.issue()["values"]["learning_rate"] == 7e-5
+    assert len(second.study.trials) == 2
+
+
+def test_the_leaders_model_is_taken_back_from_best_or_its_loss_is_told(tmp_path: Path) -> None:
+    run_one(make_book(tmp_path), [0.9])
+    run_dir = RunDir(tmp_path)
+    shutil.rmtree(run_dir.model(0))
+    with pytest.raises(UserError, match=r"the best trial's model, .*, is gone or damaged"):
+        make_book(tmp_path)
+
+    def write_best(aside: Path) -> None:
+        (aside / "model.safetensors").write_text("w")
+        (aside / "metrics.json").write_text('{"trial": 0}')
+
+    write_folder(run_dir.best, write_best)
+    make_book(tmp_path)
+    assert sorted(p.name for p in run_dir.model(0).iterdir()) == ["manifest.json", "model.safetensors"]
+
+
+def test_the_name_of_the_sweep_does_not_matter_and_a_path_may_be_nasty(tmp_path: Path) -> None:
+    folder = tmp_path / "a #folder%20 with 'quotes'"
+    run_one(make_book(folder), [0.5])
+    assert [p.name for p in tmp_path.iterdir()] == [folder.name]
+    assert (folder / "study.db").is_file()
+    assert make_book(folder, name="other").finished == 1
 
 
 def test_a_pruned_trial_never_leads(tmp_path: Path) -> None:
