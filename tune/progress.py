@@ -129,7 +129,8 @@ class Progress:
         return (
             f"{len(self._running)} running, {self._counts['COMPLETE']} done, {self._counts['PRUNED']} stopped early, "
             f"{self._counts['FAIL']} failed of {self.spec.num_trials}; {best}; "
-            f"{self._epochs} epoch{'' if self._epochs == 1 else 's'} in {clock(self._elapsed())}, {self._time_left()} left"
+            f"{self._epochs} {'epoch' if self._epochs == 1 else 'epochs'} in {clock(self._elapsed())}, "
+            f"{self._time_left()} left"
         )
 
     def _elapsed(self) -> float:
@@ -148,14 +149,6 @@ class Progress:
         table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
         widths = {"trial": 5, "state": 9, "epoch": 5, "train_loss": 10, "loss": 6, "accuracy": 8, "f1": 6}
         for name, width in widths.items():
-            "trial": 5,
-            "state": 9,
-            "epoch": 5,
-            "train_loss": 10,
-            "loss": 6,
-            "accuracy": 8,
-            "f1": 6,
-        }.items():
             table.add_column(name, justify="left" if name == "state" else "right", no_wrap=True, min_width=width)
         table.add_column("configuration", overflow="ellipsis", no_wrap=True, ratio=1)  # what narrow terminals cut
         for record in self._ended[-FINISHED_SHOWN:]:
