@@ -22,7 +22,6 @@ CONNECT_TIMEOUT_S = 5.0
 # Ray and Tune read these when they are imported or started.
 QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_BACKEND_LOG_LEVEL": "error",
     "RAY_AIR_NEW_OUTPUT": "0",  # its banner ignores verbose=0
     "RAY_DISABLE_IMPORT_WARNING": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
