@@ -713,7 +713,9 @@ def test_out_holds_another_sweep(places: dict[str, str], capsys: pytest.CaptureF
 
     assert difference("--metric", "accuracy") == "metric: f1 there, accuracy here"
     assert difference("--seed", "7", "--sampler", "random") == "sampler: tpe there, random here; seed: 42 there, 7 here"
-    assert difference("--train-rows", "8").startswith(f"other data: {places['data']} there, {places['data']} here")
+    assert difference("--train-rows", "8") == (
+        f"other data: {places['data']} has changed; train_rows: None there, 8 here"
+    )
     assert difference("--space", "epochs=3").startswith("space: {'learning_rate': 'log:1e-05..0.0003'")
     other_model = copy_of(Path(places["model"]), Path(places["tmp"], "other"))
     (other_model / "vocab.txt").write_text((other_model / "vocab.txt").read_text() + "more\n")
