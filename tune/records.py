@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from trainable.metrics import merit
 
@@ -54,7 +55,9 @@ def open_study(path: Path, mode: str) -> optuna.Study:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
+    storage = optuna.storages.RDBStorage(
+        f"sqlite:///{quote(str(path))}", engine_kwargs={"connect_args": {"timeout": 60}}
+    )
     return optuna.create_study(
         storage=storage,
         study_name=STUDY_NAME,

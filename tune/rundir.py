@@ -49,8 +49,6 @@ class RunDir:
 
     def problems(self) -> list[str]:
         """What speaks against running a sweep here; a folder that is not there yet is fine."""
-        if "?" in str(self.root):
-            return [f"--out {self.root}: a database's path can't hold a ?"]
         if self.root.exists() and not self.root.is_dir():
             return [f"--out {self.root}: is a file, not a folder"]
         if self.root.is_dir() and not self.holds_sweep and any(self.root.iterdir()):

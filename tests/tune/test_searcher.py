@@ -223,7 +223,7 @@ def test_the_leaders_model_is_taken_back_from_best_or_its_loss_is_told(tmp_path:
 
 
 def test_the_name_of_the_sweep_does_not_matter_and_a_path_may_be_nasty(tmp_path: Path) -> None:
-    folder = tmp_path / "a #folder%20 with 'quotes'"
+    folder = tmp_path / "what? a #folder%20 with 'quotes'"
     run_one(make_book(folder), [0.5])
     assert [p.name for p in tmp_path.iterdir()] == [folder.name]
     assert (folder / "study.db").is_file()
