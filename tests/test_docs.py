@@ -25,7 +25,7 @@ def test_there_are_commands() -> None:
 @pytest.mark.parametrize(("module", "arguments"), COMMANDS)
 def test_every_command_parses(module: str, arguments: str) -> None:
     parser = {"tune.search": search_parser, "tune.evaluate": evaluate_parser}[module]()
-    parser.parse_args(shlex.split(arguments, comments=True))
+    assert parser.parse_args(shlex.split(arguments, comments=True)) is not None
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -110,7 +110,7 @@ MACROS = {
     "$passed": "<approved|passed//did not approve|did not pass>",
     "$will": "<will//will not>",
     "$about": "[about|around|roughly]",
-    "$ceo": "[chief executive|CEO]",
+    "$ceo": "[chief executive|C.E.O.]",
     "$buy": "[buy|acquire|purchase]",
     "$bought": "[bought|acquired|purchased]",
     "$jail": "[prison|jail]",

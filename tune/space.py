@@ -183,17 +183,6 @@ def largest(space: Space, name: str, default: float) -> float:
     return default
 
 
-def contains(domain: Domain, value: Value) -> bool:
-    """Whether a sampler could propose `value`."""
-    match domain:
-        case Float(low, high) | Int(low, high):
-            return value is not None and low <= value <= high
-        case Choice(values):
-            return value in values
-        case Fixed(only):
-            return value == only
-
-
 def distributions(space: Space, point: Mapping[str, Value]) -> dict[str, BaseDistribution]:
     """Optuna's distributions of what is searched.
 

@@ -14,7 +14,6 @@ from tune.space import (
     Fixed,
     Float,
     Int,
-    contains,
     distributions,
     fixed_values,
     largest,
@@ -49,6 +48,17 @@ READ: list[tuple[str, object, Domain]] = [
     ("dropout", "log:0.01..0.5", Float(0.01, 0.5, log=True)),
     ("micro_batch_size", "null", Fixed(None)),
 ]
+
+
+def contains(domain: Domain, value: object) -> bool:
+    """Whether a sampler could propose `value`."""
+    match domain:
+        case Float(low, high) | Int(low, high):
+            return value is not None and low <= value <= high  # type: ignore[operator]
+        case Choice(values):
+            return value in values
+        case Fixed(only):
+            return value == only
 
 
 @pytest.mark.parametrize(("name", "given", "domain"), READ, ids=[f"{n}={g}" for n, g, _ in READ])
