@@ -110,7 +110,7 @@ MACROS = {
     "$passed": "<approved|passed//did not approve|did not pass>",
     "$will": "<will//will not>",
     "$about": "[about|around|roughly]",
-    "$ceo": "[chief executive|C.E.O.]",
+    "$chief": "[chief executive|C.E.O.]",
     "$buy": "[buy|acquire|purchase]",
     "$bought": "[bought|acquired|purchased]",
     "$jail": "[prison|jail]",
@@ -136,16 +136,16 @@ _FRAMES_TEXT = """
 * ; ; [a company spokesman|a spokesman for the company]
 - {co} plans to [cut|eliminate] {k} jobs at its plant in {city} by {month}
 - by {month}, {co} plans to [cut|eliminate] {k} jobs at its plant in {city}
-* direction; ; $ceo {per}
+* direction; ; $chief {per}
 - {co} will $raise its [workforce|staff] in {city} by {pct} this year
 - the [workforce|staff] of {co} in {city} will be $raised by {pct} this year
 * ; per per2;
-- {co} $named {per} as its $ceo, [replacing|succeeding] {per2}, who [resigned|stepped down] in {month}
-- {per} was $named $ceo of {co}, [replacing|succeeding] {per2}, who [resigned|stepped down] in {month}
+- {co} $named {per} as its $chief, [replacing|succeeding] {per2}, who [resigned|stepped down] in {month}
+- {per} was $named $chief of {co}, [replacing|succeeding] {per2}, who [resigned|stepped down] in {month}
 * direction; ; analysts
 - shares of {co} $rose {pct} in {city} trading $after the [results|earnings report]
 - $after the [results|earnings report], shares of {co} $rose {pct} in {city} trading
-* direction; ; $ceo {per}
+* direction; ; $chief {per}
 - [revenue|sales] at {co} will $rise by {pct} next year
 - {co} [expects|forecasts] that [revenue|sales] will $rise by {pct} next year
 * negation; ; [a city official|an official of the city]
@@ -309,7 +309,7 @@ _FRAMES_TEXT = """
 - adults who walked {n} miles a week were {pct} <more//less> likely to [need|require] [surgery|an operation]
 - [surgery|an operation] was {pct} <more//less> likely to be [needed|required] by adults who walked {n}
   miles a week
-* negation; ; $ceo {per}
+* negation; ; $chief {per}
 - a drug from {co} <cut|reduced//did not cut|did not reduce> the risk of stroke in a [study|trial] of {k}
   [people|patients]
 - in a [study|trial] of {k} [people|patients], a drug from {co} <cut|reduced//did not cut|did not reduce>

