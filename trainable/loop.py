@@ -5,9 +5,7 @@ Nothing here prints, writes, or knows of Ray.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from trainable.batching import Batch
 from trainable.config import Precision, TrialConfig
+from trainable.devices import autocast
 
 
 @dataclass(frozen=True)
@@ -24,13 +23,6 @@ class Counts:
 
     loss_sum: float
     confusion: list[list[int]]
-
-
-def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
-    """bfloat16 matrix products where the precision is bf16, else nothing."""
-    if precision == "bf16":
-        return torch.autocast(device.type, torch.bfloat16)
-    return contextlib.nullcontext()
 
 
 def make_optimizer(model: nn.Module, config: TrialConfig) -> torch.optim.AdamW:

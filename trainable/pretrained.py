@@ -108,6 +108,19 @@ def longest_row(folder: Path) -> int | None:
     return positions - 2 if config.get("model_type") in OFFSET_POSITIONS else positions
 
 
+def encoder_widths(folder: Path) -> tuple[int, int, int]:
+    """Widths of the hidden states and the feed-forward part, and attention heads; BERT-base's where none are told."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+
+    def first(default: int, *names: str) -> int:
+        return next((config[name] for name in names if isinstance(config.get(name), int)), default)
+
+    hidden = first(768, "hidden_size", "dim", "d_model", "n_embd")
+    heads = first(12, "num_attention_heads", "n_heads", "num_heads", "n_head")
+    feed_forward = first(4 * hidden, "intermediate_size", "hidden_dim", "d_ff", "n_inner")
+    return hidden, feed_forward, heads if hidden % heads == 0 else 1
+
+
 def model_fingerprint(folder: Path) -> str:
     """SHA-256 over configuration, weights and tokenizer files, as they lie in the folder."""
     digest = hashlib.sha256()

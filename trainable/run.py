@@ -16,8 +16,9 @@ from torch import Tensor
 from trainable import metrics
 from trainable.batching import PAD_TO, Batch, Batches, cut_evenly, eval_order, train_order
 from trainable.config import F1Average, Job, TrialConfig, make_config
+from trainable.devices import cpu_threads, pick_device
 from trainable.errors import TrialFailed
-from trainable.loop import autocast, evaluate, make_optimizer, train_one_epoch
+from trainable.loop import evaluate, make_optimizer, train_one_epoch
 from trainable.memory import keep_freed_memory, peak_memory_mib
 from trainable.model import Classifier, read_tensors, write_model, write_tensors
 from trainable.storage import is_whole, write_folder
@@ -37,7 +38,8 @@ class EpochResult:
     epoch: 1-based; schedule_percent: share of the trial's own schedule done, (0, 100]
     train_loss: mean over the training rows, nats, dropout on, label smoothing in; the other scores are on validation
     learning_rate: at the epoch's last optimizer step
-    train_s, eval_s: seconds; peak_memory_mib: of the process (CPU) or of its tensors (GPU)
+    began_at: when its training began, seconds since 1970; train_s, eval_s: seconds
+    peak_memory_mib: of the process (CPU) or of its tensors (GPU)
     """
 
     epoch: int
@@ -50,14 +52,10 @@ class EpochResult:
     collapsed: bool
     learning_rate: float
     examples_per_second: float
+    began_at: float
     train_s: float
     eval_s: float
     peak_memory_mib: float
-
-
-def pick_device(use_gpu: bool) -> torch.device:
-    """The GPU that Ray gave this process, where it is to use one and torch can."""
-    return torch.device("cuda", 0) if use_gpu and torch.cuda.is_available() else torch.device("cpu")
 
 
 class FineTuningRun:
@@ -102,7 +100,7 @@ class FineTuningRun:
         steps = config.steps_per_epoch(len(self.train))
         total_steps = steps * config.epochs
         order = train_order(self.train.lengths, config.batch_size, self.seed, epoch, job.batching)
-        started = time.perf_counter()
+        began_at, started = time.time(), time.perf_counter()
         train_loss = train_one_epoch(
             self.classifier.module,
             self.optimizer,
@@ -127,6 +125,7 @@ class FineTuningRun:
             collapsed=is_collapsed,
             learning_rate=config.learning_rate_at((epoch + 1) * steps - 1, total_steps),
             examples_per_second=len(self.train) / (trained - started),
+            began_at=began_at,
             train_s=trained - started,
             eval_s=evaluated - trained,
             peak_memory_mib=self._peak_memory_mib(),
@@ -242,34 +241,6 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name[len(prefix) + 1 :]: t for name, t in tensors.items() if name.startswith(prefix + ".")}
 
 
-def measure_precision(job: Job, steps: int = 4) -> dict[str, float]:
-    """Seconds of one training step in each precision, on this worker and this data; the least of `steps` each."""
-    run = FineTuningRun(job)
-    config = TrialConfig(batch_size=min(16, len(job.train)), epochs=1)
-    run.reset(config, seed=0)
-    middle = train_order(run.train.lengths, config.batch_size, 0, 0)
-    rows = sorted(middle, key=lambda batch: int(run.train.lengths[batch].max()))[len(middle) // 2]
-    batch = run.train.take(rows)
-    seconds: dict[str, float] = {"fp32": math.inf, "bf16": math.inf}
-    for step in range(steps + 1):
-        for precision in ("fp32", "bf16"):
-            _synchronize(run.device)
-            started = time.perf_counter()
-            with autocast(precision, run.device):
-                loss = run.classifier.module(**batch.inputs, labels=batch.labels).loss
-            loss.backward()
-            run.classifier.module.zero_grad(set_to_none=True)
-            _synchronize(run.device)
-            if step:  # the first of each warms up
-                seconds[precision] = min(seconds[precision], time.perf_counter() - started)
-    return seconds
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-
-
 @dataclass(frozen=True)
 class Scored:
     """A model's scores on a split, and the counts (true class by predicted class) they come from."""
@@ -288,10 +259,10 @@ def score_model(
     use_gpu: bool,
 ) -> Scored:
     """Score a saved model as it opens for anyone: float32, nothing random."""
-    torch.set_num_threads(threads)
     device = pick_device(use_gpu)
-    classifier = Classifier(folder, label_names, device)
-    batches = Batches(split, pad_id, device)
-    order = eval_order(batches.lengths, EVAL_TOKENS[device.type])
-    counts = evaluate(classifier.module, map(batches.take, order), len(label_names), "fp32")
+    with cpu_threads(threads):
+        classifier = Classifier(folder, label_names, device)
+        batches = Batches(split, pad_id, device)
+        order = eval_order(batches.lengths, EVAL_TOKENS[device.type])
+        counts = evaluate(classifier.module, map(batches.take, order), len(label_names), "fp32")
     return Scored(metrics.scores(counts.confusion, counts.loss_sum, f1_average), counts.confusion)

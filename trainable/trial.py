@@ -44,6 +44,7 @@ class FineTuningTrial(Trainable):
             if run.load_state(state):
                 break
         self._state_written = time.monotonic()
+        self._bytes_written = 0
         self._start_s = time.perf_counter() - began
 
     def step(self) -> dict[str, Any]:
@@ -55,7 +56,7 @@ class FineTuningTrial(Trainable):
             return {"failure": str(error), "done": True}
         if run.done:
             if self._can_win():
-                run.write_best(self._folder / "model")
+                self._bytes_written += run.write_best(self._folder / "model")
         elif time.monotonic() - self._state_written >= run.job.state_interval_s:
             self._write_state()
         # The whole history: a driver that died may have missed epochs that a state holds.
@@ -63,6 +64,7 @@ class FineTuningTrial(Trainable):
             **asdict(run.history[-1]),
             "history": [asdict(result) for result in run.history],
             "start_s": self._start_s,
+            "bytes_written": self._bytes_written,
             "done": run.done,
         }
 
@@ -84,7 +86,7 @@ class FineTuningTrial(Trainable):
 
         run = self.fine_tuning
         older = self._states()
-        run.save_state(self._folder / "state" / f"epoch-{len(run.history)}")
+        self._bytes_written += run.save_state(self._folder / "state" / f"epoch-{len(run.history)}")
         for folder in older:
             shutil.rmtree(folder)
         self._state_written = time.monotonic()

@@ -88,20 +88,40 @@ def connected(spec: SweepSpec) -> Iterator[list[Node]]:
         try:
             if spec.address is None:
                 node = local_nodes(spec)[0]
-                ray.init(
-                    address="local",
-                    num_cpus=int(node.cpus),
-                    num_gpus=int(node.gpus),
-                    include_dashboard=False,
-                    logging_level=logging.ERROR,
-                    log_to_driver=False,
-                    _temp_dir=str(temporary),
-                )
+                with _without_helpers():
+                    ray.init(
+                        address="local",
+                        num_cpus=int(node.cpus),
+                        num_gpus=int(node.gpus),
+                        include_dashboard=False,
+                        logging_level=logging.ERROR,
+                        log_to_driver=False,
+                        _temp_dir=str(temporary),
+                    )
             else:
                 _join(spec.address)
             yield _nodes()
         finally:
             ray.shutdown()
+
+
+@contextlib.contextmanager
+def _without_helpers() -> Iterator[None]:
+    """Start no dashboard, autoscaler and log monitor: nobody reads them here, and they cost a second at either end.
+
+    Ray has no setting for it. A Ray that has renamed these methods starts its helpers as ever.
+    """
+    from ray._private.node import Node as RayNode
+
+    names = [n for n in ("start_api_server", "start_monitor", "start_log_monitor") if hasattr(RayNode, n)]
+    originals = {name: getattr(RayNode, name) for name in names}
+    for name in names:
+        setattr(RayNode, name, lambda *arguments, **options: None)
+    try:
+        yield
+    finally:
+        for name, original in originals.items():
+            setattr(RayNode, name, original)
 
 
 def address_problems(address: str | None) -> list[str]:

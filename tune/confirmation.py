@@ -8,12 +8,13 @@ from trainable.config import Job
 from trainable.run import Scored, score_model
 from trainable.tokens import TokenizedSplit
 from tune.plan import Plan
-from tune.sweep import on_a_worker
+from tune.sweep import where_trials_run
 
 
 def score_on_test(plan: Plan, job: Job, folder: str, test: TokenizedSplit) -> dict[str, Any]:
     """`loss`, `accuracy`, `f1`, `matthews_correlation`, `rows` of a saved model on the test split."""
-    scored: Scored = on_a_worker(
-        plan, score_model, folder, job.label_names, test, job.pad_id, job.f1_average, job.threads, job.use_gpu
+    threads = plan.local_cores or job.threads  # the trials are over: all cores are free
+    scored: Scored = where_trials_run(
+        plan, score_model, folder, job.label_names, test, job.pad_id, job.f1_average, threads, job.use_gpu
     )
     return {**scored.scores, "rows": len(test)}

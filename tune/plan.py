@@ -21,11 +21,15 @@ class Node:
 
 @dataclass(frozen=True)
 class Plan:
-    """What every trial gets, and how many run side by side."""
+    """What every trial gets, and how many run side by side.
+
+    local_cores: how many cores this machine gives to the sweep where it all runs on them, else None
+    """
 
     slots: int
     cpus_per_trial: float
     gpus_per_trial: float
+    local_cores: int | None = None
 
     @property
     def threads(self) -> int:
@@ -56,7 +60,8 @@ def make_plan(spec: SweepSpec, nodes: Sequence[Node], problems: list[str]) -> Pl
             f"and the machines offer {offers}; lower --cpus-per-trial or --gpus-per-trial"
         )
     wanted = min(slots, spec.num_trials, spec.max_concurrent or slots)
-    return Plan(wanted, cpus_each, gpus_each)
+    here = spec.address is None and len(nodes) == 1 and not gpus_each
+    return Plan(wanted, cpus_each, gpus_each, max(1, int(nodes[0].cpus)) if here else None)
 
 
 def _slots(node: Node, cpus: float, gpus: float) -> int:

@@ -13,7 +13,7 @@ from trainable.data import DataRequest, TextData, is_folder, load_data
 from trainable.errors import UserError
 from trainable.hub import HubError, resolve_model
 from trainable.metrics import majority_scores
-from trainable.pretrained import longest_row, model_fingerprint, model_problems
+from trainable.pretrained import encoder_widths, longest_row, model_fingerprint, model_problems
 from trainable.tokens import TokenizedSplit, load_tokenizer, tokenize
 from tune.cluster import address_problems, in_use, local_nodes
 from tune.plan import Plan, make_plan
@@ -25,12 +25,14 @@ from tune.spec import PRESETS, SweepSpec, spec_as_yaml_values
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from trainable.devices import EncoderShape
+
 BUILTIN_DATASETS = {"builtin:newswire": PRESETS / "demo"}
 
 # What makes two sweeps different: their trials could not be compared.
 IDENTITY = (
     "train_rows", "metric", "mode", "f1", "space", "points", "scheduler", "reduction_factor", "sampler", "seed",
-    "max_length", "precision",
+    "max_length", "precision", "batching",
 )  # fmt: skip
 
 
@@ -61,6 +63,7 @@ class Prepared:
             use_gpu=plan.gpus_per_trial > 0,
             incumbent_file=str(self.run_dir.incumbent_file),
             state_interval_s=self.spec.state_interval_s,
+            batching="shuffled" if self.spec.batching == "shuffled" else "bucketed",
         )
 
     def tokenize_test(self) -> TokenizedSplit:
@@ -81,6 +84,13 @@ class Prepared:
         classes = range(len(self.data.label_names))
         counts = {split: [rows.labels.count(i) for i in classes] for split, rows in self.data.splits.items()}
         return majority_scores(counts["train"], counts[name], self.f1_average)
+
+    @property
+    def shape(self) -> EncoderShape:
+        """Widths of the model's layers."""
+        from trainable.devices import EncoderShape
+
+        return EncoderShape(*encoder_widths(self.model_folder))
 
     # The run directory's memory of it
 

@@ -86,7 +86,7 @@ def _sweep(prepared: Prepared, nodes: Sequence[Any], began: float) -> dict[str, 
             if job.train.truncated:
                 progress.say(f"note: {job.train.truncated} training rows were cut to {prepared.max_length} tokens")
             if stored is None:
-                precision, why = choose_precision(spec, plan, job)
+                precision, why = choose_precision(spec, plan, prepared.shape)
                 progress.say(f"precision {precision} ({why})")
             else:
                 precision = stored

@@ -58,6 +58,7 @@ class SweepSpec:
     reduction_factor: float = 2.0
     sampler: str = "tpe"
     precision: str = "auto"
+    batching: str = "bucketed"
     seed: int = 42
     gpus_per_trial: float | None = None
     cpus_per_trial: float | None = None
@@ -152,6 +153,7 @@ FIELDS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "reduction_factor": (_number("a number > 1", lambda n: n > 1), "asha goes on with the best 1/N at a rung"),
     "sampler": (_one_of("tpe", "random"), "tpe or random"),
     "precision": (_one_of("auto", "bf16", "fp32"), "auto measures both before the sweep"),
+    "batching": (_one_of("bucketed", "shuffled"), "rows of like length together (faster), or as they come"),
     "seed": (_integer(0), "of the sweep; each trial's own follows from it"),
     "gpus_per_trial": (
         _number(f"0 or a number >= {_SMALLEST}", lambda n: n == 0 or n >= _SMALLEST),

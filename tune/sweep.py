@@ -14,7 +14,7 @@ from ray import tune
 from ray.tune import Callback, CheckpointConfig, RunConfig, TuneConfig, Tuner
 
 from trainable.config import Job
-from trainable.run import measure_precision
+from trainable.devices import EncoderShape, measure_precision
 from trainable.storage import write_text
 from trainable.trial import FineTuningTrial
 from tune.cluster import temporary_folder
@@ -27,19 +27,24 @@ from tune.spec import SweepSpec
 from tune.tensorboard import TensorBoardLog
 
 
-def on_a_worker(plan: Plan, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function where a trial would run, with a trial's share, and wait for what it returns."""
+def where_trials_run(plan: Plan, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function on a machine and with a share as trials have, and wait for what it returns.
+
+    Where trials run on this machine's cores, that is here: another process would only cost its start.
+    """
+    if plan.local_cores is not None:
+        return function(*arguments)
     remote = ray.remote(num_cpus=plan.cpus_per_trial, num_gpus=plan.gpus_per_trial, max_retries=0)(function)
     return ray.get(remote.remote(*arguments))
 
 
-def choose_precision(spec: SweepSpec, plan: Plan, job: Job) -> tuple[str, str]:
-    """bf16 or fp32, and why: as asked for, or the faster one in a few steps on a worker."""
+def choose_precision(spec: SweepSpec, plan: Plan, shape: EncoderShape) -> tuple[str, str]:
+    """bf16 or fp32, and why: as asked for, or the faster one by measurement."""
     if spec.precision != "auto":
         return spec.precision, "as asked for"
-    seconds = on_a_worker(plan, measure_precision, job)
+    seconds = where_trials_run(plan, measure_precision, shape, plan.threads, plan.gpus_per_trial > 0)
     chosen = "bf16" if seconds["bf16"] < 0.95 * seconds["fp32"] else "fp32"
-    return chosen, f"measured a step: bf16 {seconds['bf16'] * 1000:.0f} ms, fp32 {seconds['fp32'] * 1000:.0f} ms"
+    return chosen, f"measured a layer: bf16 {seconds['bf16'] * 1000:.1f} ms, fp32 {seconds['fp32'] * 1000:.1f} ms"
 
 
 def run_trials(spec: SweepSpec, plan: Plan, job: Job, run_dir: RunDir, book: TrialBook, progress: Progress) -> None:
@@ -105,7 +110,7 @@ class SweepCallback(Callback):
         if "failure" in result:
             return
         number = trial.config["number"]
-        where = {name: result[name] for name in ("hostname", "pid", "start_s")}
+        where = {name: result[name] for name in ("hostname", "pid", "start_s", "bytes_written")}
         self._book.record_epochs(number, [{**metrics, **where} for metrics in result["history"]])
         self._tensorboard.epoch(number, result)
         self._progress.epoch(number, result)

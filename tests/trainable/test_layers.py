@@ -42,7 +42,9 @@ def test_the_gradient_passes_where_the_value_did() -> None:
     y = dropout(x, 0.4)
     (gradient,) = torch.autograd.grad(y.sum(), x)
     torch.testing.assert_close(gradient * x, y)
-    assert torch.autograd.gradcheck(lambda t: _same_draw(t, 0.4), torch.randn(3, 5, dtype=torch.float64).requires_grad_())
+    assert torch.autograd.gradcheck(
+        lambda t: _same_draw(t, 0.4), torch.randn(3, 5, dtype=torch.float64).requires_grad_()
+    )
 
 
 def _same_draw(x: torch.Tensor, rate: float) -> torch.Tensor:

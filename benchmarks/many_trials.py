@@ -1,0 +1,101 @@
+"""The driver's cost of a trial: many trials of a trainable that answers from a formula at once, two slots.
+
+    python -m benchmarks.many_trials OUT [TRIALS]
+
+Prints one JSON line: milliseconds a trial over all, over the first 200 and over the last 200; the driver's memory
+after the first 200 and at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainable.config import Job, make_config
+from trainable.tokens import TokenizedSplit
+from trainable.trial import FineTuningTrial
+
+
+class FormulaTrial(FineTuningTrial):
+    """Everything of a trial but its training."""
+
+    def setup(self, config: dict[str, Any], job: Job | None = None) -> None:
+        """No model, no data."""
+        self._begin(config)
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self._values = make_config(config["values"])
+
+    def step(self) -> dict[str, Any]:
+        """One epoch, done."""
+        f1 = 1.0 / (1.0 + abs(np.log(self._values.learning_rate / 3e-5)))
+        metrics = {
+            "epoch": 1, "schedule_percent": 100.0, "train_loss": 1 - f1, "loss": 1 - f1, "accuracy": f1, "f1": f1,
+            "matthews_correlation": f1, "collapsed": False, "learning_rate": 0.0, "examples_per_second": 0.0,
+            "train_s": 0.0, "eval_s": 0.0, "peak_memory_mib": 0.0,
+        }  # fmt: skip
+        return {**metrics, "history": [metrics], "start_s": 0.0, "began_at": 0.0, "done": True}
+
+
+def resident_mib() -> float:
+    """What this process has resident now, MiB."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def main(out: Path, trials: int) -> None:
+    """Run them and print the figures."""
+    import tune.sweep
+    from tune.cluster import connected
+    from tune.plan import make_plan
+    from tune.progress import Progress
+    from tune.records import TrialRecord
+    from tune.rundir import RunDir
+    from tune.searcher import TrialBook
+    from tune.space import parse_domain
+    from tune.spec import SweepSpec
+
+    space = {"learning_rate": parse_domain("learning_rate", "log:1e-6..1e-3"), "epochs": parse_domain("epochs", "1")}
+    spec = SweepSpec("formula", "none", "none", space=space, num_trials=trials, num_cpus=2, scheduler="none")
+    empty = TokenizedSplit(np.zeros(0, np.int32), np.zeros(1, np.int64), None, np.zeros(0, np.int64))
+    run_dir = RunDir(out)
+    tune.sweep.FineTuningTrial = FormulaTrial  # type: ignore[misc]
+    memory: list[float] = []
+
+    class Watched(Progress):
+        def finished(self, record: TrialRecord, best: TrialRecord | None) -> None:
+            super().finished(record, best)
+            memory.append(resident_mib())
+
+    with connected(spec) as nodes, run_dir.locked():
+        plan = make_plan(spec, nodes, [])
+        book = TrialBook(spec, run_dir)
+        with Watched(spec, run_dir.log_file, out=StringIO()) as progress:
+            job = Job("none", ("a", "b"), empty, empty, 0)
+            tune.sweep.run_trials(spec, plan, job, run_dir, book, progress)
+    ended = [t.datetime_complete.timestamp() for t in book.study.trials]
+    edge = min(200, trials // 3)
+
+    def milliseconds(first: int, last: int) -> float:
+        times = sorted(ended)
+        return 1000 * (times[last] - times[first]) / (last - first)
+
+    print(json.dumps({
+        "trials": trials,
+        "ms_a_trial": milliseconds(0, trials - 1),
+        "ms_first": milliseconds(0, edge - 1),
+        "ms_last": milliseconds(trials - edge, trials - 1),
+        "memory_mib_early": memory[edge - 1],
+        "memory_mib_end": memory[-1],
+    }))  # fmt: skip
+
+
+if __name__ == "__main__":
+    from benchmarks.many_trials import main as importable_main  # workers import the class by this name
+
+    importable_main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 2000)
