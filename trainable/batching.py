@@ -114,10 +114,14 @@ class Batches:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, rows: npt.NDArray[np.int64]) -> Batch:
-        """The batch of these rows, padded to the longest of them and on to a multiple of `pad_to`."""
+    def take(self, rows: npt.NDArray[np.int64], padded_as: npt.NDArray[np.int64] | None = None) -> Batch:
+        """The batch of these rows, padded to the longest of them and on to a multiple of `pad_to`.
+
+        padded_as: pad to the longest of these rows instead
+        """
         lengths = self.lengths[rows]
-        columns = np.arange(_padded(int(lengths.max()), self.pad_to))
+        longest = int(self.lengths[rows if padded_as is None else padded_as].max())
+        columns = np.arange(_padded(longest, self.pad_to))
         inside = columns[None, :] < lengths[:, None]
         places = np.where(inside, self.offsets[rows][:, None] + columns[None, :], self.pad_at)
         at = torch.from_numpy(places).to(self.device, non_blocking=True)

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from trainable.first_token import compute_first_token_only
 from trainable.layers import ATTENTION, install, register_attention
 from trainable.pretrained import TOKENIZER_FILES
 from trainable.tokens import TokenizedSplit
@@ -59,6 +60,7 @@ class Classifier:
             output_loading_info=True,
         )
         install(model)
+        compute_first_token_only(model)
         self.sliced = SlicedEmbedding(model, slice_to, pad_id) if slice_to and can_slice(model) else None
         self.module: nn.Module = model.to(device)
         self.device = device

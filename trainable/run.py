@@ -28,7 +28,7 @@ from trainable.vocabulary import missed_decay
 # Tokens that a CPU computes at once: more would need memory (activations of 1,024 tokens of MiniLM take 60 MiB a
 # layer) and gain nothing. A step's gradient is the same however it is divided.
 TRAIN_TOKENS = 1024
-EVAL_TOKENS = {"cpu": 2048, "cuda": 16384}
+EVAL_TOKENS = {"cpu": 1024, "cuda": 16384}
 
 
 @dataclass(frozen=True)
@@ -137,9 +137,11 @@ class FineTuningRun:
     def _micro_batches(self, rows: npt.NDArray[np.int64]) -> list[Batch]:
         size = self.config.micro_batch_size or len(rows)
         pieces = [rows[i : i + size] for i in range(0, len(rows), size)]
-        if self.device.type == "cpu" and self.job.batching == "bucketed":
+        if self.device.type == "cpu":
             pieces = [part for piece in pieces for part in cut_evenly(piece, self.train.lengths, TRAIN_TOKENS)]
-        return [self.train.take(piece) for piece in pieces]
+        # Rows of a shuffled batch are padded to its longest, as such batches are.
+        padded_as = rows if self.job.batching == "shuffled" else None
+        return [self.train.take(piece, padded_as) for piece in pieces]
 
     def _score_validation(self) -> tuple[dict[str, float], bool]:
         batches = map(self.validation.take, self._validation_order)

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from trainable import layers
+from trainable.first_token import compute_first_token_only
 from trainable.layers import ATTENTION, Dropout, attention, dropout, install, register_attention
 
 
@@ -94,6 +95,8 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "bert": {},
     "roberta": {},
     "electra": {"embedding_size": 16},
+    "xlm-roberta": {},
+    "camembert": {},
     "mpnet": {},
     "albert": {"embedding_size": 8},
     "deberta-v2": {"pos_att_type": ["c2p", "p2c"], "relative_attention": True},
@@ -102,8 +105,11 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 }
 
 
+READ_THE_FIRST_TOKEN = {"bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert"}
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_every_encoder_gives_what_it_gives_with_its_own_attention(architecture: str, tmp_path: Path) -> None:
+def test_every_encoder_gives_what_transformers_gives(architecture: str, tmp_path: Path) -> None:
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     config = AutoConfig.for_model(architecture, **SIZES | ARCHITECTURES[architecture])
@@ -113,10 +119,32 @@ def test_every_encoder_gives_what_it_gives_with_its_own_attention(architecture: 
     register_attention()
     ours = AutoModelForSequenceClassification.from_pretrained(tmp_path, attn_implementation=ATTENTION).eval()
     install(ours)
+    assert compute_first_token_only(ours) == (architecture in READ_THE_FIRST_TOKEN)
     ids = torch.randint(5, 120, (3, 12))
     mask = torch.ones_like(ids)
     mask[1, 7:] = 0
-    with torch.inference_mode():
-        torch.testing.assert_close(
-            ours(input_ids=ids, attention_mask=mask).logits, model(input_ids=ids, attention_mask=mask).logits
-        )
+    logits, expected = ours(input_ids=ids, attention_mask=mask).logits, model(input_ids=ids, attention_mask=mask).logits
+    torch.testing.assert_close(logits, expected)
+    logits.square().sum().backward()
+    expected.square().sum().backward()
+    theirs = dict(model.named_parameters())
+    for name, parameter in ours.named_parameters():
+        if theirs[name].grad is None:
+            assert parameter.grad is None, name
+        else:
+            assert parameter.grad is not None, name
+            torch.testing.assert_close(parameter.grad, theirs[name].grad, atol=1e-5, rtol=1e-4)
+
+
+def test_the_last_layer_computes_one_token(tmp_path: Path) -> None:
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    model = AutoModelForSequenceClassification.from_config(
+        AutoConfig.for_model("bert", **SIZES), attn_implementation="eager"
+    )
+    assert compute_first_token_only(model)
+    shapes: list[torch.Size] = []
+    for layer in model.bert.encoder.layer:
+        layer.intermediate.register_forward_hook(lambda module, inputs, output: shapes.append(output.shape))
+    model(input_ids=torch.randint(5, 120, (3, 12)))
+    assert [tuple(shape) for shape in shapes] == [(3, 12, 24), (3, 1, 24)]
