@@ -11,6 +11,11 @@ from tune.plan import Plan
 from tune.sweep import where_trials_run
 
 
+def get_ready_to_score() -> None:
+    """Import what scoring here needs: one and a half seconds that the driver has to spare while the last trials run."""
+    import transformers.modeling_utils  # noqa: F401
+
+
 def score_on_test(plan: Plan, job: Job, folder: str, test: TokenizedSplit) -> dict[str, Any]:
     """`loss`, `accuracy`, `f1`, `matthews_correlation`, `rows` of a saved model on the test split."""
     threads = plan.local_cores or job.threads  # the trials are over: all cores are free

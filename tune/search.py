@@ -62,7 +62,7 @@ def _run(spec: SweepSpec, out: Path, problems: list[str]) -> dict[str, Any]:
 
 
 def _sweep(prepared: Prepared, nodes: Sequence[Any], began: float) -> dict[str, Any]:
-    from tune.confirmation import score_on_test
+    from tune.confirmation import get_ready_to_score, score_on_test
     from tune.plan import make_plan
     from tune.progress import Progress
     from tune.report import build_report, write_report
@@ -94,7 +94,7 @@ def _sweep(prepared: Prepared, nodes: Sequence[Any], began: float) -> dict[str, 
             prepared.write_spec(precision)
             if book.finished:
                 progress.say(f"going on: {book.finished} trials are finished, {book.remaining} are left")
-            run_trials(spec, plan, job, run_dir, book, progress)
+            run_trials(spec, plan, job, run_dir, book, progress, meanwhile=get_ready_to_score)
             progress.end_table()
             records, winner = book.records(), book.leader
             if winner is None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from threading import Thread
 from typing import Any
 
 import optuna
@@ -65,6 +66,11 @@ class TrialBook:
     def remaining(self) -> int:
         """How many trials are still to be issued."""
         return max(len(self._to_reissue), self.spec.num_trials - self.finished)
+
+    @property
+    def all_issued(self) -> bool:
+        """Whether the last trial was handed out."""
+        return not self._to_reissue and self._issued >= self.spec.num_trials
 
     def records(self) -> tuple[TrialRecord, ...]:
         """Every trial so far."""
@@ -196,16 +202,20 @@ class TrialBook:
 class StudySearcher(Searcher):
     """Tune's searcher: hands out what the book issues. Results go into the book through the sweep's callback."""
 
-    def __init__(self, book: TrialBook) -> None:
+    def __init__(self, book: TrialBook, when_all_issued: Callable[[], None] = lambda: None) -> None:
         super().__init__(metric=book.spec.metric, mode=book.spec.mode)
         self.book = book
+        self._when_all_issued = when_all_issued
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its searcher into a snapshot that nobody reads
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """Tune's config of the next trial."""
-        return self.book.issue()
+        config = self.book.issue()
+        if self.book.all_issued:
+            Thread(target=self._when_all_issued, daemon=True).start()
+        return config
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing: the callback knows the trial's true end."""

@@ -47,8 +47,19 @@ def choose_precision(spec: SweepSpec, plan: Plan, shape: EncoderShape) -> tuple[
     return chosen, f"measured a layer: bf16 {seconds['bf16'] * 1000:.1f} ms, fp32 {seconds['fp32'] * 1000:.1f} ms"
 
 
-def run_trials(spec: SweepSpec, plan: Plan, job: Job, run_dir: RunDir, book: TrialBook, progress: Progress) -> None:
-    """Run every trial that the book still has to issue; returns when the last one is closed."""
+def run_trials(
+    spec: SweepSpec,
+    plan: Plan,
+    job: Job,
+    run_dir: RunDir,
+    book: TrialBook,
+    progress: Progress,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> None:
+    """Run every trial that the book still has to issue; returns when the last one is closed.
+
+    meanwhile: called in a thread of its own when the last trial was handed out
+    """
     if book.remaining == 0:
         return
     halving = ShareHalving(spec.mode, spec.reduction_factor) if spec.scheduler == "asha" else None
@@ -64,7 +75,7 @@ def run_trials(spec: SweepSpec, plan: Plan, job: Job, run_dir: RunDir, book: Tri
         Tuner(
             trainable,
             tune_config=TuneConfig(
-                search_alg=StudySearcher(book),
+                search_alg=StudySearcher(book, meanwhile),
                 scheduler=ShareScheduler(spec.metric, halving),
                 num_samples=book.remaining,
                 max_concurrent_trials=plan.slots,
