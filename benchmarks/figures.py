@@ -16,7 +16,7 @@ class SweepFigures:
     to_first_step: from `started_at` (the command's start, seconds since 1970) to the first training step
     to_step_warm: from a trial's assignment to its first training step, median over trials on workers that had run one
     overhead_percent: of the time from the first trial's start to the last one's end, what no slot spent on training
-        and evaluation
+        and evaluation; computing_s: training and evaluation, training_s: training, summed over trials
     full_bytes: what a checkpoint of weights and optimizer after every epoch would have written
     """
 
@@ -24,6 +24,7 @@ class SweepFigures:
     to_step_warm: float
     overhead_percent: float
     computing_s: float
+    training_s: float
     trials_s: float
     written_bytes: int
     full_bytes: int
@@ -52,6 +53,7 @@ def read_figures(run: Path, started_at: float, slots: int, model_bytes: int) -> 
         to_step_warm=statistics.median(waits),
         overhead_percent=100 * (wall - computing / slots) / wall,
         computing_s=computing,
+        training_s=sum(e["train_s"] for of in epochs.values() for e in of),
         trials_s=wall,
         written_bytes=sum(max(e["bytes_written"] for e in of) for of in epochs.values()),
         # Adam keeps two numbers for every weight.

@@ -1,6 +1,8 @@
 """The driver's cost of a trial: many trials of a trainable that answers from a formula at once, two slots.
 
-    python -m benchmarks.many_trials OUT [TRIALS]
+    python -m benchmarks.many_trials OUT [TRIALS [bare]]
+
+`bare` runs the same trainable under Ray Tune alone: random search, reused actors, no study, table, curves or report.
 
 Prints one JSON line: milliseconds a trial over all, over the first 200 and over the last 200; the driver's memory
 after the first 200 and at the end.
@@ -11,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -41,6 +44,42 @@ class FormulaTrial(FineTuningTrial):
             "train_s": 0.0, "eval_s": 0.0, "peak_memory_mib": 0.0,
         }  # fmt: skip
         return {**metrics, "history": [metrics], "start_s": 0.0, "began_at": 0.0, "done": True}
+
+
+class BareTrial(FormulaTrial):
+    """The same for configurations that are nothing but values."""
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self._values = make_config(config)
+
+
+def run_bare(out: Path, trials: int) -> None:
+    """Ray Tune's own cost of a trial."""
+    from ray import tune
+
+    from tune.cluster import connected
+    from tune.spec import SweepSpec
+
+    ended: list[float] = []
+
+    class Clock(tune.Callback):
+        def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            ended.append(time.time())
+
+    with connected(SweepSpec("bare", "none", "none", num_cpus=2)):
+        tune.Tuner(
+            tune.with_resources(BareTrial, {"cpu": 1}),
+            param_space={"learning_rate": tune.loguniform(1e-6, 1e-3), "epochs": 1},
+            tune_config=tune.TuneConfig(num_samples=trials, max_concurrent_trials=2, reuse_actors=True),
+            run_config=tune.RunConfig(
+                name="bare",
+                storage_path=str(out.absolute()),
+                verbose=0,
+                callbacks=[Clock()],
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        ).fit()
+    print(json.dumps({"trials": trials, "ms_a_trial": 1000 * (ended[-1] - ended[0]) / (len(ended) - 1)}))
 
 
 def resident_mib() -> float:
@@ -96,6 +135,7 @@ def main(out: Path, trials: int) -> None:
 
 
 if __name__ == "__main__":
-    from benchmarks.many_trials import main as importable_main  # workers import the class by this name
+    from benchmarks import many_trials  # workers import the classes by this name
 
-    importable_main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 2000)
+    count = int(sys.argv[2]) if len(sys.argv) > 2 else 2000
+    (many_trials.run_bare if sys.argv[3:] == ["bare"] else many_trials.main)(Path(sys.argv[1]), count)
