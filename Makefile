@@ -1,12 +1,14 @@
 # make search    set up, then run the embedded demo (offline, minutes on two cores)
 # make test      set up, then run the tests
 # make check     set up, then lint, format and types
+# make bench     set up, then measure speed: BENCH_DATA=FOLDER of sentence pairs, ROUNDS=3 for medians
 
 PYTHON ?= python3
 VENV ?= .venv
+ROUNDS ?= 1
 BIN := $(VENV)/bin
 
-.PHONY: search test check clean
+.PHONY: search test check bench clean
 .DEFAULT_GOAL := search
 
 search: $(VENV)/.ready
@@ -26,6 +28,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (a minute or two the first time)"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
+
+bench: $(VENV)/.ready
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
+	@$(BIN)/python -m benchmarks.run --rounds $(ROUNDS)
 
 clean:
 	@rm -rf $(VENV)

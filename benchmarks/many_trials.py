@@ -41,9 +41,9 @@ class FormulaTrial(FineTuningTrial):
         metrics = {
             "epoch": 1, "schedule_percent": 100.0, "train_loss": 1 - f1, "loss": 1 - f1, "accuracy": f1, "f1": f1,
             "matthews_correlation": f1, "collapsed": False, "learning_rate": 0.0, "examples_per_second": 0.0,
-            "train_s": 0.0, "eval_s": 0.0, "peak_memory_mib": 0.0,
+            "began_at": 0.0, "train_s": 0.0, "eval_s": 0.0, "peak_memory_mib": 0.0,
         }  # fmt: skip
-        return {**metrics, "history": [metrics], "start_s": 0.0, "began_at": 0.0, "done": True}
+        return {**metrics, "history": [metrics], "start_s": 0.0, "bytes_written": 0, "done": True}
 
 
 class BareTrial(FormulaTrial):

@@ -13,7 +13,12 @@ from tune.flags import make_parser as search_parser
 from tune.spec import build_spec, given_from_file
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/*.md"))]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    *sorted(ROOT.glob("docs/*.md")),
+    ROOT / "benchmarks" / "README.md",
+]
 TEXT = "\n".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
 COMMANDS = re.findall(r"^python -m (tune\.\w+)(.*)$", TEXT.replace("\\\n", ""), flags=re.MULTILINE)
 

@@ -134,7 +134,7 @@ class Job:
     f1_average: "binary" (class id 1 is the positive one) or "macro"
     metric, mode: the objective on validation, "max" or "min"
     precision: of training and validation; weights are float32 in either
-    threads: CPU threads of one trial; use_gpu: whether trials have a share of a GPU
+    threads: CPU threads of one trial; gpu_share: of a GPU, 0 means that trials train on the CPU
     incumbent_file: JSON {"trial": ..., "merit": [...]} of the best finished trial; None means every trial may win
     state_interval_s: a trial's whole state is written at most this often, seconds
     batching: rows of like length together, or as they come
@@ -150,7 +150,7 @@ class Job:
     mode: Literal["max", "min"] = "max"
     precision: Precision = "fp32"
     threads: int = 1
-    use_gpu: bool = False
+    gpu_share: float = 0.0
     incumbent_file: str | None = None
     state_interval_s: float = 60.0
     batching: Batching = "bucketed"

@@ -6,6 +6,10 @@ import ctypes
 import resource
 import sys
 
+import torch
+
+CUDA_CONTEXTS = 0.05  # of a GPU's memory, for what the driver keeps for each process beside its tensors
+
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
@@ -23,6 +27,16 @@ def keep_freed_memory() -> None:
         libc.mallopt(_M_MMAP_MAX, 0)
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
         libc.mallopt(_M_TOP_PAD, 64 * 2**20)
+
+
+def limit_gpu_memory(device: torch.device, share: float) -> None:
+    """Keep a process that has a fraction of a GPU within that fraction of its memory.
+
+    Ray's fraction is a number for placing trials, no more. What one trial takes too much ends that trial, not its
+    neighbours.
+    """
+    if device.type == "cuda" and share < 1:
+        torch.cuda.set_per_process_memory_fraction(share * (1 - CUDA_CONTEXTS), device)
 
 
 def peak_memory_mib() -> float:

@@ -19,7 +19,7 @@ from trainable.config import F1Average, Job, TrialConfig, make_config
 from trainable.devices import cpu_threads, pick_device
 from trainable.errors import TrialFailed
 from trainable.loop import evaluate, make_optimizer, train_one_epoch
-from trainable.memory import keep_freed_memory, peak_memory_mib
+from trainable.memory import keep_freed_memory, limit_gpu_memory, peak_memory_mib
 from trainable.model import Classifier, read_tensors, write_model, write_tensors
 from trainable.storage import is_whole, write_folder
 from trainable.tokens import TokenizedSplit
@@ -65,7 +65,8 @@ class FineTuningRun:
         keep_freed_memory()
         torch.set_num_threads(job.threads)
         self.job = job
-        self.device = pick_device(job.use_gpu)
+        self.device = pick_device(job.gpu_share > 0)
+        limit_gpu_memory(self.device, job.gpu_share)
         splits = (job.train, job.validation)
         self.classifier = Classifier(job.model_folder, job.label_names, self.device, splits, job.pad_id)
         pad_to = PAD_TO if job.batching == "bucketed" else 1

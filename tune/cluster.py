@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trainable.errors import UserError
-from tune.plan import Node
+from tune.mps import multi_process_service
+from tune.plan import DEFAULT_GPU_SHARE, Node
 from tune.spec import SweepSpec
 
 CONNECT_TIMEOUT_S = 5.0
@@ -84,7 +85,10 @@ def connected(spec: SweepSpec) -> Iterator[list[Node]]:
     if ray.is_initialized():
         yield _nodes()
         return
-    with temporary_folder() as temporary:
+    with contextlib.ExitStack() as stack:
+        temporary = stack.enter_context(temporary_folder())
+        if spec.address is None and local_nodes(spec)[0].gpus and (spec.gpus_per_trial or DEFAULT_GPU_SHARE) < 1:
+            stack.enter_context(multi_process_service(temporary))
         try:
             if spec.address is None:
                 node = local_nodes(spec)[0]

@@ -20,6 +20,6 @@ def score_on_test(plan: Plan, job: Job, folder: str, test: TokenizedSplit) -> di
     """`loss`, `accuracy`, `f1`, `matthews_correlation`, `rows` of a saved model on the test split."""
     threads = plan.local_cores or job.threads  # the trials are over: all cores are free
     scored: Scored = where_trials_run(
-        plan, score_model, folder, job.label_names, test, job.pad_id, job.f1_average, threads, job.use_gpu
+        plan, score_model, folder, job.label_names, test, job.pad_id, job.f1_average, threads, job.gpu_share > 0
     )
     return {**scored.scores, "rows": len(test)}

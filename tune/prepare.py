@@ -60,7 +60,7 @@ class Prepared:
             metric=self.spec.metric,
             mode="max" if self.spec.mode == "max" else "min",
             threads=plan.threads,
-            use_gpu=plan.gpus_per_trial > 0,
+            gpu_share=plan.gpus_per_trial,
             incumbent_file=str(self.run_dir.incumbent_file),
             state_interval_s=self.spec.state_interval_s,
             batching="shuffled" if self.spec.batching == "shuffled" else "bucketed",

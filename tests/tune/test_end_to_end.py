@@ -136,6 +136,14 @@ def test_two_warm_workers_ran_all_trials(finished: tuple[Path, str, list[object]
     first_epochs = [trial.user_attrs["epoch 1"] for trial in study.trials]
     assert len({metrics["pid"] for metrics in first_epochs}) <= 2
     assert all(metrics["start_s"] < 0.25 for metrics in first_epochs[2:])
+    # From assignment to the first training step, Tune's part included.
+    waits = [
+        trial.user_attrs["epoch 1"]["began_at"] - trial.datetime_start.timestamp()
+        for trial in study.trials[2:]
+        if trial.datetime_start is not None
+    ]
+    assert len(waits) == NUM_TRIALS - 2
+    assert sorted(waits)[len(waits) // 2] < 0.25
 
 
 def test_the_output_tells_where_everything_lies(finished: tuple[Path, str, list[object]]) -> None:

@@ -103,7 +103,9 @@ def test_a_stopped_sweep_goes_on_with_the_same_command(tmp_path: Path, tiny_mode
     for trial in after[1:3]:
         epochs = sorted(int(key[6:]) for key in trial.user_attrs if key.startswith("epoch "))
         assert epochs == list(range(1, len(epochs) + 1)), "an epoch that a state held was never recorded"
-        assert sorted(trial.intermediate_values) == epochs
+        # The value of an epoch is written before its metrics: a driver may end between the two.
+        assert sorted(trial.intermediate_values)[: len(epochs)] == epochs
+        assert len(trial.intermediate_values) <= len(epochs) + 1
     text = log.read_text()
     again = text[text.rindex("trial 1 started") :]
     first_epoch = int(again.partition("trial 1 epoch ")[2].partition("/")[0])

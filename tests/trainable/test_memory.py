@@ -1,0 +1,31 @@
+"""A process stays within its share, and tells what it took."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from trainable.memory import keep_freed_memory, limit_gpu_memory, peak_memory_mib
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.5, 0.475), (0.25, 0.2375), (1.0, None), (2.0, None)])
+def test_a_fraction_of_a_gpu_is_a_fraction_of_its_memory(
+    share: float, expected: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[float] = []
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda fraction, device: limits.append(fraction))
+    limit_gpu_memory(torch.device("cuda", 0), share)
+    limit_gpu_memory(torch.device("cpu"), share)
+    assert limits == ([] if expected is None else [pytest.approx(expected)])
+
+
+def test_the_peak_is_that_of_the_process() -> None:
+    block = torch.ones(512 * 2**18)  # 512 MiB, written
+    del block
+    assert 512 < peak_memory_mib() < 100_000
+
+
+def test_computing_goes_on_after_malloc_was_told_to_keep() -> None:
+    keep_freed_memory()
+    for _ in range(3):
+        assert float(torch.ones(20 * 2**20).sum()) == 20 * 2**20
