@@ -100,6 +100,7 @@ class Batches:
         self.lengths = split.lengths
         self.device = device
         self.pad_to = pad_to
+        self._longest = int(self.lengths.max())
         ids = split.ids if sliced is None else sliced.renumber(split.ids)
         # One more element than there are tokens: what lies behind a short row's end points there.
         self.pad_at = len(split.ids)
@@ -121,7 +122,8 @@ class Batches:
         """
         lengths = self.lengths[rows]
         longest = int(self.lengths[rows if padded_as is None else padded_as].max())
-        columns = np.arange(_padded(longest, self.pad_to))
+        # Never longer than a row of the split: models have positions for those only.
+        columns = np.arange(max(longest, min(_padded(longest, self.pad_to), self._longest)))
         inside = columns[None, :] < lengths[:, None]
         places = np.where(inside, self.offsets[rows][:, None] + columns[None, :], self.pad_at)
         at = torch.from_numpy(places).to(self.device, non_blocking=True)

@@ -12,6 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 ATTENTION = "finetune_search"  # the name that transformers knows our attention by
+# Models whose attention is nothing but the softmax of scaled products: no position bias, no fewer key than query heads,
+# no cap, no cast of their own. The tests compare each with its own.
+PLAIN_ATTENTION = (
+    "albert", "bert", "camembert", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet", "roberta",
+    "xlm-roberta",
+)  # fmt: skip
 LEVELS = 1 << 16  # dropout decides on 16 random bits an element
 
 
@@ -98,8 +104,14 @@ def install(module: nn.Module) -> None:
             child.__class__ = Dropout
 
 
-def register_attention() -> None:
-    """Tell transformers of `attention`, and of the masks that it takes.
+def attention_for(model_type: str) -> str:
+    """The name of the attention for a model of that type: ours, or the eager one of its own."""
+    _register()
+    return ATTENTION if model_type in PLAIN_ATTENTION else "eager"
+
+
+def _register() -> None:
+    """Tell transformers of `attention`, and of the masks that it and eager attentions take.
 
     The mask is built always: asking the device in every step whether anything is padded would make the host wait.
     """
@@ -110,4 +122,5 @@ def register_attention() -> None:
         return eager_mask(*arguments, **{**options, "allow_is_bidirectional_skip": False})
 
     AttentionInterface.register(ATTENTION, attention)
-    AttentionMaskInterface.register(ATTENTION, always_built)
+    for name in (ATTENTION, "eager"):
+        AttentionMaskInterface.register(name, always_built)

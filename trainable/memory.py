@@ -8,7 +8,7 @@ import sys
 
 import torch
 
-CUDA_CONTEXTS = 0.05  # of a GPU's memory, for what the driver keeps for each process beside its tensors
+CUDA_CONTEXT_MIB = 600  # what the driver keeps of a GPU's memory for each process beside its tensors
 
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
@@ -36,7 +36,8 @@ def limit_gpu_memory(device: torch.device, share: float) -> None:
     neighbours.
     """
     if device.type == "cuda" and share < 1:
-        torch.cuda.set_per_process_memory_fraction(share * (1 - CUDA_CONTEXTS), device)
+        context = CUDA_CONTEXT_MIB * 2**20 / torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(max(share - context, share / 2), device)
 
 
 def peak_memory_mib() -> float:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from trainable.first_token import compute_first_token_only
-from trainable.layers import ATTENTION, install, register_attention
+from trainable.layers import attention_for, install
 from trainable.pretrained import TOKENIZER_FILES
 from trainable.tokens import TokenizedSplit
 from trainable.vocabulary import SlicedEmbedding, can_slice
@@ -36,11 +37,7 @@ class Classifier:
         pad_id: int = 0,
     ) -> None:
         from transformers import AutoConfig, AutoModelForSequenceClassification
-        from transformers.utils import logging as transformers_logging
 
-        register_attention()
-        transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         config = AutoConfig.from_pretrained(
             folder,
             local_files_only=True,
@@ -49,19 +46,20 @@ class Classifier:
             label2id={name: i for i, name in enumerate(label_names)},
             problem_type="single_label_classification",
         )
-        model, loading = AutoModelForSequenceClassification.from_pretrained(
-            folder,
-            config=config,
-            local_files_only=True,
-            dtype=torch.float32,
-            attn_implementation=ATTENTION,
-            # A head of another number of classes is replaced, as a missing one is.
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-        )
+        with _quiet_transformers():
+            model, loading = AutoModelForSequenceClassification.from_pretrained(
+                folder,
+                config=config,
+                local_files_only=True,
+                dtype=torch.float32,
+                attn_implementation=attention_for(config.model_type),
+                # A head of another number of classes is replaced, as a missing one is.
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
         install(model)
-        compute_first_token_only(model)
-        self.sliced = SlicedEmbedding(model, slice_to, pad_id) if slice_to and can_slice(model) else None
+        self.first_token_only = compute_first_token_only(model)
+        self.sliced = SlicedEmbedding(model, slice_to, pad_id) if slice_to and can_slice(model, pad_id) else None
         self.module: nn.Module = model.to(device)
         self.device = device
         mismatched = {str(item[0] if isinstance(item, tuple) else item) for item in loading["mismatched_keys"]}
@@ -114,6 +112,22 @@ class Classifier:
         with torch.no_grad():
             for name, tensor in weights.items():
                 own[name].copy_(tensor)
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """No loading bar and no load report; then as before, since this may be a notebook's process."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def write_model(

@@ -33,8 +33,7 @@ class SlicedEmbedding:
         assert isinstance(embedding, nn.Embedding)  # can_slice
         self.name = next(name for name, p in model.named_parameters() if p is embedding.weight)
         used = np.zeros(embedding.num_embeddings, dtype=bool)
-        # Models compare ids with these: they keep their numbers, and so do all below them.
-        used[: max([pad_id, *_special_ids(model.config)]) + 1] = True
+        used[: _kept_below(model, pad_id)] = True
         for split in splits:
             used[split.ids] = True
         self.ids = np.flatnonzero(used)
@@ -56,10 +55,12 @@ class SlicedEmbedding:
         return {**weights, self.name: rows}
 
 
-def can_slice(model: PreTrainedModel) -> bool:
-    """Whether the word embedding is a plain table that nothing else in the model shares."""
+def can_slice(model: PreTrainedModel, pad_id: int) -> bool:
+    """Whether the word embedding is a plain table that nothing else in the model shares, and can become smaller."""
     embedding = model.get_input_embeddings()
     if type(embedding) is not nn.Embedding or embedding.max_norm is not None or embedding.sparse:
+        return False
+    if _kept_below(model, pad_id) >= embedding.num_embeddings:
         return False
     uses = [1 for _, parameter in model.named_parameters(remove_duplicate=False) if parameter is embedding.weight]
     return len(uses) == 1
@@ -69,6 +70,13 @@ def missed_decay(config: TrialConfig, total_steps: int, steps_done: int) -> floa
     """What AdamW's decoupled decay makes of a weight without gradient in the first `steps_done` steps."""
     rates = np.array([config.learning_rate_at(step, total_steps) for step in range(steps_done)])
     return float(np.prod(1.0 - rates * config.weight_decay))
+
+
+def _kept_below(model: PreTrainedModel, pad_id: int) -> int:
+    """Models compare ids with those of special tokens: these keep their numbers, and so do all below them."""
+    embedding = model.get_input_embeddings()
+    padding = embedding.padding_idx if isinstance(embedding, nn.Embedding) else None
+    return max([pad_id, padding or 0, *_special_ids(model.config)]) + 1
 
 
 def _special_ids(config: PretrainedConfig) -> list[int]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trainable.errors import UserError
-from tune.mps import multi_process_service
+from tune.mps import end_service, multi_process_service
 from tune.plan import DEFAULT_GPU_SHARE, Node
 from tune.spec import SweepSpec
 
@@ -47,7 +47,7 @@ def local_nodes(spec: SweepSpec) -> list[Node]:
     """What a private local Ray would offer: this process's cores and GPUs, or what the spec says."""
     cpus = spec.num_cpus if spec.num_cpus is not None else usable_cores()
     gpus = spec.num_gpus if spec.num_gpus is not None else usable_gpus()
-    return [Node(cpus, gpus)]
+    return [Node(cpus, gpus, here=True)]
 
 
 def usable_cores() -> int:
@@ -87,7 +87,8 @@ def connected(spec: SweepSpec) -> Iterator[list[Node]]:
         return
     with contextlib.ExitStack() as stack:
         temporary = stack.enter_context(temporary_folder())
-        if spec.address is None and local_nodes(spec)[0].gpus and (spec.gpus_per_trial or DEFAULT_GPU_SHARE) < 1:
+        share = DEFAULT_GPU_SHARE if spec.gpus_per_trial is None else spec.gpus_per_trial
+        if spec.address is None and 0 < share < 1 <= local_nodes(spec)[0].gpus:
             stack.enter_context(multi_process_service(temporary))
         try:
             if spec.address is None:
@@ -102,9 +103,10 @@ def connected(spec: SweepSpec) -> Iterator[list[Node]]:
                         log_to_driver=False,
                         _temp_dir=str(temporary),
                     )
+                yield [node]
             else:
                 _join(spec.address)
-            yield _nodes()
+                yield _nodes()
         finally:
             ray.shutdown()
 
@@ -163,6 +165,7 @@ def temporary_folder() -> Iterator[Path]:
     for left in Path("/tmp").glob("ft-*/owner"):
         with contextlib.suppress(OSError), left.open() as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            end_service(left.parent)
             shutil.rmtree(left.parent, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix="ft-", dir="/tmp"))
     with (folder / "owner").open("w") as owner:

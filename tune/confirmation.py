@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from trainable.config import Job
@@ -11,9 +12,11 @@ from tune.plan import Plan
 from tune.sweep import where_trials_run
 
 
-def get_ready_to_score() -> None:
+def get_ready_to_score(plan: Plan) -> None:
     """Import what scoring here needs: one and a half seconds that the driver has to spare while the last trials run."""
-    import transformers.modeling_utils  # noqa: F401
+    if plan.local_cores is not None:
+        with contextlib.suppress(ImportError):  # scoring itself would tell
+            import transformers.modeling_utils  # noqa: F401
 
 
 def score_on_test(plan: Plan, job: Job, folder: str, test: TokenizedSplit) -> dict[str, Any]:

@@ -13,10 +13,11 @@ DEFAULT_GPU_SHARE = 0.25
 
 @dataclass(frozen=True)
 class Node:
-    """What one machine offers to trials, in Ray's logical numbers."""
+    """What one machine offers to trials, in Ray's logical numbers; `here` where it is this machine and ours alone."""
 
     cpus: float
     gpus: float = 0.0
+    here: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def make_plan(spec: SweepSpec, nodes: Sequence[Node], problems: list[str]) -> Pl
             f"and the machines offer {offers}; lower --cpus-per-trial or --gpus-per-trial"
         )
     wanted = min(slots, spec.num_trials, spec.max_concurrent or slots)
-    here = spec.address is None and len(nodes) == 1 and not gpus_each
+    here = len(nodes) == 1 and nodes[0].here and not gpus_each
     return Plan(wanted, cpus_each, gpus_each, max(1, int(nodes[0].cpus)) if here else None)
 
 

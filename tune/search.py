@@ -94,7 +94,7 @@ def _sweep(prepared: Prepared, nodes: Sequence[Any], began: float) -> dict[str, 
             prepared.write_spec(precision)
             if book.finished:
                 progress.say(f"going on: {book.finished} trials are finished, {book.remaining} are left")
-            run_trials(spec, plan, job, run_dir, book, progress, meanwhile=get_ready_to_score)
+            run_trials(spec, plan, job, run_dir, book, progress, meanwhile=lambda: get_ready_to_score(plan))
             progress.end_table()
             records, winner = book.records(), book.leader
             if winner is None:

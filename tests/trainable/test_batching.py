@@ -82,7 +82,7 @@ def test_shuffled_batches_are_the_same_rows_in_no_order_of_length() -> None:
 
 
 def test_lengths_are_padded_to_a_multiple() -> None:
-    batch = Batches(make_split([3, 9, 4]), pad_id=0, device=torch.device("cpu")).take(np.array([2, 1]))
+    batch = Batches(make_split([3, 9, 4, 30]), pad_id=0, device=torch.device("cpu")).take(np.array([2, 1]))
     assert batch.inputs["input_ids"].shape == (2, 16)
     assert batch.inputs["attention_mask"].sum(dim=1).tolist() == [4, 9]
 
@@ -103,3 +103,8 @@ def test_a_real_token_that_is_the_padding_token_stays_visible() -> None:
     split = make_split([2, 3])
     batch = Batches(split, pad_id=1, device=torch.device("cpu"), pad_to=1).take(np.array([0, 1]))
     assert batch.inputs["attention_mask"].tolist() == [[1, 1, 0], [1, 1, 1]]
+
+
+def test_no_batch_is_padded_beyond_the_longest_row_there_is() -> None:
+    batch = Batches(make_split([3, 13, 4]), pad_id=0, device=torch.device("cpu")).take(np.array([1, 2]))
+    assert batch.inputs["input_ids"].shape == (2, 13)

@@ -35,7 +35,7 @@ def test_training_the_rows_that_occur_is_training_all(
     sliced = FineTuningRun(job)
     assert sliced.classifier.sliced is not None
     name = sliced.classifier.sliced.name
-    monkeypatch.setattr(model_module, "can_slice", lambda model: False)
+    monkeypatch.setattr(model_module, "can_slice", lambda model, pad_id: False)
     whole = FineTuningRun(job)
     assert whole.classifier.sliced is None
     rows = sliced.classifier.weights()[name].shape[0]
@@ -72,7 +72,7 @@ def test_ids_that_models_compare_with_keep_their_numbers(tiny_model: Path) -> No
     job = make_job(tiny_model)
     row = torch.tensor([[0, 40, 7, 2, 1, 1]])
     before = model(input_ids=row).logits
-    assert can_slice(model)
+    assert can_slice(model, 1)
     split = job.train.__class__(row.numpy().astype("int32")[0], job.train.offsets[:2], None, job.train.labels[:1])
     sliced = SlicedEmbedding(model, [split], pad_id=1)
     assert sliced.ids.tolist() == [0, 1, 2, 7, 40]
@@ -85,4 +85,13 @@ def test_an_embedding_that_is_used_twice_stays_whole() -> None:
     from transformers import T5Config, T5ForSequenceClassification
 
     config = T5Config(vocab_size=60, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2, eos_token_id=1)
-    assert not can_slice(T5ForSequenceClassification(config))
+    assert not can_slice(T5ForSequenceClassification(config), 0)
+
+
+@pytest.mark.parametrize(("pad_id", "possible"), [(0, True), (58, True), (59, False)])
+def test_nothing_is_sliced_where_special_tokens_come_last(pad_id: int, possible: bool) -> None:
+    from transformers import BertConfig, BertForSequenceClassification
+
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    model = BertForSequenceClassification(BertConfig(vocab_size=60, pad_token_id=pad_id, **sizes))
+    assert can_slice(model, pad_id) == possible

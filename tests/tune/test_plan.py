@@ -54,3 +54,20 @@ def test_a_share_above_one_gpu_is_whole() -> None:
     problems: list[str] = []
     make_plan(SweepSpec(name="s", model="m", dataset="d", gpus_per_trial=1.5), [Node(8, 4)], problems)
     assert problems == ["--gpus-per-trial: a share above 1 must be whole, but got 1.5"]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "fields", "cores"),
+    [
+        ([Node(4, here=True)], {}, 4),
+        ([Node(4)], {}, None),  # a cluster's node, or a Ray that somebody else started
+        ([Node(4, 1, here=True)], {}, None),
+        ([Node(4, 1, here=True)], {"gpus_per_trial": 0.0}, 4),
+        ([Node(4, here=True), Node(4)], {}, None),
+    ],
+)
+def test_the_driver_computes_only_where_all_trials_run_on_its_cores(
+    nodes: list[Node], fields: dict[str, float], cores: int | None
+) -> None:
+    spec = SweepSpec(name="s", model="m", dataset="d", num_trials=2, **fields)  # type: ignore[arg-type]
+    assert make_plan(spec, nodes, []).local_cores == cores

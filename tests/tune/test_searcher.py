@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from optuna.trial import TrialState
 from trainable.errors import UserError
 from trainable.storage import write_folder
 from tune.rundir import RunDir
-from tune.searcher import TrialBook, derived_seed
+from tune.searcher import StudySearcher, TrialBook, derived_seed
 from tune.space import Choice, Fixed, Float, Int
 from tune.spec import SweepSpec
 
@@ -245,3 +246,23 @@ def test_the_mode_min_looks_for_the_least(tmp_path: Path) -> None:
     assert book.leader is not None
     assert (book.leader.number, book.leader.best_epoch) == (1, 1)
     assert book.study.best_trial.number == 1
+
+
+@pytest.mark.parametrize("torn", [False, True])
+def test_the_last_trial_handed_out_is_told_once(torn: bool, tmp_path: Path) -> None:
+    book = make_book(tmp_path, num_trials=3)
+    if torn:  # a driver that died with its last trial running
+        for _ in range(3):
+            book.issue()
+        book = make_book(tmp_path, num_trials=3)
+    told: list[int] = []
+    searcher = StudySearcher(book, lambda: told.append(len(issued)))
+    issued: list[Any] = []
+    for number in range(3):
+        issued.append(searcher.suggest(f"tune {number}"))
+        for thread in threading.enumerate():
+            if thread is not threading.current_thread() and thread.daemon:
+                thread.join(timeout=0.2)
+        assert bool(told) == (number == 2)
+    assert len(told) == 1
+    assert sorted(config["number"] for config in issued) == [0, 1, 2]
