@@ -11,8 +11,10 @@ share of the memory. It needs torch, transformers, numpy and safetensors only.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import multiprocessing
+import queue
 import tempfile
 import time
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ from trainable.config import Job, TrialConfig
 from trainable.devices import pick_device
 from trainable.run import FineTuningRun
 from trainable.tokens import TokenizedSplit
+from tune.mps import multi_process_service
 
 EPOCHS_A_TRIAL = 3
 
@@ -67,7 +70,8 @@ def main() -> None:
         job = make_job(Path(folder), size)
         epochs = [epoch_seconds(job, batch_size) for batch_size in size.batch_sizes]
         plain_16 = next(row["plain_s"] for row in epochs if row["batch_size"] == 16)
-        rates = [trials_an_hour(job, count) for count in size.side_by_side]
+        with multi_process_service(Path(folder)) as shared:
+            rates = [trials_an_hour(job, count) for count in size.side_by_side]
     print(f"{name}, torch {torch.__version__}; an epoch of {size.train_rows} rows and its evaluation\n")
     print("| batch size | plain fp32, s | ours, s | ratio | peak memory, MiB |\n|---|---|---|---|---|")
     for row in epochs:
@@ -75,10 +79,12 @@ def main() -> None:
         peak = row["peak_memory_mib"]
         print(f"| {row['batch_size']} | {row['plain_s']:.2f} | {row['ours_s']:.2f} | {ratio:.1f} | {peak:.0f} |")
     alone = 3600 / (plain_16 * EPOCHS_A_TRIAL)
-    print(f"\nTrials of {EPOCHS_A_TRIAL} epochs at batch size 16; the plain loop, one at a time: {alone:.0f} an hour\n")
+    print(f"\nTrials of {EPOCHS_A_TRIAL} epochs at batch size 16; the plain loop, one at a time: {alone:.0f} an hour;")
+    print(f"multi-process service: {'on' if shared else 'not to be had'}\n")
     print("| side by side | trials an hour | over the plain loop |\n|---|---|---|")
     for row in rates:
-        print(f"| {row['count']} | {row['an_hour']:.0f} | {row['an_hour'] / alone:.1f} |")
+        hourly = row["an_hour"]
+        print(f"| {row['count']} | " + (f"{hourly:.0f} | {hourly / alone:.1f} |" if hourly else "do not fit | |"))
     print(json.dumps({"device": name, "epochs": epochs, "rates": rates}))
 
 
@@ -172,16 +178,27 @@ def padded(rows: list[torch.Tensor], numbers: np.ndarray, device: torch.device) 
 
 
 def trials_an_hour(job: Job, count: int) -> dict[str, Any]:
-    """Trials an hour with `count` processes side by side, each of which has trained a trial before."""
-    import dataclasses
+    """Trials an hour with `count` processes side by side, each of which has trained an epoch before.
 
+    None where a process ends before its time: the trials do not fit.
+    """
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(count), context.Queue()
     shared = dataclasses.replace(job, gpu_share=1 / count)
-    workers = [context.Process(target=one_trial, args=(shared, barrier, results, seed)) for seed in range(count)]
+    workers = [
+        context.Process(target=one_trial, args=(shared, barrier, results, seed), daemon=True) for seed in range(count)
+    ]
     for worker in workers:
         worker.start()
-    spans = [results.get(timeout=3600) for _ in workers]
+    spans: list[tuple[float, float]] = []
+    while len(spans) < count:
+        try:
+            spans.append(results.get(timeout=1))
+        except queue.Empty:
+            if any(worker.exitcode for worker in workers):
+                for worker in workers:
+                    worker.terminate()
+                return {"count": count, "seconds": None, "an_hour": None}
     for worker in workers:
         worker.join()
     seconds = max(end for _, end in spans) - min(start for start, _ in spans)
