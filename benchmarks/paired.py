@@ -51,7 +51,7 @@ def train(seed: int, plain: bool, epochs: int, rows: int) -> dict[str, float]:
         model.install = lambda module: None
         model.can_slice = lambda module, pad_id: False
         model.compute_first_token_only = lambda module: False
-        run.TRAIN_TOKENS = 10**9
+        run.CPU_TOKENS = 10**9
     train_texts, train_labels, validation_texts, validation_labels = load_rows(rows)
     tokenizer = load_tokenizer(str(model_folder()))
     job = Job(

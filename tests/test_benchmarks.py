@@ -62,7 +62,8 @@ def test_the_table_takes_medians_of_ratios_within_rounds(monkeypatch: pytest.Mon
             "sweep": {**sweep, "wall_s": ours}, "strict": {**sweep, "wall_s": 150.0}, "short": sweep,
             "peer": {"wall_s": peer}, "plain": {"tokens_per_s": 1250.0}, "help_s": 0.2,
             "many": {
-                "ms_a_trial": 60.0, "ms_first": 50.0, "ms_last": 55.0, "memory_mib_early": 500.0, "memory_mib_end": 520.0,
+                "ms_a_trial": 60.0, "ms_first": 50.0, "ms_last": 55.0,
+                "memory_mib_early": 500.0, "memory_mib_end": 520.0,
             }, "bare": {"ms_a_trial": 9.0},
         }
         for ours, peer in ((50.0, 200.0), (60.0, 300.0), (90.0, 250.0))

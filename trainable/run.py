@@ -27,8 +27,8 @@ from trainable.vocabulary import missed_decay
 
 # Tokens that a CPU computes at once: more would need memory (activations of 1,024 tokens of MiniLM take 60 MiB a
 # layer) and gain nothing. A step's gradient is the same however it is divided.
-TRAIN_TOKENS = 1024
-EVAL_TOKENS = {"cpu": 1024, "cuda": 16384}
+CPU_TOKENS = 1024
+EVAL_TOKENS = {"cpu": CPU_TOKENS, "cuda": 16384}
 
 
 @dataclass(frozen=True)
@@ -138,14 +138,18 @@ class FineTuningRun:
     def _micro_batches(self, rows: npt.NDArray[np.int64]) -> list[Batch]:
         size = self.config.micro_batch_size or len(rows)
         pieces = [rows[i : i + size] for i in range(0, len(rows), size)]
-        if self.device.type == "cpu":
-            pieces = [part for piece in pieces for part in cut_evenly(piece, self.train.lengths, TRAIN_TOKENS)]
+        return [batch for piece in pieces for batch in self._take(self.train, piece)]
+
+    def _take(self, split: Batches, rows: npt.NDArray[np.int64]) -> list[Batch]:
+        """These rows as so many batches as a CPU computes fastest; on a GPU as one."""
+        if self.device.type != "cpu":
+            return [split.take(rows)]
         # Rows of a shuffled batch are padded to its longest, as such batches are.
         padded_as = rows if self.job.batching == "shuffled" else None
-        return [self.train.take(piece, padded_as) for piece in pieces]
+        return [split.take(piece, padded_as) for piece in cut_evenly(rows, split.lengths, CPU_TOKENS)]
 
     def _score_validation(self) -> tuple[dict[str, float], bool]:
-        batches = map(self.validation.take, self._validation_order)
+        batches = (batch for rows in self._validation_order for batch in self._take(self.validation, rows))
         num_labels = len(self.job.label_names)
         counts = evaluate(self.classifier.module, batches, num_labels, self.job.precision)
         return (
