@@ -107,7 +107,15 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "distilbert": {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 24},
     "modernbert": {"cls_token_id": 0, "sep_token_id": 2, "local_attention": 4},
     # Their attentions do more than ours: position bias, fewer heads for keys, classes by the implementation's name.
-    "t5": {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2, "eos_token_id": 2},
+    "t5": {
+        "d_model": 16,
+        "d_kv": 8,
+        "d_ff": 24,
+        "num_layers": 2,
+        "num_heads": 2,
+        "eos_token_id": 2,
+        "decoder_start_token_id": 1,
+    },
     "llama": {"num_attention_heads": 4, "num_key_value_heads": 2},
     "gpt2": {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 32},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "num_layers": 2, "num_heads": 2, "window_size": 4},
