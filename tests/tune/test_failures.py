@@ -12,6 +12,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+import yaml
 
 from tests.conftest import write_pairs
 from tests.tune.test_end_to_end import ROOT, command
@@ -125,10 +126,17 @@ def test_stopped_before_the_first_trial_it_goes_on_too(tmp_path: Path, tiny_mode
     driver.send_signal(signal.SIGINT)
     _, error = driver.communicate(timeout=30)
     assert (driver.returncode, error) == (130, "stopped; the same command goes on from run\n")
-    assert "precision" not in log.read_text(), "stopped too late for what is to be tested"
+    assert "started" not in log.read_text(), "stopped too late for what is to be tested"
+    # As a kill before the measurement leaves it.
+    spec_file = tmp_path / "run" / "spec.yaml"
+    spec = yaml.safe_load(spec_file.read_text())
+    spec["resolved"]["precision"] = None
+    spec_file.write_text(yaml.safe_dump(spec))
+    before = log.read_text().count("measured a layer")
     again = command("tune.search", *arguments, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert "precision" in log.read_text()
+    assert log.read_text().count("measured a layer") == before + 1
+    assert yaml.safe_load(spec_file.read_text())["resolved"]["precision"] in ("bf16", "fp32")
 
 
 def wait_for(condition: object, driver: subprocess.Popen[str]) -> None:

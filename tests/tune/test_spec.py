@@ -56,6 +56,7 @@ SOME: dict[str, list[Any]] = {  # values of every field
     "reduction_factor": [2.0, 3.5],
     "sampler": ["tpe", "random"],
     "precision": ["auto", "bf16", "fp32"],
+    "batching": ["bucketed", "shuffled"],
     "seed": [0, 42, 2**53 + 1],
     "gpus_per_trial": [None, 0.0, 0.25, 2.0],
     "cpus_per_trial": [None, 0.5, 8.0],
