@@ -25,8 +25,8 @@ from trainable.storage import is_whole, write_folder
 from trainable.tokens import TokenizedSplit
 from trainable.vocabulary import missed_decay
 
-# Tokens that a CPU computes at once: more would need memory (activations of 1,024 tokens of MiniLM take 60 MiB a
-# layer) and gain nothing. A step's gradient is the same however it is divided.
+# Tokens that a CPU computes at once: more would need more memory for activations and gain nothing. A step's gradient is
+# the same however it is divided.
 CPU_TOKENS = 1024
 EVAL_TOKENS = {"cpu": CPU_TOKENS, "cuda": 16384}
 
