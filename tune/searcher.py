@@ -15,7 +15,8 @@ from threading import Thread
 from typing import Any
 
 import optuna
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import FrozenTrial, Trial, TrialState
 from ray.tune.search import Searcher
 
@@ -38,6 +39,22 @@ def derived_seed(seed: int, number: int, what: str) -> int:
     return int.from_bytes(digest[:4], "little") & 0x7FFFFFFF
 
 
+class SharingTPESampler(optuna.samplers.TPESampler):
+    """TPE that takes what the samplers before it found out of the study's space.
+
+    It proposes the same as one that finds it anew, which takes 9 ms once there are 2,000 trials.
+    """
+
+    def __init__(self, seed: int, searched: IntersectionSearchSpace) -> None:
+        super().__init__(seed=seed, n_startup_trials=TPE_STARTUP_TRIALS)
+        self._searched = searched
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """The parameters that all finished trials share and that have more than one value."""
+        shared = self._searched.calculate(study, use_cache=True)
+        return {name: domain for name, domain in shared.items() if not domain.single()}
+
+
 class TrialBook:
     """Asks the study for configurations and writes everything into it. The only writer of study.db."""
 
@@ -47,6 +64,7 @@ class TrialBook:
         self.study = open_study(run_dir.study_file, spec.mode)
         trials = self.study.get_trials(deepcopy=False)
         self._to_reissue = [trial.number for trial in trials if trial.state == TrialState.RUNNING]
+        self._searched = IntersectionSearchSpace(include_pruned=True)
         self._trials: dict[int, Trial] = {}
         self._epochs: dict[int, dict[int, Any]] = {}  # of open trials, as the study has them
         # A trial that waits was enqueued by a driver that died before it could ask for it.
@@ -128,7 +146,7 @@ class TrialBook:
             if self.spec.sampler == "random":
                 self.study.sampler = optuna.samplers.RandomSampler(seed=seed)
             else:
-                self.study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=TPE_STARTUP_TRIALS)
+                self.study.sampler = SharingTPESampler(seed, self._searched)
             match domain:
                 case FloatDistribution():
                     params[name] = trial.suggest_float(name, domain.low, domain.high, log=domain.log)

@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 
 from trainable.errors import UserError
 from trainable.storage import write_folder
+from tune import searcher as searcher_module
 from tune.rundir import RunDir
 from tune.searcher import StudySearcher, TrialBook, derived_seed
 from tune.space import Choice, Fixed, Float, Int
@@ -101,6 +102,22 @@ def test_a_restart_does_not_propose_the_same_again(tmp_path: Path, sampler: str)
     # a new driver for every trial
     rates = [run_one(make_book(tmp_path, sampler=sampler), [0.5])["values"]["learning_rate"] for _ in range(6)]
     assert len(set(rates)) == 6
+
+
+def test_tpe_proposes_what_optunas_own_proposes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def proposals(folder: Path) -> list[Any]:
+        book = make_book(folder, num_trials=14)
+        return [run_one(book, [0.2 + 0.05 * (number % 7)])["values"] for number in range(14)]
+
+    ours = proposals(tmp_path / "ours")
+    monkeypatch.setattr(
+        searcher_module,
+        "SharingTPESampler",
+        lambda seed, searched: optuna.samplers.TPESampler(
+            seed=seed, n_startup_trials=searcher_module.TPE_STARTUP_TRIALS
+        ),
+    )
+    assert ours == proposals(tmp_path / "theirs")
 
 
 def test_random_search_gives_trial_n_the_same_whatever_happened_before(tmp_path: Path) -> None:
