@@ -170,11 +170,11 @@ def table(rounds: list[dict[str, Any]]) -> str:
         one = 100 / 3 / epochs
         row("P6", "bytes written over a full checkpoint an epoch, P1's sweep", "<= 15 %", f"{share:.1f} %",
             f"{one:.1f} %: one model")  # fmt: skip
-    row("P7", "`--help`", "<= 0.5 s", f"{median(lambda r: r['help_s']):.2f} s", "0.02 s: an empty Python")
+    row("P7", "`--help`", "<= 0.5 s", f"{median(lambda r: r['help_s']):.2f} s", "")
     if "sweep" in first:
         row("", "start to first training step", "<= 12 s",
             f"{median(lambda r: r['sweep']['to_first_step']):.1f} s",
-            "8 s: imports here, Ray's start, imports in a worker")  # fmt: skip
+            "")  # fmt: skip
         memory = median(lambda r: sum(r["sweep"]["peak_memory_mib"]))
         row("", "peak memory of both slots", "< 3,072 MiB", f"{memory:.0f} MiB", "")
     machine = first["machine"]
