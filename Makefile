@@ -1,6 +1,7 @@
 # make search    set up, then run the embedded demo (offline, minutes on two cores)
 # make test      set up, then run the tests
 # make check     set up, then lint, format and types
+# make faults    set up, then kill, fill and damage sweeps in every way we know (half an hour)
 # make bench     set up, then measure speed: BENCH_DATA=FOLDER of sentence pairs, ROUNDS=3 for medians
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV ?= .venv
 ROUNDS ?= 1
 BIN := $(VENV)/bin
 
-.PHONY: search test check bench clean
+.PHONY: search test check faults bench clean
 .DEFAULT_GOAL := search
 
 search: $(VENV)/.ready
@@ -28,6 +29,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (a minute or two the first time)"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
+
+faults: $(VENV)/.ready
+	@$(BIN)/python -m pytest tests/faults -m "not gpu and not network"
 
 bench: $(VENV)/.ready
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'

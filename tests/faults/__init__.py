@@ -1,0 +1,1 @@
+"""Kills, crashes, full disks, bad data, hostile folders: what must hold whatever happens."""
