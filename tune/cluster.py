@@ -10,8 +10,10 @@ import shutil
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from trainable.errors import UserError
 from tune.mps import end_service, multi_process_service
@@ -19,6 +21,7 @@ from tune.plan import DEFAULT_GPU_SHARE, Node
 from tune.spec import SweepSpec
 
 CONNECT_TIMEOUT_S = 5.0
+GCS_TRIES = 4  # a control service that is started anew within this many pauses is not taken for dead
 
 # Ray and Tune read these when they are imported or started.
 QUIET = {
@@ -181,3 +184,26 @@ def _nodes() -> list[Node]:
 
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     return [Node(float(r.get("CPU", 0)), float(r.get("GPU", 0))) for r in alive]
+
+
+def what_died() -> str | None:
+    """Which process of Ray's is gone without which this one can't go on, in words; None where all live."""
+    import ray
+    from ray._private import worker
+
+    node: Any = worker._global_node
+    if node is None or not ray.is_initialized():
+        return None
+    if node.head:  # a private Ray: its processes are this one's children
+        for kind, processes in list(node.all_processes.items()):
+            if any(process.process.poll() is not None for process in processes):
+                return f"Ray's {kind} died"
+        return None
+    for _ in range(GCS_TRIES):
+        try:
+            host, _, port = str(node.gcs_address).rpartition(":")
+            socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
+            return None
+        except OSError:
+            time.sleep(CONNECT_TIMEOUT_S)
+    return f"the head of the Ray cluster at {node.gcs_address} does not answer any more"

@@ -25,12 +25,21 @@ class Plan:
     """What every trial gets, and how many run side by side.
 
     local_cores: how many cores this machine gives to the sweep where it all runs on them, else None
+    largest_share: how many times its share a trial that ran out of memory can get, a power of 2
     """
 
     slots: int
     cpus_per_trial: float
     gpus_per_trial: float
     local_cores: int | None = None
+    largest_share: int = 1
+
+    def share(self, times: int) -> dict[str, float]:
+        """Ray's resources for a trial that gets so many times the usual share: of a GPU, else of the cores."""
+        times = min(times, self.largest_share)
+        if self.gpus_per_trial:
+            return {"CPU": self.cpus_per_trial, "GPU": self.gpus_per_trial * times}
+        return {"CPU": self.cpus_per_trial * times}
 
     @property
     def threads(self) -> int:
@@ -62,7 +71,9 @@ def make_plan(spec: SweepSpec, nodes: Sequence[Node], problems: list[str]) -> Pl
         )
     wanted = min(slots, spec.num_trials, spec.max_concurrent or slots)
     here = len(nodes) == 1 and nodes[0].here and not gpus_each
-    return Plan(wanted, cpus_each, gpus_each, max(1, int(nodes[0].cpus)) if here else None)
+    most = max((min(1.0, node.gpus) / gpus_each if gpus_each else node.cpus / cpus_each for node in nodes), default=1.0)
+    largest_share = 2 ** int(math.log2(max(1.0, most)))
+    return Plan(wanted, cpus_each, gpus_each, max(1, int(nodes[0].cpus)) if here else None, largest_share)
 
 
 def _slots(node: Node, cpus: float, gpus: float) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -16,6 +17,7 @@ from trainable.metrics import majority_scores
 from trainable.pretrained import encoder_widths, longest_row, model_fingerprint, model_problems
 from trainable.tokens import TokenizedSplit, load_tokenizer, tokenize
 from tune.cluster import address_problems, in_use, local_nodes
+from tune.flags import Request
 from tune.plan import Plan, make_plan
 from tune.records import TrialRecord
 from tune.rundir import RunDir
@@ -177,10 +179,12 @@ class Prepared:
         return lines
 
 
-def prepare(spec: SweepSpec, out: Path, problems: list[str]) -> Prepared:
-    """Check everything that the spec names. Raises UserError with `problems` and all that is found here."""
-    fields_sound = not problems  # a wrong field has its default, which tells nothing of the sweep
-    run_dir = RunDir(out)
+def prepare(request: Request, problems: list[str]) -> Prepared:
+    """Check everything that the request names. Raises UserError with `problems` and all that is found here."""
+    spec, run_dir = request.spec, RunDir(request.out)
+    identity = [key for key in IDENTITY if not (key == "space" and request.allow_new_space)]
+    if problems:
+        identity = []  # a wrong field has its default, which tells nothing of the sweep
     out_problems = _out_problems(run_dir)
     problems += out_problems
     problems += address_problems(spec.address)
@@ -193,8 +197,8 @@ def prepare(spec: SweepSpec, out: Path, problems: list[str]) -> Prepared:
         problems += _batch_size_problems(spec, len(data.splits["train"]))
         if spec.f1 == "binary" and len(data.label_names) != 2:
             problems.append(f"f1 binary needs two classes, but the data has {len(data.label_names)}; use macro")
-    if not out_problems and run_dir.holds_sweep:
-        problems += _other_sweep(run_dir, spec, fields_sound, data, folder)
+    if not out_problems and run_dir.holds_sweep and not request.fresh:
+        problems += _other_sweep(run_dir, spec, identity, data, folder)
     if problems or data is None or folder is None or tokenizer is None:
         raise UserError(problems)
     average = spec.f1 if spec.f1 != "auto" else ("binary" if len(data.label_names) == 2 else "macro")
@@ -287,9 +291,9 @@ def _batch_size_problems(spec: SweepSpec, rows: int) -> list[str]:
 
 
 def _other_sweep(
-    run_dir: RunDir, spec: SweepSpec, fields_sound: bool, data: TextData | None, folder: Path | None
+    run_dir: RunDir, spec: SweepSpec, identity: Sequence[str], data: TextData | None, folder: Path | None
 ) -> list[str]:
-    """Why the sweep in the run directory is not this one, as far as this one is sound."""
+    """Why the sweep in the run directory is not this one: model, data, and the fields that `identity` names."""
     try:
         stored = run_dir.read_spec()
     except UserError as error:
@@ -304,12 +308,12 @@ def _other_sweep(
         there = stored.get("dataset")
         other = f"{there} there, {spec.dataset} here" if there != spec.dataset else f"{there} has changed"
         different.append(f"other data: {other}")
-    if fields_sound:
-        here = spec_as_yaml_values(spec)
-        different += [
-            f"{key}: {stored.get(key)} there, {here.get(key)} here"
-            for key in IDENTITY
-            if stored.get(key) != here.get(key)
-        ]
-    listed = "; ".join(different)
-    return [f"--out {run_dir.root}: holds another sweep ({listed}); give another --out"] if different else []
+    here = spec_as_yaml_values(spec)
+    changed = [key for key in identity if stored.get(key) != here.get(key)]
+    different += [f"{key}: {stored.get(key)} there, {here.get(key)} here" for key in changed]
+    if not different:
+        return []
+    hint = "give another --out, or --fresh to start over"
+    if different and changed == ["space"] and len(different) == 1:
+        hint += ", or --allow-new-space to go on with it"
+    return [f"--out {run_dir.root}: holds another sweep ({'; '.join(different)}); {hint}"]

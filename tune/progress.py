@@ -107,6 +107,11 @@ class Progress:
             f"loss {result['loss']:.4f}, accuracy {result['accuracy']:.4f}, f1 {result['f1']:.4f}"
         )
 
+    def set_aside(self, number: int, why: str) -> None:
+        """A trial can't go on for now."""
+        self._running.pop(number, None)
+        self.say(f"trial {number} set aside: {why}")
+
     def finished(self, record: TrialRecord, best: TrialRecord | None) -> None:
         """A trial came to its end."""
         self._running.pop(record.number, None)

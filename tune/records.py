@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from trainable.metrics import merit
+from trainable.metrics import METRICS, merit
 
 if TYPE_CHECKING:
     import optuna
 
 STUDY_NAME = "sweep"  # study.db holds one study, whatever the sweep is called
+REPORTED = (*METRICS, "train_loss", "schedule_percent")  # what every epoch must tell
 EPOCH_PREFIX = "epoch "  # user attribute "epoch 3" holds the metrics of epoch 3
 
 
@@ -88,6 +90,18 @@ def record_of(trial: optuna.trial.FrozenTrial, metric: str, mode: str) -> TrialR
         epochs=tuple(epochs),
         failure=attributes.get("failure"),
     )
+
+
+def result_problem(result: Mapping[str, Any]) -> str | None:
+    """Why a reported epoch can't be taken: the trial's own failure, or a metric that is no finite number."""
+    if "failure" in result:
+        return str(result["failure"])
+    for name in REPORTED:
+        value = result.get(name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            said = f"is {value!r}" if name in result else "is missing"
+            return f"{name} of epoch {result.get('epoch', '?')} {said}; it must be a finite number"
+    return None
 
 
 def best_epoch(epochs: Sequence[Mapping[str, Any]], metric: str, mode: str) -> Mapping[str, Any] | None:

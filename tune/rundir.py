@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,24 @@ class RunDir:
             return None
         return loaded
 
-    @contextmanager
+    def refuse_if_locked(self) -> None:
+        """Raise UserError naming the owner where another driver is at work here."""
+        with contextlib.suppress(OSError):  # what can't be opened is told with all that is wrong here
+            if self._lock_file.is_file():
+                with self.locked():
+                    pass
+
+    def move_aside(self) -> None:
+        """Give the sweep that is here another name, so that a new one can begin in its place."""
+        if not self.root.exists():
+            return
+        with self.locked():
+            taken = (self.root.with_name(f"{self.root.name}.old-{n}") for n in itertools.count(1))
+            aside = next(path for path in taken if not path.exists())
+            os.rename(self.root, aside)
+        print(f"what was in {self.root} is kept in {aside}", flush=True)
+
+    @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """One driver at a time. Raises UserError naming the owner where another one is at work."""
         self.root.mkdir(parents=True, exist_ok=True)

@@ -96,7 +96,7 @@ def from_file(path: Path, above: dict[str, Any] | None = None) -> SweepSpec:
 
 def parsed(*argv: str) -> SweepSpec:
     problems: list[str] = []
-    spec, _ = parse(argv, problems)
+    spec = parse(argv, problems).spec
     assert problems == []
     return spec
 
