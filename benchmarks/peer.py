@@ -37,12 +37,11 @@ def main(out: Path) -> None:
     folder = str(model_folder())
     tokenizer = AutoTokenizer.from_pretrained(folder)
 
-    def encode(texts: Any, labels: list[int]) -> Dataset:
-        encoded = tokenizer(*[list(column) for column in texts], truncation=True, max_length=128)
-        return Dataset.from_dict({**encoded, "labels": labels})
+    def encode(split: Any) -> Dataset:
+        encoded = tokenizer(*[list(column) for column in split.texts], truncation=True, max_length=128)
+        return Dataset.from_dict({**encoded, "labels": list(split.labels)})
 
-    train_texts, train_labels, validation_texts, validation_labels = load_rows()
-    train, validation = encode(train_texts, train_labels), encode(validation_texts, validation_labels)
+    train, validation = map(encode, load_rows())
 
     def make_model(trial: Any = None) -> Any:
         return AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2)
