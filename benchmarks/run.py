@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -183,12 +184,11 @@ def table(rounds: list[dict[str, Any]]) -> str:
         row("", "peak memory of both slots", "< 3,072 MiB", f"{memory:.0f} MiB", "")
     machine = first["machine"]
     rates = ", ".join(f"{name} {rate:.0f}" for name, rate in machine["gflops"].items())
-    lines += [
-        "",
+    measured_on = (
         f"{os.cpu_count()} cores of {machine['cpu']}; torch {machine['torch']}; GFLOP/s a core: {rates}; copy "
-        f"{machine['copy_gb_per_s']:.0f} GB/s; data {Path(data_folder()).name}; median of {len(rounds)}.",
-    ]
-    return "\n".join(lines)
+        f"{machine['copy_gb_per_s']:.0f} GB/s; data {Path(data_folder()).name}; median of {len(rounds)}."
+    )
+    return "\n".join([*lines, "", textwrap.fill(measured_on, 120)])
 
 
 def ceiling(found: dict[str, Any]) -> float:
