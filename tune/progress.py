@@ -64,7 +64,7 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if isinstance(error, KeyboardInterrupt):
-            self._detail("stopped by the user; the same command goes on")
+            self._detail("stopped; the same command goes on")
         self.end_table()
         self._log.close()
 

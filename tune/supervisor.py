@@ -92,6 +92,17 @@ class Signals:
         raise KeyboardInterrupt
 
 
+@contextlib.contextmanager
+def own_handlers() -> Iterator[None]:
+    """Keep this process's own signal handlers; Ray sets some when it starts."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in before.items():
+            if callable(handler):
+                signal.signal(number, handler)
+
+
 class Watch:
     """While in use, ask again and again whether Ray lives; where it does not, interrupt the main thread.
 

@@ -122,10 +122,10 @@ def stray_errors_end_workers() -> Iterator[None]:
         yield
         return
 
-    def as_death(self: Any, task: Any, exception: Exception) -> None:
+    def as_death(self: Any, tracked_actor_task: Any, exception: Exception) -> None:
         if isinstance(exception, RayError) and not isinstance(exception, (RayActorError, RayTaskError)):
             exception = RayActorError(error_msg=f"{type(exception).__name__}: {exception}")
-        original(self, task, exception)
+        original(self, tracked_actor_task, exception)
 
     manager._actor_task_failed = as_death
     try:
@@ -215,7 +215,7 @@ class SweepCallback(Callback):
             text = re.sub(r"\x1b\[[0-9;]*m", "", text).strip()  # Ray colours its tracebacks
             kind, reason = why_it_failed(text)
             stuck = self._run_dir.trial(trial.config["number"]) / STUCK
-            if kind == "died" and stuck.is_file():
+            if kind == "died" and stuck.is_file() and stuck.stat().st_size:
                 text = f"{text}\n\nWhere the epoch stood:\n{stuck.read_text(encoding='utf-8')}"
                 reason = "an epoch took more than twice as long as earlier ones suggest"
                 stuck.unlink()
@@ -281,5 +281,5 @@ def why_it_failed(text: str) -> tuple[str, str]:
     last = text.rpartition("\n")[2].strip() or "the worker died without a word"
     if "OutOfMemoryError" in text or "MemoryError" in text:
         return "memory", last
-    raised = "Traceback (most recent call last)" in text or "ray::FineTuningTrial" in text
-    return ("failed", last) if raised else ("died", f"its worker died ({last})")
+    # Ray heads what a worker raised with "ray::" and the worker's name; a worker that is gone told nothing.
+    return ("failed", last) if "ray::" in text else ("died", f"its worker died ({last})")
