@@ -76,6 +76,38 @@ def make_plan(spec: SweepSpec, nodes: Sequence[Node], problems: list[str]) -> Pl
     return Plan(wanted, cpus_each, gpus_each, max(1, int(nodes[0].cpus)) if here else None, largest_share)
 
 
+STATES = 2  # a new one is written before the old one goes
+STATE_MODELS = 4  # weights, two moments of AdamW, the best epoch's weights
+
+
+def disk_bytes(plan: Plan, model_bytes: int, keep_top: int) -> int:
+    """The most that a sweep has on disk at a time: states and a model of each running trial, and what leads.
+
+    For a moment a model that will lead lies beside the one that it replaces; best/ shares its files with a trial's
+    model where the file system has hard links, else it is a copy.
+    """
+    each_running = STATES * STATE_MODELS + 1
+    return model_bytes * (plan.slots * each_running + keep_top + 1)
+
+
+def disk_problems(spec: SweepSpec, plan: Plan, needed: int, there: int, free: int) -> list[str]:
+    """Why what the sweep may write does not fit: the user's budget, or the room on the disk (all in bytes).
+
+    there: what the run directory takes already
+    """
+    what = (
+        f"{plan.slots} trials side by side may take {needed / 1e9:.2f} GB (two states and a model of each, "
+        f"the best {spec.keep_top})"
+    )
+    hint = "lower --max-concurrent or --keep-top"
+    problems = []
+    if spec.checkpoint_budget_gb is not None and needed > spec.checkpoint_budget_gb * 1e9:
+        problems.append(f"--checkpoint-budget {spec.checkpoint_budget_gb:g}: {what}; {hint}, or raise it")
+    if needed > free + there:
+        problems.append(f"the disk has {(free + there) / 1e9:.2f} GB for the run directory, but {what}; {hint}")
+    return problems
+
+
 def _slots(node: Node, cpus: float, gpus: float) -> int:
     by_cpu = math.floor(node.cpus / cpus + 1e-9)
     if not gpus:

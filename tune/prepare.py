@@ -14,11 +14,11 @@ from trainable.data import DataRequest, TextData, is_folder, load_data
 from trainable.errors import UserError
 from trainable.hub import HubError, resolve_model
 from trainable.metrics import majority_scores
-from trainable.pretrained import encoder_widths, longest_row, model_fingerprint, model_problems
+from trainable.pretrained import encoder_widths, longest_row, model_bytes, model_fingerprint, model_problems
 from trainable.tokens import TokenizedSplit, load_tokenizer, tokenize
 from tune.cluster import address_problems, in_use, local_nodes
 from tune.flags import Request
-from tune.plan import Plan, make_plan
+from tune.plan import Plan, disk_bytes, disk_problems, make_plan
 from tune.records import TrialRecord
 from tune.rundir import RunDir
 from tune.space import largest
@@ -201,8 +201,18 @@ def prepare(request: Request, problems: list[str]) -> Prepared:
         problems += _other_sweep(run_dir, spec, identity, data, folder)
     if problems or data is None or folder is None or tokenizer is None:
         raise UserError(problems)
+    if spec.address is None:
+        problems += room_problems(spec, run_dir, folder, make_plan(spec, local_nodes(spec), []))
+        if problems:
+            raise UserError(problems)
     average = spec.f1 if spec.f1 != "auto" else ("binary" if len(data.label_names) == 2 else "macro")
     return Prepared(spec, run_dir, data, folder, model_fingerprint(folder), tokenizer, cast(F1Average, average))
+
+
+def room_problems(spec: SweepSpec, run_dir: RunDir, model: Path, plan: Plan) -> list[str]:
+    """Why the disk has no room for what the sweep may write."""
+    taken, free = run_dir.disk()
+    return disk_problems(spec, plan, disk_bytes(plan, model_bytes(model), spec.keep_top), taken, free)
 
 
 def _out_problems(run_dir: RunDir) -> list[str]:

@@ -7,6 +7,7 @@ import fcntl
 import itertools
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,12 @@ class RunDir:
         if not os.access(above, os.W_OK):
             return [f"--out {self.root}: {above} can't be written to"]
         return []
+
+    def disk(self) -> tuple[int, int]:
+        """Bytes that the sweep here takes, and bytes that are free on its disk."""
+        taken = sum(path.lstat().st_size for path in self.root.rglob("*") if path.is_file() and not path.is_symlink())
+        above = next(path for path in (self.root, *self.root.parents) if path.exists())
+        return taken, shutil.disk_usage(above).free
 
     def read_spec(self) -> dict[str, Any]:
         """What spec.yaml says. Raises UserError where it can't be read."""

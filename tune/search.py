@@ -11,13 +11,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
+import os
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from trainable.errors import FinetuneSearchError, RayDied, SweepFailed, SweepInterrupted, SweepStopped, UserError
 from trainable.storage import sweep_asides
@@ -55,7 +56,7 @@ def run(
     return _run(Request(spec, folder, fresh, allow_new_space), problems)
 
 
-def _run(request: Request, problems: list[str]) -> dict[str, Any]:
+def _run(request: Request, problems: list[str], give_up: Callable[[], None] = lambda: None) -> dict[str, Any]:
     began = time.monotonic()
     run_dir = RunDir(request.out)
     run_dir.refuse_if_locked()
@@ -72,7 +73,7 @@ def _run(request: Request, problems: list[str]) -> dict[str, Any]:
         print(f"nothing left to do: all {spec.num_trials} trials are finished; --num-trials N goes on to N")
         print("\n".join(prepared.conclusion(finished)))
         return finished
-    watch = Watch(what_died)
+    watch = Watch(what_died, give_up)
     with contextlib.suppress(KeyboardInterrupt), storage_told(run_dir.root), connected(spec) as nodes, watch:
         return _sweep(prepared, nodes, began)
     # Out here the interrupt is over, and with it go its frames, which hold Tune's controller and its workers' places.
@@ -85,6 +86,7 @@ def _run(request: Request, problems: list[str]) -> dict[str, Any]:
 def _sweep(prepared: Prepared, nodes: Sequence[Any], began: float) -> dict[str, Any]:
     from tune.confirmation import get_ready_to_score, score_on_test
     from tune.plan import make_plan
+    from tune.prepare import room_problems
     from tune.progress import Progress
     from tune.report import build_report, write_report
     from tune.searcher import TrialBook
@@ -93,6 +95,7 @@ def _sweep(prepared: Prepared, nodes: Sequence[Any], began: float) -> dict[str, 
     spec, run_dir = prepared.spec, prepared.run_dir
     problems: list[str] = []
     plan = make_plan(spec, nodes, problems)
+    problems += room_problems(spec, run_dir, prepared.model_folder, plan)
     if problems:
         raise UserError(problems)
     with run_dir.locked():
@@ -127,6 +130,7 @@ def _sweep(prepared: Prepared, nodes: Sequence[Any], began: float) -> dict[str, 
                 test = score_on_test(plan, job, str(run_dir.model(winner.number)), prepared.tokenize_test())
             report = build_report(prepared, precision, records, winner, test, time.monotonic() - began)
             write_report(run_dir, report)
+            book.keep_only_what_was_asked_for()
             for line in prepared.conclusion(report):
                 progress.say(line)
     return report
@@ -141,15 +145,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             problems: list[str] = []
             request = parse(words, problems)
             out = request.out
-            _run(request, problems)
+            _run(request, problems, give_up=lambda: _restart_or_exit(request, words))
         except UserError as error:
             print(f"{error}\nNothing was started. See --help.", file=sys.stderr)
             return error.exit_code
         except SweepStopped as error:
-            if isinstance(error, RayDied) and request.spec.address is None:
-                print(error, file=sys.stderr)
-                restart()
-            print(f"{error}\nGo on with: {continuing_command(words)}", file=sys.stderr)
+            print(error, file=sys.stderr)
+            if isinstance(error, RayDied):
+                _restart_or_exit(request, words)
+            print(f"Go on with: {continuing_command(words)}", file=sys.stderr)
             return error.exit_code if signals.received is None else 128 + signals.received
         except FinetuneSearchError as error:
             print(error, file=sys.stderr)
@@ -160,6 +164,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             _tell_our_mistake(out)
             return 1
     return 0
+
+
+def _restart_or_exit(request: Request, words: Sequence[str]) -> NoReturn:
+    """What is left where Ray died: a private one is started anew, for a cluster that is the user's to do.
+
+    Without any cleaning up, for which Ray's libraries may wait for ever, or end the process.
+    """
+    if request.spec.address is None:
+        restart()
+    print(f"Go on with: {continuing_command(words)}", file=sys.stderr, flush=True)
+    os._exit(RayDied.exit_code)
 
 
 def _tell_our_mistake(out: Path) -> None:

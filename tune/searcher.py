@@ -296,6 +296,11 @@ class TrialBook:
             )
         write_folder(self.run_dir.model(self.leader.number), self.run_dir.copy_best_model)
 
+    def keep_only_what_was_asked_for(self) -> None:
+        """Remove the winner's own copy of its model, now that best/ has it; those of the next `keep_top` - 1 stay."""
+        if self.leader is not None and self.run_dir.best_trial() == self.leader.number:
+            self._drop(self.leader)
+
     def _drop(self, record: TrialRecord) -> None:
         """Remove a finished trial's model and states: it can't win any more."""
         shutil.rmtree(self.run_dir.model(record.number), ignore_errors=True)

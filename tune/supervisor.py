@@ -19,6 +19,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOP_LIMIT_S = 12.0  # after the first signal; whatever is not written by then is made again when the sweep goes on
 RESTARTS = "FINETUNE_SEARCH_RESTARTS"  # how often this command has restarted itself
 MAX_RESTARTS = 5
+WATCH_EVERY_S = 1.0
+GIVE_UP_S = 30.0  # for Ray to shut down in order
 STORAGE_ERRNOS = (
     errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM, errno.ESTALE,
 )  # fmt: skip
@@ -107,36 +109,40 @@ class Watch:
     """While in use, ask again and again whether Ray lives; where it does not, interrupt the main thread.
 
     Tune waits for ever where the raylet beside it is gone, and the process ends without a word where Ray's control
-    service is.
+    service is. What hangs even then ends by `give_up`.
     """
 
-    def __init__(self, what_died: Callable[[], str | None], every_s: float = 1.0) -> None:
+    def __init__(self, what_died: Callable[[], str | None], give_up: Callable[[], None] = lambda: None) -> None:
         self.reason: str | None = None
         self._what_died = what_died
-        self._every_s = every_s
+        self._give_up = give_up
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Watch:
         if threading.current_thread() is threading.main_thread():  # no other thread can be interrupted
+            self._before = signal.signal(signal.SIGUSR2, _interrupt)
             self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._end.set()
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGUSR2, self._before)
 
     def _watch(self) -> None:
-        while not self._end.wait(self._every_s):
+        while not self._end.wait(WATCH_EVERY_S):
             self.reason = self._what_died()
-            if self.reason is not None and not self._end.is_set():
-                _interrupt_main_thread()
+            main = threading.main_thread().ident
+            if self.reason is not None and main is not None:
+                signal.pthread_kill(main, signal.SIGUSR2)
+                time.sleep(GIVE_UP_S)
+                self._give_up()
                 return
 
 
-def _interrupt_main_thread() -> None:
-    main = threading.main_thread().ident
-    if main is not None:
-        signal.pthread_kill(main, signal.SIGINT)
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def continuing_command(argv: Sequence[str]) -> str:
