@@ -36,7 +36,6 @@ class Plan:
 
     def share(self, times: int) -> dict[str, float]:
         """Ray's resources for a trial that gets so many times the usual share: of a GPU, else of the cores."""
-        times = min(times, self.largest_share)
         if self.gpus_per_trial:
             return {"CPU": self.cpus_per_trial, "GPU": self.gpus_per_trial * times}
         return {"CPU": self.cpus_per_trial * times}

@@ -75,8 +75,11 @@ def run_trials(
             for epoch in record.epochs:
                 halving.report(record.number, epoch["schedule_percent"], epoch[spec.metric], epoch["loss"])
 
+    # One for each share, not for each trial: they are not small.
+    shares = {2**i: PlacementGroupFactory([plan.share(2**i)]) for i in range(plan.largest_share.bit_length())}
+
     def resources(config: Mapping[str, Any]) -> PlacementGroupFactory:
-        return PlacementGroupFactory([plan.share(config["share"])])
+        return shares[min(config["share"], plan.largest_share)]
 
     halt = Halt()
     trainable = tune.with_resources(tune.with_parameters(FineTuningTrial, job=job), resources)
@@ -197,6 +200,9 @@ class SweepCallback(Callback):
             if self._is_over(trial):
                 return
             result = trial.last_result
+            # Tune keeps running statistics of every metric of every trial to the end, 40 KB a trial.
+            trial.run_metadata.metric_analysis.clear()
+            trial.run_metadata.metric_n_steps.clear()
             problem = result_problem(result)
             if problem is not None:
                 self._end_badly(trial, problem, problem, result.get("kind", "failed"))
