@@ -41,4 +41,5 @@ def load_rows(rows: int = ROWS) -> tuple[list[tuple[str, ...]], list[int], list[
     if data is None:
         raise SystemExit("\n".join(problems))
     train, validation = data.splits["train"], data.splits["validation"]
-    return train.texts, train.labels, validation.texts, validation.labels
+    train_texts, validation_texts = (tuple(map(tuple, split.texts)) for split in (train, validation))
+    return train_texts, train.labels, validation_texts, validation.labels

@@ -209,7 +209,7 @@ def test_a_folder_that_can_not_be_listed(tmp_path: Path, monkeypatch: pytest.Mon
     def refuse(path: Path) -> bool:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "exists", refuse)
+    monkeypatch.setattr(Path, "iterdir", refuse)
     assert problems_of(DataRequest(str(tmp_path))) == [f"--dataset {tmp_path}: can't be read: Permission denied"]
 
 
