@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from trainable.errors import UserError, nearest, shown
+from trainable.errors import UserError, listed, nearest, shown
 from trainable.files import SUFFIXES, FileProblems, Table, is_unicode, read_table, table_from_arrow
 from trainable.splits import SPLITS, Split, cut_missing, first_rows, note_leaks
 
@@ -205,7 +205,7 @@ def _open_hub(request: DataRequest, problems: list[str]) -> tuple[dict[str, Tabl
             if table is not None and not found.take():
                 tables[split] = table
         elif split == "train" or wanted != split:
-            problems.append(f"{request.dataset}: no split {wanted!r}; {nearest(wanted, loaded)}")
+            problems.append(f"{request.dataset}: no split {shown(wanted)}; {nearest(wanted, loaded)}")
     if "train" not in tables:
         return {}, None
     label = request.label_column or _guess_label(list(tables["train"].columns))
@@ -260,7 +260,7 @@ def _find_columns(
 
 
 def _listed(columns: Sequence[str]) -> str:
-    return f"there are {', '.join(columns[:50])}{', ...' if len(columns) > 50 else ''}" if columns else "there are none"
+    return f"there are {listed(columns)}" if columns else "there are none"
 
 
 def _guess_text(columns: Mapping[str, Sequence[Any]]) -> tuple[str, ...] | None:
@@ -287,9 +287,9 @@ def _has_columns(table: Table, wanted: Sequence[str], problems: list[str]) -> bo
     missing = [name for name in wanted if name not in table.columns]
     for name in missing:
         if name in table.left_out:
-            problems.append(f"{table.path}: column {name!r} holds {table.left_out[name]}, not text or integers")
+            problems.append(f"{table.path}: column {shown(name)} holds {table.left_out[name]}, not text or integers")
         else:
-            problems.append(f"{table.path}: no column {name!r}; {nearest(name, table.columns)}")
+            problems.append(f"{table.path}: no column {shown(name)}; {nearest(name, table.columns)}")
     return not missing
 
 
@@ -301,11 +301,11 @@ def _texts(table: Table, columns: Sequence[str], problems: list[str]) -> tuple[S
     for name in columns:
         for place, cell in zip(table.places, table.columns[name], strict=True):
             if not isinstance(cell, str):
-                found.add(place, f"column {name!r} holds {shown(cell)}, not text")
+                found.add(place, f"column {shown(name)} holds {shown(cell)}, not text")
             elif not cell.strip():
-                found.add(place, f"column {name!r} is {'blank' if cell else 'empty'}")
+                found.add(place, f"column {shown(name)} is {'blank' if cell else 'empty'}")
             elif not is_unicode(cell):
-                found.add(place, f"column {name!r} holds half a surrogate pair")
+                found.add(place, f"column {shown(name)} holds half a surrogate pair")
     problems += found.take()
     return tuple(table.columns[name] for name in columns)
 
@@ -319,7 +319,7 @@ def _label_keys(table: Table, column: str, problems: list[str]) -> list[str]:
     for place, cell in zip(table.places, table.columns[column], strict=True):
         key = ""
         if cell is None or (isinstance(cell, str) and not cell.strip()):
-            found.add(place, f"label {column!r} is {'missing' if cell is None else 'blank'}")
+            found.add(place, f"label {shown(column)} is {'missing' if cell is None else 'blank'}")
         elif not isinstance(cell, (str, int)):
             found.add(place, f"label {shown(cell)} is no integer and no text")
         elif isinstance(cell, str) and not is_unicode(cell):
@@ -332,7 +332,7 @@ def _label_keys(table: Table, column: str, problems: list[str]) -> list[str]:
         full = len(distinct) > MAX_CLASSES and key not in distinct
         keys.append("" if full else distinct.setdefault(key, key))
     if len(distinct) > MAX_CLASSES:
-        found.add(None, f"more than {MAX_CLASSES} different labels; is the label column {column!r} the right one?")
+        found.add(None, f"more than {MAX_CLASSES} different labels; is the label column {shown(column)} the right one?")
     problems += found.take()
     return keys
 
@@ -370,14 +370,14 @@ def _classes(
         problems += found.take()
     train = tables["train"]
     if len(known) == 1:
-        problems.append(f"{train.path}: all labels are {known.pop()!r}; a classifier needs two classes or more")
+        problems.append(f"{train.path}: all labels are {shown(known.pop())}; a classifier needs two classes or more")
     elif len(classes) > max(20, len(train) // 2):
         problems.append(
             f"{train.path}: {len(classes)} classes in {len(train)} rows; is the label column the right one?"
         )
     positive = request.positive_label
     if positive is not None and positive not in classes.values():
-        problems.append(f"positive_label: no class {positive!r}; {nearest(positive, classes.values())}")
+        problems.append(f"positive_label: no class {shown(positive)}; {nearest(positive, classes.values())}")
     elif positive is not None and len(classes) > 2:
         problems.append(f"positive_label is for two classes, but the data has {len(classes)}")
     elif positive is not None:

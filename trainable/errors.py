@@ -60,8 +60,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
     # difflib takes seconds for thousands of names or one that is a text.
     near = len(name) <= 100 and len(names) <= 1000
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6) if near else []
+    return f"did you mean {close[0]!r}?" if close else f"known: {listed(names)}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names with commas; of many the first, and how many there are."""
     more = f", ... ({len(names)} in all)" if len(names) > MAX_LISTED else ""
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names[:MAX_LISTED])}{more}"
+    return ", ".join(name if len(name) <= 100 else f"{name[:100]}..." for name in names[:MAX_LISTED]) + more
 
 
 def shown(value: object) -> str:

@@ -10,6 +10,7 @@ import codecs
 import csv
 import json
 import math
+import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -105,8 +106,7 @@ def not_a_file(path: Path) -> str:
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        broken = path.is_symlink() and isinstance(error, FileNotFoundError)
-        missing = "is a link to nothing" if broken else "no such file"
+        missing = "is a link to nothing" if os.path.islink(path) else "no such file"
         return missing if isinstance(error, FileNotFoundError) else f"can't be read: {error.strerror}"
     except ValueError as error:  # a NUL in the name
         return f"can't be read: {error}"
@@ -277,7 +277,7 @@ def _read_jsonl(path: Path, found: FileProblems) -> Table | None:
     # Python's other ways to cut lines would also cut at U+2028 or a lone CR.
     with path.open(encoding="utf-8-sig", newline="\n") as file:
         for number, line in enumerate(file, 1):
-            if not line.strip():
+            if not line.strip(" \t\r\n"):
                 continue
             place = f"line {number}"
             row = _json_row(line, place, found)
@@ -372,20 +372,28 @@ def _read_parquet(path: Path, found: FileProblems) -> Table | None:
             found.add(None, "ends in .parquet but is not a parquet file")
             return None
     try:
-        with pq.ParquetFile(path, buffer_size=_BLOCK, page_checksum_verification=True) as file:
-            schema = file.schema_arrow
+        with pq.ParquetFile(path) as file:
+            metadata, schema = file.metadata, file.schema_arrow
             if not _check_header(schema.names, None, found) or found.take():
                 return None
             kinds = dict(zip(schema.names, schema.types, strict=True))
-            wanted = [name for name, kind in kinds.items() if _is_plain(kind)]
-            if not _is_bearable(_declared_bytes(file.metadata, wanted), path, found):
-                return None
+        wanted = [name for name, kind in kinds.items() if _is_plain(kind)]
+        # What a column's own metadata say is not asked for: pyarrow ends the process where they are damaged.
+        groups = [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]
+        if not _is_bearable(sum(groups) + metadata.num_rows * len(wanted) * _CELL_BYTES, path, found):
+            return None
+        # A dictionary's entry can stand in every row. In small groups texts stay with their dictionaries until it is
+        # known how long they are together; in large ones that takes too much memory, and rows come a few at a time.
+        is_small = max(groups, default=0) <= _SMALL_GROUP_BYTES
+        texts = [name for name in wanted if is_small and not _is_number(kinds[name])]
+        rows = 8192 if is_small else 64
+        with pq.ParquetFile(path, read_dictionary=texts, buffer_size=_BLOCK, page_checksum_verification=True) as file:
             columns: dict[str, list[Any]] = {name: [] for name in wanted}
-            for piece in _pieces(file, wanted, path, found):
+            for piece in _pieces(file, wanted, rows, path, found):
                 for name in wanted:
                     columns[name].append(piece[name])
-            count = file.metadata.num_rows
-    except (pa.ArrowException, OSError, MemoryError) as error:
+            count = metadata.num_rows
+    except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:  # the last of a column's name
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         found.add(None, f"is damaged: {reason}")
         return None
@@ -396,14 +404,12 @@ def _read_parquet(path: Path, found: FileProblems) -> Table | None:
     return _checked(path, columns, count, {n: str(kind) for n, kind in kinds.items() if n not in columns}, found)
 
 
-def _pieces(file: Any, wanted: Sequence[str], path: Path, found: FileProblems) -> Iterator[dict[str, Any]]:
+def _pieces(file: Any, wanted: Sequence[str], rows: int, path: Path, found: FileProblems) -> Iterator[dict[str, Any]]:
     """The columns in pieces of some MB, until they take more memory than is bearable."""
     import pyarrow as pa
 
     if not wanted:
         return
-    # An entry of a dictionary can stand in every row: a batch is so short that it stays bearable even then.
-    rows = max(1, min(8192, _BATCH_BYTES // max(1, _longest_dictionary(file.metadata, wanted, path))))
     waiting: dict[str, list[Any]] = {name: [] for name in wanted}
     size = taken = 0
     for batch in file.iter_batches(batch_size=rows, columns=wanted, use_threads=False):
@@ -422,7 +428,7 @@ def _pieces(file: Any, wanted: Sequence[str], path: Path, found: FileProblems) -
 
 
 # The program's own memory together with this must stay below twice the file's size and 1 GB.
-_BATCH_BYTES = 64_000_000
+_SMALL_GROUP_BYTES = 64_000_000
 _SPARE_BYTES = 400_000_000
 _CELL_BYTES = 24  # what a cell takes later, however short it is
 
@@ -438,46 +444,6 @@ def _is_bearable(size: int, path: Path, found: FileProblems) -> bool:
         "save it with less compression, or in parts",
     )
     return False
-
-
-def _declared_bytes(metadata: Any, wanted: Sequence[str]) -> int:
-    """What the file itself says of its size in memory."""
-    declared = metadata.num_rows * len(wanted) * _CELL_BYTES
-    for i in range(metadata.num_row_groups):
-        group = metadata.row_group(i)
-        columns = map(group.column, range(group.num_columns))
-        declared += sum(max(0, c.total_uncompressed_size) for c in columns if c.path_in_schema in wanted)
-    return int(declared)
-
-
-def _longest_dictionary(metadata: Any, wanted: Sequence[str], path: Path) -> int:
-    """Bytes of the largest dictionary of texts in a file, as the header of its page says."""
-    longest = 0
-    with path.open("rb") as file:
-        for i in range(metadata.num_row_groups):
-            group = metadata.row_group(i)
-            for column in map(group.column, range(group.num_columns)):
-                if column.path_in_schema in wanted and column.physical_type == "BYTE_ARRAY":
-                    # Without an offset of its own a dictionary would be the first page.
-                    file.seek(max(0, column.dictionary_page_offset or column.data_page_offset))
-                    size = _page_bytes(file.read(20))
-                    longest = max(longest, column.total_uncompressed_size if size is None else size)
-    return longest
-
-
-def _page_bytes(header: bytes) -> int | None:
-    """The uncompressed size in a page's header: in Thrift's compact form its second field, after the page's type."""
-    numbers: list[int] = []
-    at = 0
-    while len(numbers) < 2 and header[at : at + 1] == b"\x15":
-        number = shift = 0
-        at += 1
-        while at < len(header) and header[at] >= 0x80:
-            number, shift, at = number | (header[at] & 0x7F) << shift, shift + 7, at + 1
-        if at < len(header):
-            numbers.append((number | header[at] << shift) >> 1)
-        at += 1
-    return numbers[1] if len(numbers) == 2 else None
 
 
 def _decoded_bytes(piece: Any) -> int:

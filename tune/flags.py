@@ -116,7 +116,7 @@ def parse(argv: Sequence[str], problems: list[str]) -> tuple[SweepSpec, Path]:
     if arguments.out is None:
         return spec, Path("runs") / spec.name
     out = os.path.expanduser(arguments.out)
-    if not out.strip() or out.startswith("~") or not is_unicode(out):
+    if not out.strip() or out.startswith("~") or "\0" in out or not is_unicode(out):
         problems.append(f"--out must be a folder, but got {arguments.out!r}")
         return spec, Path("runs") / spec.name
     return spec, Path(out)
