@@ -98,7 +98,7 @@ def _columns(value: Any) -> tuple[str, ...]:
     names = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
     if not isinstance(names, (list, tuple)) or not 1 <= len(names) <= 2 or len(set(map(repr, names))) != len(names):
         raise ValueError(f"must be one column or two (a,b), but got {shown(value)}")
-    if not all(isinstance(name, str) and name.strip() for name in names):
+    if not all(isinstance(name, str) and name.strip() and "\0" not in name and is_unicode(name) for name in names):
         raise ValueError(f"must be one column or two (a,b), but got {shown(value)}")
     return tuple(names)
 
@@ -176,7 +176,7 @@ OPTIONAL = tuple(f.name for f in dataclasses.fields(SweepSpec) if f.default is N
 MAX_FILE_BYTES = 1_000_000
 MAX_DEPTH = 20
 MAX_ALIASES = 100
-MAX_NODES = 50_000  # values and keys, those behind aliases counted each time
+MAX_NODES = 20_000  # values and keys, those behind aliases counted each time
 _DECIMAL = re.compile(r"[+-]?(0|[1-9][0-9]*)")
 
 
@@ -224,6 +224,8 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue  # what << brings in may be given again
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, (str, int)) and key in seen:
                 self._keep(key_node.start_mark, False, f"key {shown(key)} stands twice")
