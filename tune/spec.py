@@ -308,7 +308,7 @@ def _given_from_yaml(path: Path, defaults: Mapping[str, Any], problems: list[str
     read = read_yaml(path, problems)
     values: dict[str, Any] = {**defaults, **(read or {})}
     values.pop("resolved", None)  # a run directory's spec.yaml says there what came of it
-    return Given(values, {str(key): f"{path.name}: {key}" for key in values}, read is not None)
+    return Given(values, {str(key): f"{path.name}: {str(key)[:200]}" for key in values}, read is not None)
 
 
 def merge(below: Given, above: Given) -> Given:

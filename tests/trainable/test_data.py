@@ -244,6 +244,27 @@ def test_laws_of_a_cut(seed: int) -> None:
     assert set(split.labels) == {split.labels[i] for i in rest}
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_cut_is_the_one_of_rows_as_tuples(seed: int) -> None:
+    """Sweeps that were begun go on with the same splits: rows are only held in another way than they once were."""
+    split = made_up(seed)
+    generator = random.Random(seed)
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for i, texts in enumerate(zip(*split.texts, strict=True)):
+        groups.setdefault(texts, []).append(i)
+    shuffled = list(groups.values())
+    generator.shuffle(shuffled)
+    sizes = Counter(split.labels)
+    wanted = {label: min(size - 1, max(1, int(size * 0.3 + 0.5))) for label, size in sizes.items()}
+    cut: list[int] = []
+    for members in shuffled:
+        counts = Counter(split.labels[i] for i in members)
+        if all(wanted[label] >= count for label, count in counts.items()):
+            cut += members
+            wanted = {label: left - counts[label] for label, left in wanted.items()}
+    assert stratified_cut(split, 0.3, seed) == sorted(cut)
+
+
 @pytest.mark.parametrize("fraction", [0.05, 0.15, 0.3, 0.5])
 def test_a_cut_of_unlike_texts_is_stratified_to_the_row(fraction: float) -> None:
     labels = (0,) * 101 + (1,) * 40 + (2,) * 3 + (3,)
