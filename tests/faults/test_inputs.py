@@ -714,7 +714,7 @@ LARGE = {
 
 
 @pytest.mark.faults
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", LARGE)
 def test_memory_stays_below_twice_the_file_and_1_gb(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
@@ -723,7 +723,7 @@ def test_memory_stays_below_twice_the_file_and_1_gb(name: str, tmp_path: Path) -
     size = path.stat().st_size
     assert size > 100_000_000
     done = subprocess.run(
-        [sys.executable, "-c", MEASURE, str(path.parent)], capture_output=True, text=True, check=False, timeout=200
+        [sys.executable, "-c", MEASURE, str(path.parent)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     peak = int(done.stdout.split()[-1])
