@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from trainable.errors import nearest
+from trainable.errors import nearest, shown
 
 if TYPE_CHECKING:
     from trainable.tokens import TokenizedSplit
@@ -105,9 +105,9 @@ def config_problems(values: Mapping[str, object]) -> list[str]:
     problems = []
     for name, value in values.items():
         if name not in RULES:
-            problems.append(f"{name!r} is no field of a trial's configuration; {nearest(name, RULES)}")
+            problems.append(f"{shown(name)} is no field of a trial's configuration; {nearest(name, RULES)}")
         elif not RULES[name].accepts(value):
-            problems.append(f"`{name}` must be {RULES[name].text}, but got {value!r}")
+            problems.append(f"`{name}` must be {RULES[name].text}, but got {shown(value)}")
     return problems
 
 

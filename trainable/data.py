@@ -7,15 +7,17 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from trainable.errors import UserError, nearest
+from trainable.errors import UserError, listed, nearest, shown
 from trainable.files import SUFFIXES, FileProblems, Table, is_unicode, read_table, table_from_arrow
 from trainable.splits import SPLITS, Split, cut_missing, first_rows, note_leaks
 
 LABEL_NAMES = ("label", "labels", "label_ids", "class", "target", "category", "y")
 NO_TEXT_NAMES = ("idx", "id", "index", "guid", "uid")
+MAX_CLASSES = 100_000
 HIDDEN = "-1"  # what the hub writes where a test label is kept secret
 
 
@@ -113,7 +115,7 @@ def load_file(path: Path, data: TextData, problems: list[str]) -> Split | None:
     found = FileProblems(path)
     for place, key in zip(table.places, keys, strict=True):
         if key and key not in ids:
-            found.add(place, f"label {key!r} is none of the model's classes; {nearest(key, ids)}")
+            found.add(place, partial(_strange, key, "is none of the model's classes", ids))
     problems += found.take()
     return None if problems else Split(texts, tuple(ids[key] for key in keys))
 
@@ -146,20 +148,30 @@ def _open_folder(folder: Path, request: DataRequest, problems: list[str]) -> dic
         problems.append(f"--dataset {folder}: {what}, validation and test as {', '.join(SUFFIXES)}")
         return {}
     tables = {}
+    here = sorted(p.name for p in folder.iterdir())
     for split, wanted in zip(SPLITS, request.split_names, strict=True):
-        paths = [folder / f"{wanted}{suffix}" for suffix in SUFFIXES if (folder / f"{wanted}{suffix}").exists()]
+        # A link to nothing is there too: its split must not be taken for one that is missing.
+        paths = [folder / f"{wanted}{suffix}" for suffix in SUFFIXES if os.path.lexists(folder / f"{wanted}{suffix}")]
+        unread = [n for n in here if not paths and _is_meant(n, wanted) and not os.path.isdir(folder / n)]
         if len(paths) > 1:
             problems.append(f"{folder}: {' and '.join(p.name for p in paths)} are both there; keep one")
         elif paths:
             table = read_table(paths[0], problems)
             if table is not None:
                 tables[split] = table
+        elif unread:
+            problems.append(f"{folder}: {', '.join(unread[:8])} can't be read as {wanted}; {_WANTED.format(wanted)}")
         elif split == "train" or wanted != split:
-            here = sorted(p.name for p in folder.iterdir())[:8]
-            problems.append(
-                f"{folder}: no file {wanted}.parquet, .csv, .tsv or .jsonl; it holds {', '.join(here) or 'nothing'}"
-            )
+            problems.append(f"{folder}: {_WANTED.format(wanted)}; it holds {', '.join(here[:8]) or 'nothing'}")
     return tables
+
+
+_WANTED = "no file {}.parquet, .csv, .tsv or .jsonl"
+
+
+def _is_meant(name: str, split: str) -> bool:
+    """Whether a file that is not read looks like a split: test.txt, Test.csv, test.csv.gz."""
+    return name.partition(".")[0].lower() == split.lower()
 
 
 def hub_name(dataset: str) -> tuple[str, str | None]:
@@ -193,7 +205,7 @@ def _open_hub(request: DataRequest, problems: list[str]) -> tuple[dict[str, Tabl
             if table is not None and not found.take():
                 tables[split] = table
         elif split == "train" or wanted != split:
-            problems.append(f"{request.dataset}: no split {wanted!r}; {nearest(wanted, loaded)}")
+            problems.append(f"{request.dataset}: no split {shown(wanted)}; {nearest(wanted, loaded)}")
     if "train" not in tables:
         return {}, None
     label = request.label_column or _guess_label(list(tables["train"].columns))
@@ -203,13 +215,13 @@ def _open_hub(request: DataRequest, problems: list[str]) -> tuple[dict[str, Tabl
 
 def _without_blanks(table: Table, columns: Sequence[str], notes: list[str]) -> Table:
     """A hub data set's rows that have all their texts: its user can't mend the others (glue/qqp's train has two)."""
-    cells = [table.columns[name] for name in columns]
-    kept = [i for i in range(len(table)) if all(c[i] is not None and str(c[i]).strip() for c in cells)]
+    rows = zip(*(table.columns[name] for name in columns), strict=True)
+    kept = [i for i, cells in enumerate(rows) if all(cell is not None and str(cell).strip() for cell in cells)]
     if len(kept) == len(table):
         return table
     notes.append(f"{table.path}: {len(table) - len(kept)} of {len(table)} rows have a blank text and were left out")
-    columns_kept = {name: [column[i] for i in kept] for name, column in table.columns.items()}
-    return Table(table.path, columns_kept, [table.places[i] for i in kept])
+    columns_kept = {name: column.take(kept) for name, column in table.columns.items()}
+    return Table(table.path, columns_kept, table.places.take(kept))
 
 
 # Which columns
@@ -248,10 +260,10 @@ def _find_columns(
 
 
 def _listed(columns: Sequence[str]) -> str:
-    return f"there are {', '.join(columns)}" if columns else "there are none"
+    return f"there are {listed(columns)}" if columns else "there are none"
 
 
-def _guess_text(columns: Mapping[str, list[Any]]) -> tuple[str, ...] | None:
+def _guess_text(columns: Mapping[str, Sequence[Any]]) -> tuple[str, ...] | None:
     """The one or two columns of words; else those that would be but for cells without text, which are told later."""
     named = {name: cells for name, cells in columns.items() if name.lower() not in NO_TEXT_NAMES}
     words = [name for name, cells in named.items() if _looks_like_text(cells)]
@@ -275,50 +287,58 @@ def _has_columns(table: Table, wanted: Sequence[str], problems: list[str]) -> bo
     missing = [name for name in wanted if name not in table.columns]
     for name in missing:
         if name in table.left_out:
-            problems.append(f"{table.path}: column {name!r} holds {table.left_out[name]}, not text or integers")
+            problems.append(f"{table.path}: column {shown(name)} holds {table.left_out[name]}, not text or integers")
         else:
-            problems.append(f"{table.path}: no column {name!r}; {nearest(name, table.columns)}")
+            problems.append(f"{table.path}: no column {shown(name)}; {nearest(name, table.columns)}")
     return not missing
 
 
 # Texts and labels
 
 
-def _texts(table: Table, columns: Sequence[str], problems: list[str]) -> tuple[tuple[str, ...], ...]:
+def _texts(table: Table, columns: Sequence[str], problems: list[str]) -> tuple[Sequence[str], ...]:
     found = FileProblems(table.path)
     for name in columns:
         for place, cell in zip(table.places, table.columns[name], strict=True):
             if not isinstance(cell, str):
-                found.add(place, f"column {name!r} holds {cell!r}, not text")
+                found.add(place, f"column {shown(name)} holds {shown(cell)}, not text")
             elif not cell.strip():
-                found.add(place, f"column {name!r} is {'blank' if cell else 'empty'}")
+                found.add(place, f"column {shown(name)} is {'blank' if cell else 'empty'}")
             elif not is_unicode(cell):
-                found.add(place, f"column {name!r} holds half a surrogate pair")
+                found.add(place, f"column {shown(name)} holds half a surrogate pair")
     problems += found.take()
-    return tuple(tuple(table.columns[name]) for name in columns)
+    return tuple(table.columns[name] for name in columns)
 
 
 def _label_keys(table: Table, column: str, problems: list[str]) -> list[str]:
     """Labels as text, so that 1 in parquet and "1" in CSV are one class; "" for what is no label, and a problem."""
     found = FileProblems(table.path)
     keys = []
+    distinct: dict[str, str] = {}  # rows of a class share its text
     first: tuple[str, type] | None = None
     for place, cell in zip(table.places, table.columns[column], strict=True):
         key = ""
         if cell is None or (isinstance(cell, str) and not cell.strip()):
-            found.add(place, f"label {column!r} is {'missing' if cell is None else 'blank'}")
+            found.add(place, f"label {shown(column)} is {'missing' if cell is None else 'blank'}")
         elif not isinstance(cell, (str, int)):
-            found.add(place, f"label {cell!r} is no integer and no text")
+            found.add(place, f"label {shown(cell)} is no integer and no text")
         elif isinstance(cell, str) and not is_unicode(cell):
-            found.add(place, f"label {cell!r} holds half a surrogate pair")
+            found.add(place, f"label {shown(cell)} holds half a surrogate pair")
         elif first is not None and type(cell) is not first[1]:
-            found.add(place, f"label {cell!r} is {_kind(type(cell))}, but that of {first[0]} is {_kind(first[1])}")
+            found.add(place, f"label {shown(cell)} is {_kind(type(cell))}, but that of {first[0]} is {_kind(first[1])}")
         else:
             first = first or (place, type(cell))
             key = str(cell).lower() if isinstance(cell, bool) else str(cell)
-        keys.append(key)
+        full = len(distinct) > MAX_CLASSES and key not in distinct
+        keys.append("" if full else distinct.setdefault(key, key))
+    if len(distinct) > MAX_CLASSES:
+        found.add(None, f"more than {MAX_CLASSES} different labels; is the label column {shown(column)} the right one?")
     problems += found.take()
     return keys
+
+
+def _strange(key: str, what: str, known: Mapping[str, object]) -> str:
+    return f"label {shown(key)} {what}; {nearest(key, known)}"
 
 
 def _kind(kind: type) -> str:
@@ -334,8 +354,8 @@ def _classes(
 ) -> dict[str, str]:
     """Class names by label, in the order of their ids: the hub's order, or integers by value and texts by alphabet."""
     known = set(keys["train"]) - {""}
-    if not known:
-        return {}  # none of the training labels is one, which is told already
+    if not known or len(known) > MAX_CLASSES:
+        return {}  # none of the training labels is one, or too many are, which is told already
     if class_names is not None:
         classes = {str(i): name for i, name in enumerate(class_names)}
     else:
@@ -346,18 +366,18 @@ def _classes(
         strange = "does not occur in train" if class_names is None else "is no class of the data set"
         for place, key in zip(table.places, keys[split], strict=True):
             if key and key not in classes:
-                found.add(place, f"label {key!r} {strange}; {nearest(key, classes)}")
+                found.add(place, partial(_strange, key, strange, classes))
         problems += found.take()
     train = tables["train"]
     if len(known) == 1:
-        problems.append(f"{train.path}: all labels are {known.pop()!r}; a classifier needs two classes or more")
+        problems.append(f"{train.path}: all labels are {shown(known.pop())}; a classifier needs two classes or more")
     elif len(classes) > max(20, len(train) // 2):
         problems.append(
             f"{train.path}: {len(classes)} classes in {len(train)} rows; is the label column the right one?"
         )
     positive = request.positive_label
     if positive is not None and positive not in classes.values():
-        problems.append(f"positive_label: no class {positive!r}; {nearest(positive, classes.values())}")
+        problems.append(f"positive_label: no class {shown(positive)}; {nearest(positive, classes.values())}")
     elif positive is not None and len(classes) > 2:
         problems.append(f"positive_label is for two classes, but the data has {len(classes)}")
     elif positive is not None:
@@ -370,8 +390,8 @@ def _fingerprint(data: TextData) -> str:
     digest.update(repr((data.text_columns, data.label_column, data.label_names)).encode())
     for name in SPLITS:
         split = data.splits[name]
-        for column in (*split.texts, tuple(map(str, split.labels))):
-            for cell in column:
+        for column in (*split.texts, split.labels):
+            for cell in map(str, column):
                 raw = cell.encode()
                 digest.update(len(raw).to_bytes(8, "little") + raw)
     return digest.hexdigest()

@@ -18,6 +18,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+MAX_LISTED = 50  # names
+MAX_SHOWN = 500  # characters of a value
+
 
 class FinetuneSearchError(Exception):
     """The root of the tree; never raised itself."""
@@ -72,7 +75,24 @@ class SweepInterrupted(SweepStopped):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for an unknown name: the nearest known one if it is near, else all of them."""
+    """A hint for an unknown name: the nearest known one if it is near, else those that there are."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
+    # difflib takes seconds for thousands of names or one that is a text.
+    near = len(name) <= 100 and len(names) <= 1000
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6) if near else []
+    return f"did you mean {close[0]!r}?" if close else f"known: {listed(names)}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names with commas; of many the first, and how many there are."""
+    more = f", ... ({len(names)} in all)" if len(names) > MAX_LISTED else ""
+    return ", ".join(name if len(name) <= 100 else f"{name[:100]}..." for name in names[:MAX_LISTED]) + more
+
+
+def shown(value: object) -> str:
+    """A value as an error shows it: its repr, cut where it is long. Never raises."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of more than 4,300 digits
+        return f"a {type(value).__name__} too large to be shown"
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}... ({len(text)} characters)"

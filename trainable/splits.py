@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import random
+from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from trainable.columns import Column
 
 SPLITS = ("train", "validation", "test")
 
@@ -15,17 +22,16 @@ SPLITS = ("train", "validation", "test")
 class Split:
     """Rows of one split: texts[c][i] is column c of row i, labels[i] its class id."""
 
-    texts: tuple[tuple[str, ...], ...]
+    texts: tuple[Sequence[str], ...]
     labels: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def rows(self, chosen: Sequence[int]) -> Split:
+    def rows(self, chosen: Sequence[int] | npt.NDArray[np.int64]) -> Split:
         """The chosen rows, in that order."""
-        return Split(
-            tuple(tuple(column[i] for i in chosen) for column in self.texts), tuple(self.labels[i] for i in chosen)
-        )
+        texts = (c.take(chosen) if isinstance(c, Column) else tuple(c[i] for i in chosen) for c in self.texts)
+        return Split(tuple(texts), tuple(self.labels[i] for i in chosen))
 
 
 def cut_missing(
@@ -44,9 +50,8 @@ def cut_missing(
         cut = stratified_cut(train, fractions[name], seed)
         if len(cut) == 0 or len(cut) == len(train):
             raise ValueError(f"{len(train)} training rows are too few to cut a {name} split from")
-        chosen = set(cut)
         splits[name] = train.rows(cut)
-        splits["train"] = train.rows([i for i in range(len(train)) if i not in chosen])
+        splits["train"] = train.rows(np.delete(np.arange(len(train)), cut))
         notes.append(f"no {name} split to use: {len(cut)} rows were cut from train, stratified, seed {seed}")
     return {name: splits[name] for name in SPLITS}
 
@@ -64,26 +69,41 @@ def stratified_cut(split: Split, fraction: float, seed: int) -> list[int]:
     Rows with the same texts stay together, so that no text stands on both sides; a class's last row is never cut.
     """
     generator = random.Random(seed)
-    groups: dict[tuple[str, ...], list[int]] = {}
-    for i, texts in enumerate(zip(*split.texts, strict=True)):
-        groups.setdefault(texts, []).append(i)
-    shuffled = list(groups.values())
+    _, first, group = np.unique(_digests(split), return_index=True, return_inverse=True)
+    members = np.argsort(group, kind="stable")  # the rows, group by group, ascending in each
+    ends = np.append(np.searchsorted(group[members], np.arange(len(first))), len(group))
+    shuffled = array("q", np.argsort(first))  # the groups in the order of their first rows
     generator.shuffle(shuffled)
     sizes = Counter(split.labels)
     wanted = {label: min(size - 1, max(1, math.floor(size * fraction + 0.5))) for label, size in sizes.items()}
     cut: list[int] = []
-    for rows in shuffled:
+    for number in shuffled:
+        rows = members[ends[number] : ends[number + 1]].tolist()
         counts = Counter(split.labels[i] for i in rows)
         if all(wanted[label] >= count for label, count in counts.items()):
             cut += rows
             wanted = {label: left - counts[label] for label, left in wanted.items()}
+            if not any(wanted.values()):
+                break
     return sorted(cut)
 
 
 def note_leaks(splits: Mapping[str, Split], notes: list[str]) -> None:
     """Note how many rows of validation and test stand in train as well."""
-    train = set(zip(*splits["train"].texts, strict=True))
+    train = np.unique(_digests(splits["train"]))
     for name in ("validation", "test"):
-        both = sum(texts in train for texts in zip(*splits[name].texts, strict=True))
+        both = int(np.isin(_digests(splits[name]), train).sum())
         if both:
             notes.append(f"{both} of {len(splits[name])} {name} rows also stand in train: their score flatters")
+
+
+def _digests(split: Split) -> npt.NDArray[np.uint64]:
+    """8 bytes for each row, equal where all of its texts are: rows as Python tuples would take far more memory."""
+    digests = array("Q")
+    for texts in zip(*split.texts, strict=True):
+        digest = hashlib.blake2b(digest_size=8)
+        for text in texts:
+            raw = text.encode()
+            digest.update(len(raw).to_bytes(8, "little") + raw)
+        digests.append(int.from_bytes(digest.digest(), "little"))
+    return np.frombuffer(digests, dtype=np.uint64)

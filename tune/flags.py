@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from trainable.errors import UserError, nearest
+from trainable.errors import UserError, nearest, shown
 from trainable.files import is_unicode
 from tune.spec import (
     FIELDS,
@@ -86,6 +86,11 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _cut(text: str) -> str:
+    """What was typed, cut where it is long."""
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
 def _flag(name: str) -> str:
     return "--" + name.removesuffix("_gb").replace("_", "-")
 
@@ -106,7 +111,7 @@ def parse(argv: Sequence[str], problems: list[str]) -> Request:
     except UserError as error:
         problems += error.problems
         arguments, unexpected = parser.parse_known_args([])
-    problems += [f"unexpected argument {word!r}" for word in unexpected]
+    problems += [f"unexpected argument {shown(word)}" for word in unexpected]
     given: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for name in (*FLAGS, "points"):
@@ -116,25 +121,25 @@ def parse(argv: Sequence[str], problems: list[str]) -> Request:
         key, equals, value = text.partition("=")
         key = key.strip().replace("-", "_")
         if not equals:
-            problems.append(f"--set {text}: write key=value")
+            problems.append(f"--set {_cut(text)}: write key=value")
         elif key == "space":
-            problems.append(f"--set {text}: use --space NAME=SPEC")
+            problems.append(f"--set {_cut(text)}: use --space NAME=SPEC")
         else:
             none = key in OPTIONAL and value.lower() in ("none", "null")
-            given[key], origins[key] = (None if none else value), f"--set {key}"
+            given[key], origins[key] = (None if none else value), f"--set {_cut(key)}"
     for text in arguments.space:
         key, equals, value = text.partition("=")
         if not equals:
-            problems.append(f"--space {text}: write NAME=SPEC, like learning_rate=log:1e-5..1e-4")
+            problems.append(f"--space {_cut(text)}: write NAME=SPEC, like learning_rate=log:1e-5..1e-4")
         else:
             given.setdefault("space", {})[key.strip()] = value
-            origins[f"space.{key.strip()}"] = f"--space {text}"
+            origins[f"space.{key.strip()}"] = f"--space {_cut(text)}"
     if arguments.spec is not None and arguments.preset is not None:
         problems.append("give SPEC.yaml or --preset, not both; a YAML file can name its preset itself")
     spec = build_spec(_under(arguments.spec, arguments.preset, Given(given, origins), problems), problems)
     out = os.path.expanduser(arguments.out) if arguments.out is not None else str(Path("runs") / spec.name)
-    if not out.strip() or out.startswith("~") or not is_unicode(out):
-        problems.append(f"--out must be a folder, but got {arguments.out!r}")
+    if not out.strip() or out.startswith("~") or "\0" in out or not is_unicode(out):
+        problems.append(f"--out must be a folder, but got {shown(arguments.out)}")
         out = str(Path("runs") / spec.name)
     return Request(spec, Path(out), arguments.fresh, arguments.allow_new_space)
 
@@ -155,7 +160,7 @@ def _known_words(argv: Sequence[str], flags: Sequence[str], problems: list[str])
         has_value = not equals and bool(rest) and not rest[0].startswith("--")
         value = rest.pop(0) if has_value else None
         if flag not in flags:
-            problems.append(f"unknown flag {flag}; {nearest(flag, flags)}")
+            problems.append(f"unknown flag {_cut(flag)}; {nearest(flag, flags)}")
         elif value is None and not equals:
             problems.append(f"{flag} needs a value")
         else:

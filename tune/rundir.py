@@ -16,6 +16,7 @@ import yaml
 
 from trainable.errors import UserError
 from trainable.storage import MANIFEST, is_whole, link, write_text
+from tune.spec import write_yaml
 
 
 class RunDir:
@@ -70,7 +71,7 @@ class RunDir:
         """What spec.yaml says. Raises UserError where it can't be read."""
         try:
             loaded = yaml.safe_load(self.spec_file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, ValueError, LookupError, AttributeError, RecursionError, yaml.YAMLError) as error:
             raise UserError([f"{self.spec_file} can't be read: {error}"]) from error
         if not isinstance(loaded, dict):
             raise UserError([f"{self.spec_file} is damaged: it holds no fields"])
@@ -79,7 +80,7 @@ class RunDir:
     def write_spec(self, values: Mapping[str, Any]) -> None:
         """Write spec.yaml."""
         header = "# The sweep as resolved. Written by finetune-search; the same command goes on from here.\n"
-        write_text(self.spec_file, header + yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True))
+        write_text(self.spec_file, header + write_yaml(values))
 
     def best_trial(self) -> int | None:
         """The number of the trial whose model best/ holds, None where best/ is not there whole."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trainable.config import RULES
-from trainable.errors import nearest
+from trainable.errors import nearest, shown
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -77,11 +77,11 @@ def parse_domain(name: str, given: object) -> Domain:
     Raises ValueError with the broken rule and the values.
     """
     if name not in RULES:
-        raise ValueError(f"{name!r} is no field of a trial's configuration; {nearest(name, RULES)}")
+        raise ValueError(f"{shown(name)} is no field of a trial's configuration; {nearest(name, RULES)}")
     if isinstance(given, (list, tuple)):
         values = tuple(_number(item, given) for item in given)
         if not values:
-            raise ValueError(f"can't read {given!r}; {_HOW}")
+            raise ValueError(f"can't read {shown(given)}; {_HOW}")
         domain: Domain = Choice(values) if len(values) > 1 else Fixed(values[0])
     elif isinstance(given, str) and ".." in given:
         domain = _range(given)
@@ -99,9 +99,9 @@ def parse_number(given: object) -> int | float:
         text = given.strip()
         number = int(text) if re.fullmatch(r"[+-]?\d{1,4000}", text) else float(text)
     if isinstance(number, bool) or not isinstance(number, (int, float)):
-        raise ValueError(f"{given!r} is no number")  # noqa: TRY004 - what is wrong is a value, whatever its type
+        raise ValueError(f"{shown(given)} is no number")  # noqa: TRY004 - what is wrong is a value, whatever its type
     if isinstance(number, int) and abs(number) >= 2**63:
-        raise ValueError(f"{given!r} is too large")
+        raise ValueError(f"{shown(given)} is too large")
     return number
 
 
@@ -116,7 +116,7 @@ def _number(given: object, whole: object) -> Value:
     try:
         return parse_value(given)
     except ValueError:
-        raise ValueError(f"can't read {whole!r}; {_HOW}") from None
+        raise ValueError(f"can't read {shown(whole)}; {_HOW}") from None
 
 
 def _range(given: str) -> Float | Int:
@@ -124,10 +124,10 @@ def _range(given: str) -> Float | Int:
     log = text.startswith("log:")
     ends = text.removeprefix("log:").split("..")
     if len(ends) != 2:
-        raise ValueError(f"can't read {given!r}; {_HOW}")
+        raise ValueError(f"can't read {shown(given)}; {_HOW}")
     low, high = (_number(end, given) for end in ends)
     if low is None or high is None:
-        raise ValueError(f"can't read {given!r}; {_HOW}")
+        raise ValueError(f"can't read {shown(given)}; {_HOW}")
     if not low < high:
         raise ValueError(f"`low < high` must hold, but got (low={low!r}, high={high!r})")
     if log and low <= 0:
@@ -157,7 +157,7 @@ def _typed(name: str, domain: Domain) -> Domain:
             bounds = (value,)
     for bound in bounds:
         if not rule.accepts(bound):
-            raise ValueError(f"`{name}` must be {rule.text}, but got {bound!r}")
+            raise ValueError(f"`{name}` must be {rule.text}, but got {shown(bound)}")
     match domain:
         case Choice(values):
             return Choice(tuple(None if value is None else rule.type(value) for value in values))

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +15,8 @@ from typing import Any
 import yaml
 
 from trainable.config import RULES, config_problems
-from trainable.errors import nearest
-from trainable.files import is_unicode, unique_keys
+from trainable.errors import nearest, shown
+from trainable.files import FileProblems, is_unicode, read_small, unique_keys
 from trainable.metrics import METRICS
 from tune.space import Choice, Domain, Float, Int, Value, parse_domain, parse_number, parse_value
 
@@ -77,31 +78,31 @@ class SweepSpec:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"must be text, but got {value!r}")
+        raise ValueError(f"must be text, but got {shown(value)}")
     if "\0" in value or not is_unicode(value):
-        raise ValueError(f"must be text without NUL and in UTF-8, but got {value!r}")
+        raise ValueError(f"must be text without NUL and in UTF-8, but got {shown(value)}")
     return value
 
 
 def _name(value: Any) -> str:
     name = _text(value)
     if "/" in name or name in (".", ".."):
-        raise ValueError(f"must be a plain name, but got {value!r}")
+        raise ValueError(f"must be a plain name, but got {shown(value)}")
     return name
 
 
 def _label(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int)) or not str(value).strip():
-        raise ValueError(f"must be a class, but got {value!r}")
+        raise ValueError(f"must be a class, but got {shown(value)}")
     return str(value)
 
 
 def _columns(value: Any) -> tuple[str, ...]:
     names = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
     if not isinstance(names, (list, tuple)) or not 1 <= len(names) <= 2 or len(set(map(repr, names))) != len(names):
-        raise ValueError(f"must be one column or two (a,b), but got {value!r}")
-    if not all(isinstance(name, str) and name.strip() for name in names):
-        raise ValueError(f"must be one column or two (a,b), but got {value!r}")
+        raise ValueError(f"must be one column or two (a,b), but got {shown(value)}")
+    if not all(isinstance(name, str) and name.strip() and "\0" not in name and is_unicode(name) for name in names):
+        raise ValueError(f"must be one column or two (a,b), but got {shown(value)}")
     return tuple(names)
 
 
@@ -112,7 +113,7 @@ def _number(rule: str, accepts: Callable[[float], bool], integer: bool = False) 
         except ValueError:
             number = math.nan
         if not math.isfinite(number) or not accepts(number) or (integer and number != int(number)):
-            raise ValueError(f"must be {rule}, but got {value!r}")
+            raise ValueError(f"must be {rule}, but got {shown(value)}")
         return int(number) if integer else float(number)
 
     return read
@@ -125,7 +126,7 @@ def _integer(low: int) -> Callable[[Any], Any]:
 def _one_of(*choices: str) -> Callable[[Any], str]:
     def read(value: Any) -> str:
         if value not in choices:
-            raise ValueError(f"must be one of {', '.join(choices)}, but got {value!r}")
+            raise ValueError(f"must be one of {', '.join(choices)}, but got {shown(value)}")
         return str(value)
 
     return read
@@ -178,32 +179,85 @@ FIELDS: dict[str, tuple[Callable[[Any], Any], str]] = {
 OPTIONAL = tuple(f.name for f in dataclasses.fields(SweepSpec) if f.default is None)
 
 
+MAX_FILE_BYTES = 1_000_000
+MAX_DEPTH = 20
+MAX_ALIASES = 100
+MAX_NODES = 20_000  # values and keys, those behind aliases counted each time
+_DECIMAL = re.compile(r"[+-]?(0|[1-9][0-9]*)")
+
+
 class _StrictLoader(yaml.SafeLoader):
-    """YAML where a key that stands twice is an error."""
+    """YAML within limits, where a key that stands twice is an error, and so is a number that reads two ways."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = self._aliases = self._nodes = 0
+        self._sizes: dict[int, int] = {}  # nodes inside each finished node
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        is_alias = self.check_event(yaml.AliasEvent)
+        before = self._nodes
+        self._depth += 1
+        self._keep(mark, self._depth <= MAX_DEPTH, f"is nested more than {MAX_DEPTH} deep")
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if is_alias:
+            self._aliases += 1
+            self._keep(mark, self._aliases <= MAX_ALIASES, f"has more than {MAX_ALIASES} aliases")
+            self._keep(mark, id(node) in self._sizes, "an alias stands inside of what it means")
+            self._nodes += self._sizes[id(node)]
+        else:
+            self._nodes += 1
+            self._sizes[id(node)] = self._nodes - before
+        self._keep(mark, self._nodes <= MAX_NODES, f"holds more than {MAX_NODES:,} values")
+        return node
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            value = super().construct_object(node, deep)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:  # !!bool maybe, 9:9:9.9
+            said = str(error) if isinstance(error, ValueError) else f"can't read {shown(node.value)}"
+            self._keep(node.start_mark, False, said)
+        if type(value) is int and isinstance(node, yaml.ScalarNode):
+            self._keep(node.start_mark, value.bit_length() <= 10_000, "Exceeds the limit of 3,000 digits")
+            two_ways = f"{node.value} is {value} in YAML; write {value}, or quote it where text is meant"
+            self._keep(node.start_mark, _DECIMAL.fullmatch(node.value) is not None, two_ways)
+        if type(value) is float and ":" in node.value:
+            self._keep(node.start_mark, False, f"{node.value} is {value} in YAML; quote it where text is meant")
+        return value
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue  # what << brings in may be given again
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, (str, int)) and key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+                self._keep(key_node.start_mark, False, f"key {shown(key)} stands twice")
             if isinstance(key, (str, int)):
                 seen.add(key)
         return super().construct_mapping(node, deep)
+
+    def _keep(self, mark: Any, kept: bool, problem: str) -> None:
+        if not kept:
+            raise yaml.constructor.ConstructorError(None, None, problem, mark)
 
 
 def read_yaml(path: Path, problems: list[str]) -> dict[str, Any] | None:
     """The mapping in a YAML file; None where `problems` were appended."""
     try:
-        loaded = yaml.load(path.read_text(encoding="utf-8-sig"), _StrictLoader)
-    except OSError as error:
-        what = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
-        problems.append(f"{path}: {what}")
-    except UnicodeDecodeError:
-        problems.append(f"{path}: is not UTF-8")
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        text = read_small(path, MAX_FILE_BYTES)
+    except ValueError as error:
+        problems.append(str(error))
+        return None
+    try:
+        loaded = yaml.load(text, _StrictLoader)
+    except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}" if mark else ""
+        line = text.count("\n", 0, error.position) if isinstance(error, yaml.reader.ReaderError) else None
+        line = mark.line if mark else line
+        place = "" if line is None else f", line {line + 1}"
         what = getattr(error, "problem", None) or f"{error}".partition("\n")[0] or type(error).__name__
         problems.append(f"{path}{place}: is not YAML: {what}")
     else:
@@ -212,6 +266,13 @@ def read_yaml(path: Path, problems: list[str]) -> dict[str, Any] | None:
         what = "is empty" if loaded is None else f"holds a {type(loaded).__name__}"
         problems.append(f"{path}: must hold `field: value` lines, but {what}")
     return None
+
+
+def write_yaml(values: Mapping[str, Any]) -> str:
+    """YAML that read_yaml reads back equal."""
+    text = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
+    # PyYAML leaves U+0085 as it is, and reads it as the end of a line.
+    return text if "\x85" not in text else yaml.safe_dump(dict(values), sort_keys=False)
 
 
 def preset_names() -> list[str]:
@@ -234,7 +295,7 @@ class Given:
 def given_from_preset(name: object, problems: list[str], origin: str = "--preset") -> Given:
     """What a preset says."""
     if not isinstance(name, str) or name not in preset_names():
-        problems.append(f"{origin}: no preset {name!r}; {nearest(str(name), preset_names())}")
+        problems.append(f"{origin}: no preset {shown(name)}; {nearest(str(name), preset_names())}")
         return Given({}, {}, whole=False)
     return _given_from_yaml(PRESETS / f"{name}.yaml", {"name": name}, problems)
 
@@ -251,9 +312,9 @@ def given_from_file(path: Path, problems: list[str]) -> Given:
 
 def _given_from_yaml(path: Path, defaults: Mapping[str, Any], problems: list[str]) -> Given:
     read = read_yaml(path, problems)
-    values = {**defaults, **(read or {})}
+    values: dict[str, Any] = {**defaults, **(read or {})}
     values.pop("resolved", None)  # a run directory's spec.yaml says there what came of it
-    return Given(values, {str(key): f"{path.name}: {key}" for key in values}, read is not None)
+    return Given(values, {str(key): f"{path.name}: {str(key)[:200]}" for key in values}, read is not None)
 
 
 def merge(below: Given, above: Given) -> Given:
@@ -311,7 +372,7 @@ def _read_space(given: Given, where: Callable[[str], str], found: list[str]) -> 
     if entries is None:
         return space
     if not isinstance(entries, Mapping):
-        found.append(f"{where('space')} must be `field: domain` lines, but got {entries!r}")
+        found.append(f"{where('space')} must be `field: domain` lines, but got {shown(entries)}")
         return {}
     for name, text in entries.items():
         origin = given.origins.get(f"space.{name}", f"{where('space')}.{name}")
@@ -329,13 +390,12 @@ def _read_points(points: Any, origin: str, found: list[str]) -> tuple[Mapping[st
     if isinstance(points, str):
         path = Path(os.path.expanduser(points))
         try:
-            text = path.read_text(encoding="utf-8-sig")
-            points, origin = json.loads(text, object_pairs_hook=unique_keys), str(path)
-        except OSError as error:
-            found.append(
-                f"{origin}: {path}: {'no such file' if isinstance(error, FileNotFoundError) else error.strerror}"
-            )
+            text = read_small(path, MAX_FILE_BYTES)
+        except ValueError as error:
+            found.append(f"{origin}: {error}")
             return ()
+        try:
+            points, origin = json.loads(text, object_pairs_hook=unique_keys), str(path)
         except (ValueError, RecursionError) as error:
             found.append(f"{origin}: {path} is not JSON: {error}")
             return ()
@@ -343,12 +403,15 @@ def _read_points(points: Any, origin: str, found: list[str]) -> tuple[Mapping[st
         found.append(f'{origin}: must be a list of configurations, like [{{"learning_rate": 5e-5, "epochs": 3}}]')
         return ()
     read = []
+    problems = FileProblems(origin)
     for number, point in enumerate(points, 1):
         typed = {str(name): _value(given) for name, given in point.items()}
         wrong = config_problems(typed)
-        found += [f"{origin}, configuration {number}: {problem}" for problem in wrong]
+        for problem in wrong:
+            problems.add(f"configuration {number}", problem)
         if not wrong:
             read.append({name: None if v is None else RULES[name].type(v) for name, v in typed.items()})
+    found += problems.take()
     return tuple(read)
 
 

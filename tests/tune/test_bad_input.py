@@ -315,7 +315,7 @@ SPECS = [
     ),
     spec("missing", b"", "s.yaml: must hold `field: value` lines, but is empty"),
     Case("spec no such file", ["none.yaml: no such file"], {}, "{tmp}/none.yaml"),
-    Case("spec is a folder", ["data: Is a directory"], {}, "{data}"),
+    Case("spec is a folder", ["data: is a folder, not a file"], {}, "{data}"),
     spec("not a mapping", "- model\n", "s.yaml: must hold `field: value` lines, but holds a list"),
     spec("doubled key", "seed: 1\nmetric: f1\nseed: 2\n", "s.yaml, line 3: is not YAML: key 'seed' stands twice"),
     spec(
@@ -323,11 +323,11 @@ SPECS = [
     ),
     spec("broken", "model: [a\nmetric: f1\n", "s.yaml, line 2: is not YAML"),
     spec("two documents", "seed: 1\n---\nseed: 2\n", "s.yaml, line 2: is not YAML"),
-    spec("control character", "name: a\x01b\n", "s.yaml: is not YAML: unacceptable character"),
-    spec("not UTF-8", b"name: caf\xe9\n", "s.yaml: is not UTF-8"),
+    spec("control character", "name: a\x01b\n", "s.yaml, line 1: is not YAML: unacceptable character"),
+    spec("not UTF-8", b"name: caf\xe9\n", "s.yaml, line 1: is not UTF-8 (byte 0xe9)"),
     spec("forced tag", "!!map [[a, b]]\n", "s.yaml, line 1: is not YAML"),
     spec("unhashable key", "[a, b]: c\n? [c]\n: d\n", "s.yaml, line 1: is not YAML: found unhashable key"),
-    spec("no date", "name: 2001-99-99\n", "s.yaml: is not YAML: month must be in 1..12"),
+    spec("no date", "name: 2001-99-99\n", "s.yaml, line 1: is not YAML: month must be in 1..12"),
     spec(
         "unknown fields",
         "num_trails: 3\nbatch_size: 8\n1: 2\n",
@@ -353,7 +353,7 @@ SPECS = [
     spec(
         "numbers without end",
         f"num_trials: {'9' * 400}\nseed: {'9' * 5000}\n",
-        "s.yaml: is not YAML: Exceeds the limit",
+        "s.yaml, line 2: is not YAML: Exceeds the limit",
     ),
     spec("a number without end", f"num_trials: {'9' * 400}\n", "num_trials must be an integer >= 1, but got 9"),
     spec(

@@ -1,0 +1,156 @@
+"""Columns of a table held as Arrow holds them: a text takes its bytes and four more, where a Python list takes 60.
+
+A file of 1 GB is then read in 2 GB of memory. Cells become Python values one block at a time, when they are asked for.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+CHUNK_ROWS = 16_384
+CHUNK_BYTES = 4_000_000
+
+
+class Column(Sequence[Any]):
+    """Cells that nobody changes: str, int, float, bool, None, or what a list held.
+
+    chunks: Arrow arrays, or lists where Arrow has no type for the cells
+    rows: which cells of the chunks, in which order; None means all of them
+    """
+
+    def __init__(self, chunks: Iterable[Any], rows: npt.NDArray[np.int64] | None = None) -> None:
+        self._chunks = [chunk for chunk in chunks if len(chunk)]
+        self._ends = np.cumsum([len(chunk) for chunk in self._chunks], dtype=np.int64)
+        self._rows = rows
+        size = sum(chunk.nbytes for chunk in self._chunks if not isinstance(chunk, list))
+        average = size / int(self._ends[-1]) if self._chunks else 0.0
+        self._at_once = max(1, min(CHUNK_ROWS, int(CHUNK_BYTES / max(average, 1.0))))  # cells that are Python values
+
+    def __len__(self) -> int:
+        if self._rows is not None:
+            return len(self._rows)
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    @overload
+    def __getitem__(self, at: int) -> Any: ...
+    @overload
+    def __getitem__(self, at: slice) -> Column: ...
+    def __getitem__(self, at: int | slice) -> Any:
+        places = range(len(self))[at]
+        return self.take(places) if isinstance(places, range) else next(iter(self.take([places])))
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._rows is None:
+            for chunk in self._chunks:
+                for start in range(0, len(chunk), self._at_once):
+                    yield from _values(chunk[start : start + self._at_once])
+        else:
+            for start in range(0, len(self._rows), self._at_once):
+                yield from self._block(self._rows[start : start + self._at_once])
+
+    def _block(self, rows: npt.NDArray[np.int64]) -> Iterable[Any]:
+        """The cells at these rows, taken from each chunk at once."""
+        import pyarrow as pa
+
+        cells: list[Any] = [None] * len(rows)
+        owners = np.searchsorted(self._ends, rows, side="right")
+        for owner in np.unique(owners):
+            chunk = self._chunks[owner]
+            places = np.flatnonzero(owners == owner)
+            inside = rows[places] - (self._ends[owner] - len(chunk))
+            taken = [chunk[i] for i in inside] if isinstance(chunk, list) else chunk.take(pa.array(inside)).to_pylist()
+            for place, cell in zip(places, taken, strict=True):
+                cells[place] = cell
+        return cells
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or isinstance(other, str):
+            return NotImplemented
+        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def take(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> Column:
+        """The cells at these rows, in this order, without copying them."""
+        chosen = np.asarray(rows, dtype=np.int64)
+        return Column(self._chunks, chosen if self._rows is None else self._rows[chosen])
+
+
+def _values(chunk: Any) -> list[Any]:
+    return chunk if isinstance(chunk, list) else list(chunk.to_pylist())
+
+
+class Places(Sequence[str]):
+    """ "line 7", "line 9": a word and as many numbers as there are rows."""
+
+    def __init__(self, word: str, numbers: Sequence[int]) -> None:
+        self._word, self._numbers = word, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+    @overload
+    def __getitem__(self, at: slice) -> Places: ...
+    def __getitem__(self, at: int | slice) -> str | Places:
+        if isinstance(at, slice):
+            return Places(self._word, self._numbers[at])
+        return f"{self._word} {self._numbers[at]}"
+
+    def __eq__(self, other: object) -> bool:
+        return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def take(self, rows: Sequence[int]) -> Places:
+        """The places of these rows."""
+        return Places(self._word, array("Q", [self._numbers[i] for i in rows]))
+
+
+class Rows:
+    """Takes rows one at a time and keeps them as columns."""
+
+    def __init__(self, width: int) -> None:
+        self._chunks: list[list[Any]] = [[] for _ in range(width)]
+        self._waiting: list[Sequence[Any]] = []
+        self._characters = 0
+        self.numbers = array("Q")
+
+    def add(self, number: int, cells: Sequence[Any]) -> None:
+        """Keep one row, which stands at line `number`."""
+        self.numbers.append(number)
+        self._waiting.append(cells)
+        self._characters += sum(len(cell) for cell in cells if type(cell) is str)
+        if len(self._waiting) >= CHUNK_ROWS or self._characters >= CHUNK_BYTES:
+            self._pack()
+
+    def columns(self) -> list[Column]:
+        """What was added, column by column."""
+        self._pack()
+        return [Column(chunks) for chunks in self._chunks]
+
+    def _pack(self) -> None:
+        for chunks, cells in zip(self._chunks, zip(*self._waiting, strict=True), strict=False):
+            chunks.append(_packed(list(cells)))
+        self._waiting, self._characters = [], 0
+
+
+def _packed(cells: list[Any]) -> Any:
+    """The cells as an Arrow array where they are of one type that Arrow keeps as it is."""
+    import pyarrow as pa
+
+    types = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+    kinds = set(map(type, cells)) - {type(None)}
+    kind = kinds.pop() if len(kinds) == 1 else None
+    if kind not in types:
+        return cells
+    try:
+        return pa.array(cells, types[kind])
+    except (UnicodeEncodeError, OverflowError, pa.ArrowInvalid):  # half a surrogate pair, an integer beyond 64 bits
+        return cells
