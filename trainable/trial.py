@@ -86,10 +86,11 @@ class FineTuningTrial(Trainable):
         import shutil
 
         run = self.fine_tuning
-        older = self._states()
-        self._bytes_written += run.save_state(self._folder / "state" / f"epoch-{len(run.history)}")
+        new, older = self._folder / "state" / f"epoch-{len(run.history)}", self._states()
+        self._bytes_written += run.save_state(new)
         for folder in older:
-            shutil.rmtree(folder)
+            if folder != new:  # a damaged one of that name was replaced
+                shutil.rmtree(folder)
         self._state_written = time.monotonic()
 
     def _can_win(self) -> bool:

@@ -89,8 +89,8 @@ class RunDir:
         for path in filter(os.path.lexists, [*files, *folders]):
             is_file = path in files
             if not (path.is_file() if is_file else path.is_dir()):
-                kind = "file, but a folder" if path.is_dir() else "folder, but a file" if path.is_file() else ""
-                what = f"should be a {kind}" if kind else "is a link to nothing, or no file"
+                wanted, kind = ("file", "folder") if is_file else ("folder", "file")
+                what = f"is a {kind}, not a {wanted}" if path.exists() else "is a link to nothing"
                 found.append(f"{path} {what}; {WHAT_TO_DO}")
             elif not os.access(path, os.R_OK | os.W_OK | (0 if is_file else os.X_OK)):
                 found.append(f"{path} can't be read and written; give yourself the right to, or another --out")
