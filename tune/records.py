@@ -89,7 +89,8 @@ def open_study(path: Path, mode: str, sweep_id: str | None = None) -> optuna.Stu
     except sqlalchemy.exc.DBAPIError as error:
         raise _os_error(path, error.orig) from error
     if tied_to != sweep_id:
-        raise UserError([f"{path} belongs to another sweep than spec.yaml, or one of them was cut; {WHAT_TO_DO}"])
+        spec = path.with_name("spec.yaml")
+        raise UserError([f"{path} belongs to another sweep than {spec}, or one of them was cut; {WHAT_TO_DO}"])
     return study
 
 

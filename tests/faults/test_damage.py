@@ -39,10 +39,20 @@ STATE = f"trials/{OPEN}/state/epoch-10"
 NEEDED = {"spec.yaml", "study.db"}  # what no other file can give back
 
 
-@pytest.fixture(scope="session", params=["in process", pytest.param("on Ray", marks=pytest.mark.faults)])
-def sweeps(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Sweeps:
-    make = make_sweeps if request.param == "in process" else make_real_sweeps
-    return make(tmp_path_factory.mktemp("a folder with spaces"), tiny_model)
+@pytest.fixture(scope="session")
+def in_process(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Sweeps:
+    return make_sweeps(tmp_path_factory.mktemp("a folder with spaces"), tiny_model)
+
+
+@pytest.fixture(scope="session")
+def on_ray(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Sweeps:
+    return make_real_sweeps(tmp_path_factory.mktemp("a folder with spaces"), tiny_model)
+
+
+@pytest.fixture(scope="session", params=["in_process", pytest.param("on_ray", marks=pytest.mark.faults)])
+def sweeps(request: pytest.FixtureRequest) -> Sweeps:
+    found: Sweeps = request.getfixturevalue(request.param)
+    return found
 
 
 @pytest.fixture
@@ -181,7 +191,7 @@ def half_or_none(source: Path, name: str, of: int) -> list[bytes | None]:
     return [data[: len(data) // 2] if of % 2 or name == "spec.yaml" else None]
 
 
-def many_cuts(source: Path, name: str, _: int) -> list[bytes | None]:
+def many_cuts(source: Path, name: str) -> list[bytes | None]:
     data = (source / name).read_bytes()
     end = len(data) - (name == "spec.yaml")  # without its last newline it says the same
     chance = random.Random(f"{source.name} {name}")
@@ -191,23 +201,38 @@ def many_cuts(source: Path, name: str, _: int) -> list[bytes | None]:
     return [*cut, *([] if name == "spec.yaml" else [None])]
 
 
-@pytest.mark.parametrize(
-    "damages", [half_or_none, pytest.param(many_cuts, marks=[pytest.mark.faults, pytest.mark.timeout(300)])]
-)
 @pytest.mark.parametrize("which", ["killed", "finished"])
 def test_every_file_cut_or_missing(
-    sweeps: Sweeps,
-    which: str,
-    damages: Callable[[Path, str, int], list[bytes | None]],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    sweeps: Sweeps, which: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source: Path = getattr(sweeps, which)
     for i, name in enumerate(files_of(source)):
-        for data in damages(source, name, i):
-            run = damaged(source, tmp_path / "run", name, data)
-            as_expected(sweeps, run, name, capsys)
-            shutil.rmtree(run)
+        cut_or_missing(sweeps, source, name, half_or_none(source, name, i), tmp_path, capsys)
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("which", ["killed", "finished"])
+def test_every_file_cut_in_many_places(
+    in_process: Sweeps, which: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source: Path = getattr(in_process, which)
+    for name in files_of(source):
+        cut_or_missing(in_process, source, name, many_cuts(source, name), tmp_path, capsys)
+
+
+def cut_or_missing(
+    sweeps: Sweeps,
+    source: Path,
+    name: str,
+    damages: list[bytes | None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for data in damages:
+        run = damaged(source, tmp_path / "run", name, data)
+        as_expected(sweeps, run, name, capsys)
+        shutil.rmtree(run)
 
 
 def test_a_missing_spec_is_told(sweeps: Sweeps, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -223,20 +248,35 @@ def flip(path: Path, at: int) -> None:
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("many", [False, pytest.param(True, marks=pytest.mark.faults)])
 @pytest.mark.parametrize("which", ["killed", "finished"])
 def test_flipped_bits_in_models_and_states(
-    sweeps: Sweeps, which: str, many: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    sweeps: Sweeps, which: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source: Path = getattr(sweeps, which)
-    folders = ("/state/", "/model/", "best/") if many else ("/state/", "/model/model.", "best/config", "best/model.")
-    for name in [f for f in files_of(source) if any(folder in f for folder in folders)]:
-        size = (source / name).stat().st_size
-        for at in (9, size // 2, size - 2) if many else (size // 2,):
-            run = shutil.copytree(source, tmp_path / "run")
-            flip(run / name, at)
-            as_expected(sweeps, run, name, capsys)
-            shutil.rmtree(run)
+    for name in files_of(source):
+        if "/state/" in name or name.endswith("model.safetensors") or name == "best/config.json":
+            flipped(sweeps, source, name, (source / name).stat().st_size // 2, tmp_path, capsys)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("which", ["killed", "finished"])
+def test_flipped_bits_in_many_places(
+    in_process: Sweeps, which: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source: Path = getattr(in_process, which)
+    for name in files_of(source):
+        if "/state/" in name or "/model/" in name or "best/" in name:
+            for at in (0, 9, (source / name).stat().st_size - 2):
+                flipped(in_process, source, name, at, tmp_path, capsys)
+
+
+def flipped(
+    sweeps: Sweeps, source: Path, name: str, at: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = shutil.copytree(source, tmp_path / "run")
+    flip(run / name, at)
+    as_expected(sweeps, run, name, capsys)
+    shutil.rmtree(run)
 
 
 def test_a_model_that_is_flipped_under_both_its_names_is_refused(
@@ -471,14 +511,14 @@ def test_another_sweeps_study_is_refused(
     sweeps: Sweeps, finished: Path, twin: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copy(twin / "study.db", finished)
-    assert "belongs to another sweep than spec.yaml" in refused(sweeps, finished, capsys, "study.db")
+    assert "belongs to another sweep than" in refused(sweeps, finished, capsys, "study.db")
 
 
 def test_another_sweeps_spec_is_refused(
     sweeps: Sweeps, finished: Path, twin: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copy(twin / "spec.yaml", finished)
-    assert "belongs to another sweep than spec.yaml" in refused(sweeps, finished, capsys, "study.db")
+    assert "belongs to another sweep than" in refused(sweeps, finished, capsys, "study.db")
 
 
 @pytest.mark.parametrize("name", ["best", "model", "report.json", "report.html"])
@@ -588,7 +628,7 @@ def test_what_a_kill_in_the_first_moments_leaves_is_no_sweep_and_no_damage(sweep
 def test_a_sweep_from_before_sweeps_had_names_goes_on(sweeps: Sweeps, killed: Path) -> None:
     spec = (killed / "spec.yaml").read_text()
     (killed / "spec.yaml").write_text(spec[: spec.index("  sweep: ")])
-    with pytest.raises(UserError, match="belongs to another sweep than spec"):
+    with pytest.raises(UserError, match="belongs to another sweep than"):
         book_of(sweeps, killed)
     with closing(sqlite3.connect(killed / "study.db")) as study:
         study.execute("DELETE FROM study_user_attributes")
@@ -642,24 +682,25 @@ def test_evaluate_refuses_another_sweeps_best_model(
 
 
 @pytest.mark.faults
-def test_the_command_refuses_goes_on_and_mends(sweeps: Sweeps, killed: Path, tmp_path: Path) -> None:
+def test_the_command_refuses_goes_on_and_mends(on_ray: Sweeps, tmp_path: Path) -> None:
+    killed = shutil.copytree(on_ray.killed, tmp_path / "run")
     data = (killed / "study.db").read_bytes()
     (killed / "study.db").write_bytes(b"")
-    no = command("tune.search", *sweeps.flags_for(killed), cwd=tmp_path)
+    no = command("tune.search", *on_ray.flags_for(killed), cwd=tmp_path)
     assert (no.returncode, no.stdout) == (2, "")
     assert (
         no.stderr == f"{killed / 'study.db'} is damaged (it is empty){WHAT_TO_DO}\nNothing was started. See --help.\n"
     )
     (killed / "study.db").write_bytes(data)
     flip(state_of(killed) / "state.safetensors", 4000)
-    done = command("tune.search", *sweeps.flags_for(killed), cwd=tmp_path)
+    done = command("tune.search", *on_ray.flags_for(killed), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     report = json.loads((killed / "report.json").read_text())
-    whole = json.loads((sweeps.finished / "report.json").read_text())
+    whole = json.loads((on_ray.finished / "report.json").read_text())
     assert [(row["number"], row["state"], row["value"]) for row in report["trials"]] == [
         (row["number"], row["state"], row["value"]) for row in whole["trials"]
     ]
     (killed / "best" / "model.safetensors").unlink()
-    again = command("tune.search", *sweeps.flags_for(killed), cwd=tmp_path)
+    again = command("tune.search", *on_ray.flags_for(killed), cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert command("tune.evaluate", killed, cwd=tmp_path).stderr == "agrees with report.json\n"
