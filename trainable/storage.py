@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 MANIFEST = "manifest.json"
@@ -108,13 +108,14 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
-def is_whole(folder: Path) -> bool:
-    """Whether every file that the folder's manifest names is there with its checksum."""
+def is_whole(folder: Path, but: Collection[str] = ()) -> bool:
+    """Whether every file that the folder's manifest names, `but` these, is there with its checksum."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         return bool(manifest) and all(
             (folder / name).stat().st_size == entry["bytes"] and _sha256(folder / name) == entry["sha256"]
             for name, entry in manifest.items()
+            if name not in but
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return False

@@ -85,4 +85,6 @@ def _what_the_leader_lacks(run_dir: RunDir, spec: SweepSpec, records: tuple[Tria
 
 def leaders_model_is_gone(run_dir: RunDir, number: int) -> str:
     """The problem in words."""
-    return f"the best trial's model, {run_dir.model(number)}, is gone or damaged, and not in best/ either; {WHAT_TO_DO}"
+    return (
+        f"the best trial's model, {run_dir.model(number)}, is gone or damaged, and so is {run_dir.best}; {WHAT_TO_DO}"
+    )

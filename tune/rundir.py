@@ -16,6 +16,7 @@ from trainable.errors import UserError
 from trainable.storage import MANIFEST, is_aside, is_whole, link, recorded_sha256, write_text
 
 WEIGHTS = "model.safetensors"
+OF_BEST = ("README.md", "metrics.json")  # what best/ has beside the model
 WHAT_TO_DO = "restore it from a copy, or start over with --fresh"
 # Of spec.yaml's `resolved`; `sweep`, the last line of all, ties study, states and report to it.
 RESOLVED = (
@@ -60,21 +61,24 @@ class RunDir:
         """Whether a sweep was begun here."""
         return self.spec_file.exists()
 
-    def problems(self) -> list[str]:
-        """What speaks against running a sweep here; a folder that is not there yet is fine."""
+    def problems(self, fresh: bool = False) -> list[str]:
+        """What speaks against running a sweep here; a folder that is not there yet is fine.
+
+        fresh: what is here will be moved aside
+        """
         if self.root.exists() and not self.root.is_dir():
             return [f"--out {self.root}: is a file, not a folder"]
         if self.root.is_dir() and not self.holds_sweep:
             # A driver that was killed in its first moment leaves these two.
             others = [p for p in self.root.iterdir() if p != self._lock_file and not is_aside(p)]
-            if self.study_file in others or self.trials in others:
+            if not fresh and (self.study_file in others or self.trials in others):
                 return [f"--out {self.root}: spec.yaml is gone, but a sweep's other files are there; {WHAT_TO_DO}"]
             if others:
                 return [f"--out {self.root}: holds files but no sweep; give a new folder"]
         above = next(p for p in (self.root, *self.root.parents) if p.exists())
         if not os.access(above, os.W_OK):
             return [f"--out {self.root}: {above} can't be written to"]
-        return self._unlike_ours() if self.holds_sweep else []
+        return self._unlike_ours() if self.holds_sweep and not fresh else []
 
     def _unlike_ours(self) -> list[str]:
         """Entries that are not what a sweep makes of that name, or that can't be read or written."""
@@ -140,22 +144,26 @@ class RunDir:
         except (OSError, ValueError, AttributeError):
             return None  # whole, but no folder of ours
 
+    def best_trial(self) -> int | None:
+        """The number of the trial whose model best/ holds, None where best/ is not there whole, or another sweep's."""
+        metrics = self.best_metrics()
+        return None if metrics is None else int(metrics["trial"])
+
     def model_of(self, number: int, sha256: str | None) -> Path | None:
         """The folder that holds a trial's model whole: its own, or best/; None where neither does.
 
         sha256: of its weights, as the study has it; None where it has none
         """
-        for folder in (self.model(number), self.best):
-            if is_whole(folder) and sha256 in (None, recorded_sha256(folder, WEIGHTS)):
-                metrics = self.best_metrics() if folder == self.best else {"trial": number}
-                if metrics is not None and metrics.get("trial") == number:
-                    return folder
-        return None
+        own = self.model(number)
+        if sha256 is None:
+            return own if is_whole(own) else self.best if self.best_trial() == number else None
+        whole = (f for f in (own, self.best) if recorded_sha256(f, WEIGHTS) == sha256 and is_whole(f, but=OF_BEST))
+        return next(whole, None)
 
     def copy_best_model(self, folder: Path) -> None:
         """Put best/'s model into a folder, as a trial leaves it."""
         for path in self.best.iterdir():
-            if path.name not in (MANIFEST, "README.md", "metrics.json"):
+            if path.name not in (MANIFEST, *OF_BEST):
                 link(path, folder / path.name)
 
     def read_report(self) -> dict[str, Any] | None:

@@ -140,22 +140,40 @@ def is_complete(sweeps: Sweeps, run: Path) -> None:
     ]
 
 
-def as_expected(sweeps: Sweeps, run: Path, name: str, capsys: pytest.CaptureFixture[str]) -> str:
+def as_expected(sweeps: Sweeps, run: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """That damage to a file was mended or refused, whichever of the two that file allows."""
-    is_finished = (run / "report.json").exists() or (run / "best").exists()
-    leaders = f"trials/{LEADER}/model" in name and not is_finished
+    is_finished = "best" in {path.name for path in run.iterdir()} or (run / "report.json").exists()
+    of_a_model = "/model/" in name or (
+        name.startswith("best/") and Path(name).name not in ("README.md", "metrics.json")
+    )
     if name in NEEDED:
-        return refused(sweeps, run, capsys, name)
-    if leaders:
-        return refused(sweeps, run, capsys, f"trials/{LEADER}/model")
-    if is_finished:
-        code, said, _ = search(sweeps, run, capsys)
-        assert code == 0, said
-        is_complete(sweeps, run)
-        assert search(sweeps, run, capsys) == (0, "", False), "it has to be mended once"
+        refused(sweeps, run, capsys, name)
+    elif of_a_model and copies(sweeps.finished if is_finished else sweeps.killed) == 1:
+        refused(sweeps, run, capsys, f"trials/{leader(sweeps) if is_finished else LEADER}/model")
+    elif is_finished:
+        mended(sweeps, run, capsys)
     else:
         goes_on(sweeps, run)
-    return ""
+
+
+def mended(sweeps: Sweeps, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """That the command makes a finished sweep whole again, once."""
+    code, said, _ = search(sweeps, run, capsys)
+    assert code == 0, said
+    is_complete(sweeps, run)
+    assert search(sweeps, run, capsys) == (0, "", False)
+
+
+def copies(run: Path) -> int:
+    """How many names the best model has in a whole run directory."""
+    return len(list(run.rglob("model.safetensors")))
+
+
+def leader(sweeps: Sweeps) -> int:
+    """The trial that won in the end."""
+    report = RunDir(sweeps.finished).read_report()
+    assert report is not None
+    return int(report["best"]["trial"])
 
 
 def files_of(run: Path) -> list[str]:
@@ -284,8 +302,7 @@ def test_a_model_that_is_flipped_under_both_its_names_is_refused(
 ) -> None:
     for weights in finished.rglob("model.safetensors"):
         flip(weights, 5000)
-    (name,) = [str(path.relative_to(finished)) for path in finished.glob("trials/*/model")]
-    assert "not in best/ either" in refused(sweeps, finished, capsys, name)
+    assert str(finished / "best") in refused(sweeps, finished, capsys, f"trials/{leader(sweeps)}/model")
 
 
 # The worker
@@ -527,14 +544,17 @@ def test_another_sweeps_results_are_replaced(
 ) -> None:
     if name == "report.html":
         (twin / name).write_text("theirs")
-    (ours,) = [finished / name] if name != "model" else finished.glob("trials/*/model")
-    theirs = twin / ours.relative_to(finished)
-    if ours.is_dir():
-        shutil.rmtree(ours)
-        shutil.copytree(theirs, ours)
+    model = f"trials/{leader(sweeps)}/model"
+    if name in ("best", "model"):
+        place = finished / (model if name == "model" else name)
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(twin / "best", place)
     else:
-        shutil.copy(theirs, ours)
-    as_expected(sweeps, finished, name, capsys)
+        shutil.copy(twin / name, finished / name)
+    if name == "best" and copies(sweeps.finished) == 1:
+        refused(sweeps, finished, capsys, model)
+    else:
+        mended(sweeps, finished, capsys)
 
 
 def test_another_sweeps_model_is_refused_where_there_is_no_other(
