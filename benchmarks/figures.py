@@ -25,7 +25,6 @@ class SweepFigures:
     overhead_percent: float
     computing_s: float
     training_s: float
-    trials_s: float
     written_bytes: int
     full_bytes: int
     peak_memory_mib: tuple[float, ...]
@@ -54,7 +53,6 @@ def read_figures(run: Path, started_at: float, slots: int, model_bytes: int) -> 
         overhead_percent=100 * (wall - computing / slots) / wall,
         computing_s=computing,
         training_s=sum(e["train_s"] for of in epochs.values() for e in of),
-        trials_s=wall,
         written_bytes=sum(max(e["bytes_written"] for e in of) for of in epochs.values()),
         # Adam keeps two numbers for every weight.
         full_bytes=3 * model_bytes * sum(len(of) for of in epochs.values()),

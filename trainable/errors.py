@@ -3,8 +3,12 @@
     FinetuneSearchError
     ├── UserError        the user can mend it: all problems at once, exit code 2, nothing started
     ├── TrialFailed      give up on this trial, go on with the sweep; the message is the reason
+    │   └── OutOfMemory  not even one row at a time fits; with a larger share it might
     └── SweepFailed      the sweep can't deliver a result, exit code 1
-        └── SweepInterrupted   stopped from outside, exit code 130; the same command goes on
+        └── SweepStopped     before its end, but the same command goes on
+            ├── StorageFailed      a disk that is full, read-only or broken
+            ├── RayDied            a process of Ray's that the sweep can't do without
+            └── SweepInterrupted   by a signal, exit code 128 + its number
 
 All of them pickle: they are built from positional arguments alone.
 """
@@ -41,12 +45,28 @@ class TrialFailed(FinetuneSearchError):
     """This trial can't go on (its loss is not finite, say); trying again would fail the same way."""
 
 
+class OutOfMemory(TrialFailed):
+    """Memory ran out although a single row was computed at a time."""
+
+
 class SweepFailed(FinetuneSearchError):
     """No trial finished, or the result could not be written."""
 
 
-class SweepInterrupted(SweepFailed):
-    """Ctrl-C: what is finished is kept, and the same command goes on."""
+class SweepStopped(SweepFailed):
+    """Stopped before its end. What is finished is kept, and the same command goes on."""
+
+
+class StorageFailed(SweepStopped):
+    """The run directory can't be written to: the disk is full, read-only or broken."""
+
+
+class RayDied(SweepStopped):
+    """A process of Ray's that the sweep can't do without is gone."""
+
+
+class SweepInterrupted(SweepStopped):
+    """Stopped by a signal, Ctrl-C for one."""
 
     exit_code = 130
 

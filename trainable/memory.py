@@ -8,6 +8,8 @@ import sys
 
 import torch
 
+from trainable.errors import OutOfMemory
+
 CUDA_CONTEXT_MIB = 600  # what the driver keeps of a GPU's memory for each process beside its tensors
 
 # From glibc's malloc.h.
@@ -38,6 +40,33 @@ def limit_gpu_memory(device: torch.device, share: float) -> None:
     if device.type == "cuda" and share < 1:
         context = CUDA_CONTEXT_MIB * 2**20 / torch.cuda.get_device_properties(device).total_memory
         torch.cuda.set_per_process_memory_fraction(max(share - context, share / 2), device)
+
+
+class Ladder:
+    """How many rows a worker computes at once: half as many each time that memory runs out.
+
+    What one trial taught holds for the worker's later ones. A step's gradient is the same however it is divided.
+    """
+
+    def __init__(self) -> None:
+        self.rows: int | None = None  # None: memory never ran out
+
+    def step_down(self, tried_rows: int) -> None:
+        """Compute half as many rows at once as were too many. Raises OutOfMemory where that was one row."""
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if tried_rows <= 1:
+            raise OutOfMemory("out of memory with one row at a time")
+        self.rows = tried_rows // 2
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: Python's, a CPU tensor's or a GPU's."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    # torch has no class of its own for these.
+    words = ("can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
 def peak_memory_mib() -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import zipfile
 from pathlib import Path
@@ -96,6 +97,21 @@ def _is_whole(path: Path) -> bool:
             return bool(tensors.keys())
     except (OSError, SafetensorError):
         return False
+
+
+def model_bytes(folder: Path) -> int:
+    """What the model takes on disk as it is trained, in float32; at least what its files take now."""
+    from safetensors import safe_open
+
+    count = 0
+    paths = sorted({path for name in (WEIGHT_FILES[0], *WEIGHT_PARTS) for path in folder.glob(name)})
+    for path in paths:
+        if path.suffix != ".safetensors":
+            count += path.stat().st_size // 4
+            continue
+        with safe_open(path, framework="numpy") as tensors:
+            count += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+    return 4 * count
 
 
 def longest_row(folder: Path) -> int | None:

@@ -19,7 +19,7 @@ from trainable.config import F1Average, Job, TrialConfig, make_config
 from trainable.devices import cpu_threads, pick_device
 from trainable.errors import TrialFailed
 from trainable.loop import evaluate, make_optimizer, train_one_epoch
-from trainable.memory import keep_freed_memory, limit_gpu_memory, peak_memory_mib
+from trainable.memory import Ladder, keep_freed_memory, limit_gpu_memory, peak_memory_mib
 from trainable.model import Classifier, read_tensors, write_model, write_tensors
 from trainable.storage import is_whole, recorded_sha256, write_folder
 from trainable.tokens import TokenizedSplit
@@ -40,6 +40,7 @@ class EpochResult:
     learning_rate: at the epoch's last optimizer step
     began_at: when its training began, seconds since 1970; train_s, eval_s: seconds
     peak_memory_mib: of the process (CPU) or of its tensors (GPU)
+    rows_at_once: the most that were computed together since memory ran out; None where it never did
     """
 
     epoch: int
@@ -56,6 +57,7 @@ class EpochResult:
     train_s: float
     eval_s: float
     peak_memory_mib: float
+    rows_at_once: int | None = None
 
 
 class FineTuningRun:
@@ -75,6 +77,7 @@ class FineTuningRun:
         )
         self._validation_order = eval_order(self.validation.lengths, EVAL_TOKENS[self.device.type], job.batching)
         self.best: EpochResult | None = None
+        self.ladder = Ladder()
 
     def reset(self, config: TrialConfig, seed: int) -> None:
         """Begin a trial; nothing of the one before shows in its bits."""
@@ -105,7 +108,9 @@ class FineTuningRun:
         train_loss = train_one_epoch(
             self.classifier.module,
             self.optimizer,
-            (self._micro_batches(rows) for rows in order),
+            order,
+            self._take_training,
+            self.ladder.step_down,
             first_step=epoch * steps,
             total_steps=total_steps,
             config=config,
@@ -130,28 +135,32 @@ class FineTuningRun:
             train_s=trained - started,
             eval_s=evaluated - trained,
             peak_memory_mib=self._peak_memory_mib(),
+            rows_at_once=self.ladder.rows,
         )
         self.history.append(result)
         self._keep_if_best(result)
         return result
 
-    def _micro_batches(self, rows: npt.NDArray[np.int64]) -> list[Batch]:
-        size = self.config.micro_batch_size or len(rows)
-        pieces = [rows[i : i + size] for i in range(0, len(rows), size)]
+    def _take_training(self, rows: npt.NDArray[np.int64]) -> list[Batch]:
+        pieces = _in_pieces(rows, self.config.micro_batch_size)
         return [batch for piece in pieces for batch in self._take(self.train, piece)]
 
     def _take(self, split: Batches, rows: npt.NDArray[np.int64]) -> list[Batch]:
-        """These rows as so many batches as a CPU computes fastest; on a GPU as one."""
-        if self.device.type != "cpu":
-            return [split.take(rows)]
+        """These rows as so many batches as a CPU computes fastest, on a GPU as one; or as memory allows."""
         # Rows of a shuffled batch are padded to its longest, as such batches are.
         padded_as = rows if self.job.batching == "shuffled" else None
-        return [split.take(piece, padded_as) for piece in cut_evenly(rows, split.lengths, CPU_TOKENS)]
+        pieces = cut_evenly(rows, split.lengths, CPU_TOKENS) if self.device.type == "cpu" else [rows]
+        return [split.take(part, padded_as) for piece in pieces for part in _in_pieces(piece, self.ladder.rows)]
 
     def _score_validation(self) -> tuple[dict[str, float], bool]:
-        batches = (batch for rows in self._validation_order for batch in self._take(self.validation, rows))
-        num_labels = len(self.job.label_names)
-        counts = evaluate(self.classifier.module, batches, num_labels, self.job.precision)
+        counts = evaluate(
+            self.classifier.module,
+            self._validation_order,
+            lambda rows: self._take(self.validation, rows),
+            self.ladder.step_down,
+            len(self.job.label_names),
+            self.job.precision,
+        )
         return (
             metrics.scores(counts.confusion, counts.loss_sum, self.job.f1_average),
             metrics.collapsed(counts.confusion),
@@ -247,6 +256,11 @@ class FineTuningRun:
         return peak_memory_mib()
 
 
+def _in_pieces(rows: npt.NDArray[np.int64], size: int | None) -> list[npt.NDArray[np.int64]]:
+    """Rows in pieces of at most `size`; None means in one."""
+    return [rows] if size is None else [rows[i : i + size] for i in range(0, len(rows), size)]
+
+
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name[len(prefix) + 1 :]: t for name, t in tensors.items() if name.startswith(prefix + ".")}
 
@@ -274,5 +288,13 @@ def score_model(
         classifier = Classifier(folder, label_names, device)
         batches = Batches(split, pad_id, device)
         order = eval_order(batches.lengths, EVAL_TOKENS[device.type])
-        counts = evaluate(classifier.module, map(batches.take, order), len(label_names), "fp32")
+        ladder = Ladder()
+        counts = evaluate(
+            classifier.module,
+            order,
+            lambda rows: [batches.take(piece) for piece in _in_pieces(rows, ladder.rows)],
+            ladder.step_down,
+            len(label_names),
+            "fp32",
+        )
     return Scored(metrics.scores(counts.confusion, counts.loss_sum, f1_average), counts.confusion)

@@ -2,31 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
+import faulthandler
 import json
+import shutil
+import sys
 import time
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from ray.tune import Trainable
+from safetensors import SafetensorError
 
 from trainable.config import Job, make_config
-from trainable.errors import TrialFailed
+from trainable.errors import OutOfMemory, TrialFailed
+from trainable.memory import is_out_of_memory
 from trainable.run import FineTuningRun
+
+STUCK = "stuck.txt"  # where an epoch that took too long stood
+TOO_LONG = 2.0  # times as long as earlier epochs suggest
+SHORTEST_LIMIT_S = 30.0  # a busy machine holds up short epochs by more than their own length
 
 
 class FineTuningTrial(Trainable):
     """Trains the trial that Tune's config names.
 
-    config: {"number": Optuna's trial number, "seed": int, "values": TrialConfig fields, "folder": the trial's folder}
+    config: {"number": Optuna's trial number, "seed": int, "values": TrialConfig fields, "folder": the trial's folder,
+        "share": how many times the usual share of GPU or cores it has (default 1), "epoch_s": how long earlier epochs
+        suggest that one takes, seconds (default None: nothing is known)}
+
     Tune's own checkpoints are off: the folder holds the newest whole state, and the model while it may still win.
+    A trial that fails by its nature reports {"failure": reason, "kind": "failed", "memory" or "storage"}, so that its
+    worker stays warm.
     """
 
     def setup(self, config: dict[str, Any], job: Job | None = None) -> None:
         """Load model and data (once per worker), then begin the first trial."""
         if job is None:
             raise ValueError("FineTuningTrial needs its job: tune.with_parameters(FineTuningTrial, job=...)")
-        self.fine_tuning = FineTuningRun(job)
+        self.fine_tuning = FineTuningRun(replace(job, gpu_share=min(1.0, job.gpu_share * config.get("share", 1))))
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -38,6 +54,7 @@ class FineTuningTrial(Trainable):
         began = time.perf_counter()
         self._number = int(config["number"])
         self._folder = Path(config["folder"])
+        self._epoch_s: float | None = config.get("epoch_s")
         run = self.fine_tuning
         run.reset(make_config(config["values"]), config["seed"])
         for state in reversed(self._states()):
@@ -48,17 +65,25 @@ class FineTuningTrial(Trainable):
         self._start_s = time.perf_counter() - began
 
     def step(self) -> dict[str, Any]:
-        """One epoch. A trial that fails by its nature reports `failure`, so that its worker stays warm."""
+        """One epoch, and what is to be kept of it on disk."""
         run = self.fine_tuning
         try:
-            run.next_epoch()
+            with self._ended_when_stuck():
+                run.next_epoch()
+        except OutOfMemory as error:
+            return {"failure": str(error), "kind": "memory", "done": True}
         except TrialFailed as error:
-            return {"failure": str(error), "done": True}
-        if run.done:
-            if self._can_win():
-                self._bytes_written += run.write_best(self._folder / "model")
-        elif time.monotonic() - self._state_written >= run.job.state_interval_s:
-            self._write_state()
+            return {"failure": str(error), "kind": "failed", "done": True}
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            return {"failure": f"out of memory: {error}", "kind": "memory", "done": True}
+        except (SystemExit, KeyboardInterrupt) as error:  # would end the process and look like its death
+            raise RuntimeError(f"the trial raised {error!r}") from error
+        try:
+            self._keep()
+        except (OSError, SafetensorError) as error:
+            return {"failure": f"can't write below {self._folder}: {error}", "kind": "storage", "done": True}
         # The whole history: a driver that died may have missed epochs that a state holds.
         return {
             **asdict(run.history[-1]),
@@ -67,6 +92,38 @@ class FineTuningTrial(Trainable):
             "bytes_written": self._bytes_written,
             "done": run.done,
         }
+
+    def _keep(self) -> None:
+        run = self.fine_tuning
+        if run.done:
+            if self._can_win():
+                self._bytes_written += run.write_best(self._folder / "model")
+        elif time.monotonic() - self._state_written >= run.job.state_interval_s:
+            self._write_state()
+
+    @contextlib.contextmanager
+    def _ended_when_stuck(self) -> Iterator[None]:
+        """End this process, with a traceback in a file, where an epoch takes much longer than others did.
+
+        By a thread of the interpreter's own that works whatever Python or a library under it is waiting for.
+        """
+        known = [result.train_s + result.eval_s for result in self.fine_tuning.history]
+        expected_s = max(known) if known else self._epoch_s
+        if expected_s is None:
+            yield
+            return
+        with contextlib.ExitStack() as stack:
+            file: Any = sys.__stderr__
+            with contextlib.suppress(OSError):  # a full disk is told where something must be written
+                self._folder.mkdir(parents=True, exist_ok=True)
+                file = stack.enter_context((self._folder / STUCK).open("w"))
+            faulthandler.dump_traceback_later(max(SHORTEST_LIMIT_S, TOO_LONG * expected_s), exit=True, file=file)
+            try:
+                yield
+            finally:
+                faulthandler.cancel_dump_traceback_later()
+                with contextlib.suppress(OSError):
+                    (self._folder / STUCK).unlink(missing_ok=True)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the whole state into a folder of Tune's."""
@@ -83,8 +140,6 @@ class FineTuningTrial(Trainable):
         return sorted(ours, key=lambda path: int(path.name[6:]))
 
     def _write_state(self) -> None:
-        import shutil
-
         run = self.fine_tuning
         new, older = self._folder / "state" / f"epoch-{len(run.history)}", self._states()
         self._bytes_written += run.save_state(new)

@@ -10,15 +10,19 @@ import shutil
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from trainable.errors import UserError
 from tune.mps import end_service, multi_process_service
 from tune.plan import DEFAULT_GPU_SHARE, Node
 from tune.spec import SweepSpec
+from tune.supervisor import own_handlers
 
 CONNECT_TIMEOUT_S = 5.0
+GCS_TRIES = 4  # a control service that is started anew within this many pauses is not taken for dead
 
 # Ray and Tune read these when they are imported or started.
 QUIET = {
@@ -79,6 +83,7 @@ def connected(spec: SweepSpec) -> Iterator[list[Node]]:
     """
     os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
     import ray
+    from ray._private import worker
 
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a failed trial is told by us, once
@@ -86,6 +91,7 @@ def connected(spec: SweepSpec) -> Iterator[list[Node]]:
         yield _nodes()
         return
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_doing_nothing(worker, "print_to_stdstream"))  # a worker's death is told by us
         temporary = stack.enter_context(temporary_folder())
         share = DEFAULT_GPU_SHARE if spec.gpus_per_trial is None else spec.gpus_per_trial
         if spec.address is None and 0 < share < 1 <= local_nodes(spec)[0].gpus:
@@ -93,7 +99,7 @@ def connected(spec: SweepSpec) -> Iterator[list[Node]]:
         try:
             if spec.address is None:
                 node = local_nodes(spec)[0]
-                with _without_helpers():
+                with _without_helpers(), own_handlers():
                     ray.init(
                         address="local",
                         num_cpus=int(node.cpus),
@@ -105,7 +111,8 @@ def connected(spec: SweepSpec) -> Iterator[list[Node]]:
                     )
                 yield [node]
             else:
-                _join(spec.address)
+                with own_handlers():
+                    _join(spec.address)
                 yield _nodes()
         finally:
             ray.shutdown()
@@ -119,15 +126,21 @@ def _without_helpers() -> Iterator[None]:
     """
     from ray._private.node import Node as RayNode
 
-    names = [n for n in ("start_api_server", "start_monitor", "start_log_monitor") if hasattr(RayNode, n)]
-    originals = {name: getattr(RayNode, name) for name in names}
-    for name in names:
-        setattr(RayNode, name, lambda *arguments, **options: None)
+    with _doing_nothing(RayNode, "start_api_server", "start_monitor", "start_log_monitor"):
+        yield
+
+
+@contextlib.contextmanager
+def _doing_nothing(owner: Any, *names: str) -> Iterator[None]:
+    """Replace functions by ones that do nothing, as far as there are such."""
+    originals = {name: getattr(owner, name) for name in names if hasattr(owner, name)}
+    for name in originals:
+        setattr(owner, name, lambda *arguments, **options: None)
     try:
         yield
     finally:
         for name, original in originals.items():
-            setattr(RayNode, name, original)
+            setattr(owner, name, original)
 
 
 def address_problems(address: str | None) -> list[str]:
@@ -181,3 +194,26 @@ def _nodes() -> list[Node]:
 
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     return [Node(float(r.get("CPU", 0)), float(r.get("GPU", 0))) for r in alive]
+
+
+def what_died() -> str | None:
+    """Which process of Ray's is gone without which this one can't go on, in words; None where all live."""
+    import ray
+    from ray._private import worker
+
+    node: Any = worker._global_node
+    if node is None or not ray.is_initialized():
+        return None
+    if node.head:  # a private Ray: its processes are this one's children
+        for kind, processes in list(node.all_processes.items()):
+            if any(process.process.poll() is not None for process in processes):
+                return f"Ray's {kind} died"
+        return None
+    for _ in range(GCS_TRIES):
+        try:
+            host, _, port = str(node.gcs_address).rpartition(":")
+            socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
+            return None
+        except OSError:
+            time.sleep(CONNECT_TIMEOUT_S)
+    return f"the head of the Ray cluster at {node.gcs_address} does not answer any more"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,8 +25,23 @@ from tune.spec import (
 
 FLAGS = (
     "model", "dataset", "text_columns", "label_column", "num_trials", "metric", "mode", "gpus_per_trial",
-    "cpus_per_trial", "max_concurrent", "scheduler", "sampler", "precision", "address", "train_rows", "seed",
+    "cpus_per_trial", "max_concurrent", "max_retries", "keep_top", "checkpoint_budget_gb", "scheduler", "sampler",
+    "precision", "address", "train_rows", "seed",
 )  # fmt: skip
+SWITCHES = {
+    "--fresh": "start over; what --out holds is moved aside, never deleted",
+    "--allow-new-space": "go on with a sweep although the space was changed",
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a command line asks for: a sweep, where, and what to do with one that is there already."""
+
+    spec: SweepSpec
+    out: Path
+    fresh: bool = False
+    allow_new_space: bool = False
 
 
 class _Parser(argparse.ArgumentParser):
@@ -65,21 +81,24 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help=f"any other field of the spec: {', '.join(sorted(set(FIELDS) - set(FLAGS)))}",
     )
+    for switch, shown in SWITCHES.items():
+        parser.add_argument(switch, action="store_true", help=shown)
     return parser
 
 
 def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+    return "--" + name.removesuffix("_gb").replace("_", "-")
 
 
 def _metavar(name: str) -> str:
     words = {"text_columns": "A[,B]", "label_column": "Y", "gpus_per_trial": "X", "cpus_per_trial": "X"}
-    counts = ("num_trials", "max_concurrent", "train_rows", "seed")
+    words |= {"checkpoint_budget_gb": "GB", "keep_top": "K"}
+    counts = ("num_trials", "max_concurrent", "max_retries", "train_rows", "seed")
     return "N" if name in counts else words.get(name, name[0].upper())
 
 
-def parse(argv: Sequence[str], problems: list[str]) -> tuple[SweepSpec, Path]:
-    """The spec and the run directory that a command line asks for; what is wrong is appended to `problems`."""
+def parse(argv: Sequence[str], problems: list[str]) -> Request:
+    """What a command line asks for; what is wrong is appended to `problems`."""
     parser = make_parser()
     flags = [option for action in parser._actions for option in action.option_strings]
     try:
@@ -113,13 +132,11 @@ def parse(argv: Sequence[str], problems: list[str]) -> tuple[SweepSpec, Path]:
     if arguments.spec is not None and arguments.preset is not None:
         problems.append("give SPEC.yaml or --preset, not both; a YAML file can name its preset itself")
     spec = build_spec(_under(arguments.spec, arguments.preset, Given(given, origins), problems), problems)
-    if arguments.out is None:
-        return spec, Path("runs") / spec.name
-    out = os.path.expanduser(arguments.out)
+    out = os.path.expanduser(arguments.out) if arguments.out is not None else str(Path("runs") / spec.name)
     if not out.strip() or out.startswith("~") or not is_unicode(out):
         problems.append(f"--out must be a folder, but got {arguments.out!r}")
-        return spec, Path("runs") / spec.name
-    return spec, Path(out)
+        out = str(Path("runs") / spec.name)
+    return Request(spec, Path(out), arguments.fresh, arguments.allow_new_space)
 
 
 def _known_words(argv: Sequence[str], flags: Sequence[str], problems: list[str]) -> list[str]:
@@ -132,7 +149,7 @@ def _known_words(argv: Sequence[str], flags: Sequence[str], problems: list[str])
     while rest:
         word = rest.pop(0)
         flag, equals, _ = word.partition("=")
-        if not word.startswith("-") or word in ("-h", "--help"):
+        if not word.startswith("-") or word in ("-h", "--help", *SWITCHES):
             words.append(word)
             continue
         has_value = not equals and bool(rest) and not rest[0].startswith("--")

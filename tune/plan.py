@@ -25,12 +25,20 @@ class Plan:
     """What every trial gets, and how many run side by side.
 
     local_cores: how many cores this machine gives to the sweep where it all runs on them, else None
+    largest_share: how many times its share a trial that ran out of memory can get, a power of 2
     """
 
     slots: int
     cpus_per_trial: float
     gpus_per_trial: float
     local_cores: int | None = None
+    largest_share: int = 1
+
+    def share(self, times: int) -> dict[str, float]:
+        """Ray's resources for a trial that gets so many times the usual share: of a GPU, else of the cores."""
+        if self.gpus_per_trial:
+            return {"CPU": self.cpus_per_trial, "GPU": self.gpus_per_trial * times}
+        return {"CPU": self.cpus_per_trial * times}
 
     @property
     def threads(self) -> int:
@@ -62,7 +70,41 @@ def make_plan(spec: SweepSpec, nodes: Sequence[Node], problems: list[str]) -> Pl
         )
     wanted = min(slots, spec.num_trials, spec.max_concurrent or slots)
     here = len(nodes) == 1 and nodes[0].here and not gpus_each
-    return Plan(wanted, cpus_each, gpus_each, max(1, int(nodes[0].cpus)) if here else None)
+    most = max((min(1.0, node.gpus) / gpus_each if gpus_each else node.cpus / cpus_each for node in nodes), default=1.0)
+    largest_share = 2 ** int(math.log2(max(1.0, most)))
+    return Plan(wanted, cpus_each, gpus_each, max(1, int(nodes[0].cpus)) if here else None, largest_share)
+
+
+STATES = 2  # a new one is written before the old one goes
+STATE_MODELS = 4  # weights, two moments of AdamW, the best epoch's weights
+
+
+def disk_bytes(plan: Plan, model_bytes: int, keep_top: int) -> int:
+    """The most that a sweep has on disk at a time: states and a model of each running trial, and what leads.
+
+    For a moment a model that will lead lies beside the one that it replaces; best/ shares its files with a trial's
+    model where the file system has hard links, else it is a copy.
+    """
+    each_running = STATES * STATE_MODELS + 1
+    return model_bytes * (plan.slots * each_running + keep_top + 1)
+
+
+def disk_problems(spec: SweepSpec, plan: Plan, needed: int, there: int, free: int) -> list[str]:
+    """Why what the sweep may write does not fit: the user's budget, or the room on the disk (all in bytes).
+
+    there: what the run directory takes already
+    """
+    what = (
+        f"{plan.slots} trials side by side may take {needed / 1e9:.2f} GB (two states and a model of each, "
+        f"the best {spec.keep_top})"
+    )
+    hint = "lower --max-concurrent or --keep-top"
+    problems = []
+    if spec.checkpoint_budget_gb is not None and needed > spec.checkpoint_budget_gb * 1e9:
+        problems.append(f"--checkpoint-budget {spec.checkpoint_budget_gb:g}: {what}; {hint}, or raise it")
+    if needed > free + there:
+        problems.append(f"the disk has {(free + there) / 1e9:.2f} GB for the run directory, but {what}; {hint}")
+    return problems
 
 
 def _slots(node: Node, cpus: float, gpus: float) -> int:

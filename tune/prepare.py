@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -14,12 +15,13 @@ from trainable.data import DataRequest, TextData, is_folder, load_data
 from trainable.errors import UserError
 from trainable.hub import HubError, resolve_model
 from trainable.metrics import majority_scores
-from trainable.pretrained import encoder_widths, longest_row, model_fingerprint, model_problems
+from trainable.pretrained import encoder_widths, longest_row, model_bytes, model_fingerprint, model_problems
 from trainable.storage import same_text, write_text
 from trainable.tokens import TokenizedSplit, load_tokenizer, tokenize
 from tune.cluster import address_problems, in_use, local_nodes
 from tune.damage import find_records
-from tune.plan import Plan, make_plan
+from tune.flags import Request
+from tune.plan import Plan, disk_bytes, disk_problems, make_plan
 from tune.records import TrialRecord
 from tune.rundir import WHAT_TO_DO, RunDir
 from tune.space import largest
@@ -200,11 +202,13 @@ class Prepared:
         return lines
 
 
-def prepare(spec: SweepSpec, out: Path, problems: list[str]) -> Prepared:
-    """Check everything that the spec names. Raises UserError with `problems` and all that is found here."""
-    fields_sound = not problems  # a wrong field has its default, which tells nothing of the sweep
-    run_dir = RunDir(out)
-    out_problems = _out_problems(run_dir)
+def prepare(request: Request, problems: list[str]) -> Prepared:
+    """Check everything that the request names. Raises UserError with `problems` and all that is found here."""
+    spec, run_dir = request.spec, RunDir(request.out)
+    identity = [key for key in IDENTITY if not (key == "space" and request.allow_new_space)]
+    if problems:
+        identity = []  # a wrong field has its default, which tells nothing of the sweep
+    out_problems = _out_problems(run_dir, request.fresh)
     problems += out_problems
     problems += address_problems(spec.address)
     if spec.address is None and not in_use():
@@ -217,27 +221,38 @@ def prepare(spec: SweepSpec, out: Path, problems: list[str]) -> Prepared:
         if spec.f1 == "binary" and len(data.label_names) != 2:
             problems.append(f"f1 binary needs two classes, but the data has {len(data.label_names)}; use macro")
     records: tuple[TrialRecord, ...] = ()
-    if not out_problems and run_dir.holds_sweep:
-        other = _other_sweep(run_dir, spec, fields_sound, data, folder)
+    if not out_problems and run_dir.holds_sweep and not request.fresh:
+        other = _other_sweep(run_dir, spec, identity, data, folder)
         problems += other
         if not other:  # whether another sweep is whole is not of interest
             records = find_records(run_dir, spec, problems)
     if problems or data is None or folder is None or tokenizer is None:
         raise UserError(problems)
+    if spec.address is None:
+        problems += room_problems(spec, run_dir, folder, make_plan(spec, local_nodes(spec), []))
+        if problems:
+            raise UserError(problems)
     average = spec.f1 if spec.f1 != "auto" else ("binary" if len(data.label_names) == 2 else "macro")
+    stored_id = None if request.fresh else run_dir.sweep_id
     # A sweep of before there were such names goes on without one.
-    sweep_id = run_dir.sweep_id or (None if records else uuid.uuid4().hex)
+    sweep_id = stored_id or (None if records else uuid.uuid4().hex)
     fingerprint = model_fingerprint(folder)
     average = cast(F1Average, average)
     return Prepared(spec, run_dir, data, folder, fingerprint, tokenizer, average, sweep_id, records)
 
 
-def _out_problems(run_dir: RunDir) -> list[str]:
+def room_problems(spec: SweepSpec, run_dir: RunDir, model: Path, plan: Plan) -> list[str]:
+    """Why the disk has no room for what the sweep may write."""
+    taken, free = run_dir.disk()
+    return disk_problems(spec, plan, disk_bytes(plan, model_bytes(model), spec.keep_top), taken, free)
+
+
+def _out_problems(run_dir: RunDir, fresh: bool) -> list[str]:
     above = next((path for path in run_dir.root.parents if os.path.exists(path)), None)
     if above is not None and not above.is_dir():
         return [f"--out {run_dir.root}: {above} is a file, not a folder"]
     try:
-        return run_dir.problems()
+        return run_dir.problems(fresh)
     except OSError as error:  # a name that is too long, a folder that can't be listed
         return [f"--out {run_dir.root}: {error.strerror or error}"]
 
@@ -318,9 +333,9 @@ def _batch_size_problems(spec: SweepSpec, rows: int) -> list[str]:
 
 
 def _other_sweep(
-    run_dir: RunDir, spec: SweepSpec, fields_sound: bool, data: TextData | None, folder: Path | None
+    run_dir: RunDir, spec: SweepSpec, identity: Sequence[str], data: TextData | None, folder: Path | None
 ) -> list[str]:
-    """Why the sweep in the run directory is not this one, as far as this one is sound."""
+    """Why the sweep in the run directory is not this one: model, data, and the fields that `identity` names."""
     try:
         stored = run_dir.read_spec()
     except UserError as error:
@@ -335,12 +350,12 @@ def _other_sweep(
         there = stored.get("dataset")
         other = f"{there} there, {spec.dataset} here" if there != spec.dataset else f"{there} has changed"
         different.append(f"other data: {other}")
-    if fields_sound:
-        here = spec_as_yaml_values(spec)
-        different += [
-            f"{key}: {stored.get(key)} there, {here.get(key)} here"
-            for key in IDENTITY
-            if stored.get(key) != here.get(key)
-        ]
-    listed = "; ".join(different)
-    return [f"--out {run_dir.root}: holds another sweep ({listed}); give another --out"] if different else []
+    here = spec_as_yaml_values(spec)
+    changed = [key for key in identity if stored.get(key) != here.get(key)]
+    different += [f"{key}: {stored.get(key)} there, {here.get(key)} here" for key in changed]
+    if not different:
+        return []
+    hint = "give another --out, or --fresh to start over"
+    if different and changed == ["space"] and len(different) == 1:
+        hint += ", or --allow-new-space to go on with it"
+    return [f"--out {run_dir.root}: holds another sweep ({'; '.join(different)}); {hint}"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -47,7 +48,7 @@ class Progress:
         self._live: Live | None = None
         self._began: float | None = None  # when the first trial took its worker
         self._running: dict[int, tuple[Mapping[str, Any], Mapping[str, Any] | None]] = {}
-        self._ended = [record for record in earlier if record.state in STATES]
+        self._ended = deque((r for r in earlier if r.state in STATES), maxlen=FINISHED_SHOWN)
         self._counts = {state: sum(record.state == state for record in earlier) for state in STATES}
         self._ended_before = sum(self._counts.values())
         self._epochs = 0
@@ -64,7 +65,7 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if isinstance(error, KeyboardInterrupt):
-            self._detail("stopped by the user; the same command goes on")
+            self._detail("stopped; the same command goes on")
         self.end_table()
         self._log.close()
 
@@ -106,6 +107,11 @@ class Progress:
             f"trial {number} epoch {result['epoch']}/{config['epochs']}: train_loss {result['train_loss']:.4f}, "
             f"loss {result['loss']:.4f}, accuracy {result['accuracy']:.4f}, f1 {result['f1']:.4f}"
         )
+
+    def set_aside(self, number: int, why: str) -> None:
+        """A trial can't go on for now."""
+        self._running.pop(number, None)
+        self.say(f"trial {number} set aside: {why}")
 
     def finished(self, record: TrialRecord, best: TrialRecord | None) -> None:
         """A trial came to its end."""
@@ -151,7 +157,7 @@ class Progress:
         for name, width in widths.items():
             table.add_column(name, justify="left" if name == "state" else "right", no_wrap=True, min_width=width)
         table.add_column("configuration", overflow="ellipsis", no_wrap=True, ratio=1)  # what narrow terminals cut
-        for record in self._ended[-FINISHED_SHOWN:]:
+        for record in self._ended:
             mark = " *" if self._best is not None and record.number == self._best.number else ""
             epochs = len(record.epochs)
             table.add_row(*_cells(record.number, STATES[record.state] + mark, epochs, record.config, record.best))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from trainable.errors import UserError
-from trainable.metrics import merit
+from trainable.metrics import METRICS, merit
 from tune.rundir import WHAT_TO_DO
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 STUDY_NAME = "sweep"  # study.db holds one study, whatever the sweep is called
 SWEEP_ID = "sweep"  # the study's attribute that ties it to spec.yaml
 MODEL_SHA256 = "model_sha256"  # a trial's attribute
+REPORTED = (*METRICS, "train_loss", "schedule_percent")  # what every epoch must tell
 EPOCH_PREFIX = "epoch "  # user attribute "epoch 3" holds the metrics of epoch 3
 
 
@@ -147,6 +149,18 @@ def record_of(trial: optuna.trial.FrozenTrial, metric: str, mode: str) -> TrialR
         failure=attributes.get("failure"),
         model_sha256=attributes.get(MODEL_SHA256),
     )
+
+
+def result_problem(result: Mapping[str, Any]) -> str | None:
+    """Why a reported epoch can't be taken: the trial's own failure, or a metric that is no finite number."""
+    if "failure" in result:
+        return str(result["failure"])
+    for name in REPORTED:
+        value = result.get(name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            said = f"is {value!r}" if name in result else "is missing"
+            return f"{name} of epoch {result.get('epoch', '?')} {said}; it must be a finite number"
+    return None
 
 
 def best_epoch(epochs: Sequence[Mapping[str, Any]], metric: str, mode: str) -> Mapping[str, Any] | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import itertools
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +109,12 @@ class RunDir:
         names = [path.name for path in self.trials.iterdir()]
         return sorted(int(name) for name in names if name.isascii() and name.isdigit() and str(int(name)) == name)
 
+    def disk(self) -> tuple[int, int]:
+        """Bytes that the sweep here takes, and bytes that are free on its disk."""
+        taken = sum(path.lstat().st_size for path in self.root.rglob("*") if path.is_file() and not path.is_symlink())
+        above = next(path for path in (self.root, *self.root.parents) if path.exists())
+        return taken, shutil.disk_usage(above).free
+
     def read_spec(self) -> dict[str, Any]:
         """What spec.yaml says, all of `resolved` among it. Raises UserError where it can't be read."""
         try:
@@ -179,7 +187,24 @@ class RunDir:
             return None
         return loaded if loaded.get("sweep") == self.sweep_id else None
 
-    @contextmanager
+    def refuse_if_locked(self) -> None:
+        """Raise UserError naming the owner where another driver is at work here."""
+        with contextlib.suppress(OSError):  # what can't be opened is told with all that is wrong here
+            if self._lock_file.is_file():
+                with self.locked():
+                    pass
+
+    def move_aside(self) -> None:
+        """Give the sweep that is here another name, so that a new one can begin in its place."""
+        if not self.root.exists():
+            return
+        with self.locked():
+            taken = (self.root.with_name(f"{self.root.name}.old-{n}") for n in itertools.count(1))
+            aside = next(path for path in taken if not path.exists())
+            os.rename(self.root, aside)
+        print(f"what was in {self.root} is kept in {aside}", flush=True)
+
+    @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """One driver at a time. Raises UserError naming the owner where another one is at work."""
         self.root.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,8 @@ from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from tune.records import result_problem
+
 RUNGS_PERCENT = (25.0, 50.0)
 MIN_TRIALS_AT_RUNG = 3  # the first two at a rung go on: one better trial is no evidence
 
@@ -80,8 +82,10 @@ class ShareScheduler(FIFOScheduler):
         return True
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> str:
-        """STOP a trial that is not among the best of its rung."""
-        if self._halving is None or "failure" in result:
+        """STOP a trial that failed, or that is not among the best of its rung."""
+        if result_problem(result) is not None:
+            return str(TrialScheduler.STOP)
+        if self._halving is None:
             return str(TrialScheduler.CONTINUE)
         score, loss = result[self._objective], result["loss"]
         go_on = self._halving.report(trial.config["number"], result["schedule_percent"], score, loss)

@@ -11,59 +11,82 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
+import os
+import signal
 import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from trainable.errors import FinetuneSearchError, SweepFailed, SweepInterrupted, UserError
+from trainable.errors import FinetuneSearchError, RayDied, SweepFailed, SweepInterrupted, SweepStopped, UserError
 from trainable.storage import sweep_asides
-from tune.flags import given_from_python, parse
+from tune.flags import Request, given_from_python, parse
+from tune.rundir import RunDir
 from tune.spec import Given, SweepSpec, build_spec, spec_as_yaml_values
+from tune.supervisor import Signals, Watch, continuing_command, restart, storage_told
 
 if TYPE_CHECKING:
     from tune.prepare import Prepared
 
 
-def run(spec: SweepSpec | Mapping[str, Any] | str | None = None, out: str | Path | None = None) -> dict[str, Any]:
+def run(
+    spec: SweepSpec | Mapping[str, Any] | str | None = None,
+    out: str | Path | None = None,
+    *,
+    fresh: bool = False,
+    allow_new_space: bool = False,
+) -> dict[str, Any]:
     """Run, continue or extend a sweep and return its report, as report.json holds it.
 
     spec: a SweepSpec, a mapping of its fields (with `preset` to start from one), a YAML file's path, a preset's name,
         or None for the demo
     out: the run directory, by default runs/<name>
+    fresh: move a run directory that exists aside and start over
+    allow_new_space: go on although the space was changed
 
-    Raises UserError with every problem of the input before anything starts, SweepFailed where no trial finished.
+    Raises UserError with every problem of the input before anything starts, SweepFailed where no trial finished,
+    SweepStopped where it ended before its time and the same call goes on.
     """
     problems: list[str] = []
     given = Given(spec_as_yaml_values(spec), {}) if isinstance(spec, SweepSpec) else given_from_python(spec, problems)
     spec = build_spec(given, problems)
-    return _run(spec, Path(out) if out is not None else Path("runs") / spec.name, problems)
+    folder = Path(out) if out is not None else Path("runs") / spec.name
+    return _run(Request(spec, folder, fresh, allow_new_space), problems)
 
 
-def _run(spec: SweepSpec, out: Path, problems: list[str]) -> dict[str, Any]:
+def _run(request: Request, problems: list[str], give_up: Callable[[], None] = lambda: None) -> dict[str, Any]:
+    began = time.monotonic()
+    run_dir = RunDir(request.out)
+    run_dir.refuse_if_locked()
     from tune.prepare import prepare
 
-    began = time.monotonic()
-    prepared = prepare(spec, out, problems)
-    from tune.cluster import connected
+    spec = request.spec
+    prepared = prepare(request, problems)
+    if request.fresh:
+        run_dir.move_aside()
+    from tune.cluster import connected, what_died
 
     finished = prepared.finished_report()
     if finished is not None:
         print(f"nothing left to do: all {spec.num_trials} trials are finished; --num-trials N goes on to N")
         print("\n".join(prepared.conclusion(finished)))
         return finished
-    with contextlib.suppress(KeyboardInterrupt), connected(spec) as nodes:
+    watch = Watch(what_died, give_up)
+    with contextlib.suppress(KeyboardInterrupt), storage_told(run_dir.root), connected(spec) as nodes, watch:
         return _sweep(prepared, nodes, began)
     # Out here the interrupt is over, and with it go its frames, which hold Tune's controller and its workers' places.
     gc.collect()
-    raise SweepInterrupted(f"stopped; the same command goes on from {out}")
+    if watch.reason is not None:
+        raise RayDied(f"{watch.reason}; what is finished is kept in {request.out}")
+    raise SweepInterrupted(f"stopped; what is finished is kept in {request.out}")
 
 
 def _sweep(prepared: Prepared, nodes: Sequence[Any], began: float) -> dict[str, Any]:
     from tune.confirmation import get_ready_to_score, score_on_test
     from tune.plan import make_plan
+    from tune.prepare import room_problems
     from tune.progress import Progress
     from tune.report import build_report, write_report
     from tune.searcher import TrialBook
@@ -72,6 +95,7 @@ def _sweep(prepared: Prepared, nodes: Sequence[Any], began: float) -> dict[str, 
     spec, run_dir = prepared.spec, prepared.run_dir
     problems: list[str] = []
     plan = make_plan(spec, nodes, problems)
+    problems += room_problems(spec, run_dir, prepared.model_folder, plan)
     if problems:
         raise UserError(problems)
     with run_dir.locked():
@@ -106,6 +130,7 @@ def _sweep(prepared: Prepared, nodes: Sequence[Any], began: float) -> dict[str, 
                 test = score_on_test(plan, job, str(run_dir.model(winner.number)), prepared.tokenize_test())
             report = build_report(prepared, precision, records, winner, test, time.monotonic() - began)
             write_report(run_dir, report)
+            book.keep_only_what_was_asked_for()
             for line in prepared.conclusion(report):
                 progress.say(line)
     return report
@@ -113,30 +138,55 @@ def _sweep(prepared: Prepared, nodes: Sequence[Any], began: float) -> dict[str, 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    words = sys.argv[1:] if argv is None else list(argv)
     out = Path()
-    try:
-        problems: list[str] = []
-        spec, out = parse(sys.argv[1:] if argv is None else argv, problems)
-        _run(spec, out, problems)
-    except UserError as error:
-        print(f"{error}\nNothing was started. See --help.", file=sys.stderr)
-        return error.exit_code
-    except FinetuneSearchError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
-    except Exception:
-        traceback.print_exc()
-        print(f"This is a mistake of ours, not yours. What is finished is kept in {out}", end="", file=sys.stderr)
-        log = out / "log.txt"
+    with Signals() as signals:
+        try:
+            problems: list[str] = []
+            request = parse(words, problems)
+            out = request.out
+            _run(request, problems, give_up=lambda: _restart_or_exit(request, words))
+        except UserError as error:
+            print(f"{error}\nNothing was started. See --help.", file=sys.stderr)
+            return error.exit_code
+        except SweepStopped as error:
+            print(error, file=sys.stderr)
+            if isinstance(error, RayDied):
+                _restart_or_exit(request, words)
+            print(f"Go on with: {continuing_command(words)}", file=sys.stderr)
+            return error.exit_code if signals.received is None else 128 + signals.received
+        except FinetuneSearchError as error:
+            print(error, file=sys.stderr)
+            return error.exit_code
+        except KeyboardInterrupt:
+            return 128 + (signals.received or signal.SIGINT)
+        except Exception:
+            _tell_our_mistake(out)
+            return 1
+    return 0
+
+
+def _restart_or_exit(request: Request, words: Sequence[str]) -> NoReturn:
+    """What is left where Ray died: a private one is started anew, for a cluster that is the user's to do.
+
+    Without any cleaning up, for which Ray's libraries may wait for ever, or end the process.
+    """
+    if request.spec.address is None:
+        restart()
+    print(f"Go on with: {continuing_command(words)}", file=sys.stderr, flush=True)
+    os._exit(RayDied.exit_code)
+
+
+def _tell_our_mistake(out: Path) -> None:
+    traceback.print_exc()
+    print(f"This is a mistake of ours, not yours. What is finished is kept in {out}", end="", file=sys.stderr)
+    log = out / "log.txt"
+    with contextlib.suppress(OSError):
         if log.is_file():
             with log.open("a", encoding="utf-8") as file:
                 traceback.print_exc(file=file)
             print(f"; log: {log}", end="", file=sys.stderr)
-        print(file=sys.stderr)
-        return 1
-    return 0
+    print(file=sys.stderr)
 
 
 if __name__ == "__main__":

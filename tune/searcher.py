@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import time
+from bisect import insort
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from threading import Thread
 from typing import Any
@@ -20,7 +22,7 @@ from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import FrozenTrial, Trial, TrialState
 from ray.tune.search import Searcher
 
-from trainable.config import RULES
+from trainable.config import RULES, TrialConfig
 from trainable.errors import UserError
 from trainable.metrics import merit
 from trainable.storage import recorded_sha256, write_folder, write_text
@@ -30,7 +32,9 @@ from tune.rundir import WEIGHTS, RunDir
 from tune.selection import rank
 from tune.space import distributions, fixed_values
 from tune.spec import SweepSpec
+from tune.supervisor import Halt
 
+BACK_OFF_S = 1.0  # before a trial's first retry; twice as long before each further one
 TPE_STARTUP_TRIALS = 6  # random ones, before the model of good configurations is asked
 
 
@@ -64,32 +68,48 @@ class TrialBook:
         self.run_dir = run_dir
         self.study = open_study(run_dir.study_file, spec.mode, run_dir.sweep_id)
         trials = self.study.get_trials(deepcopy=False)
-        self._to_reissue = [trial.number for trial in trials if trial.state == TrialState.RUNNING]
+        # Left open by a dead driver, or to be run again since their worker died: (not before, number), soonest first.
+        self._again = [(0.0, trial.number) for trial in trials if trial.state == TrialState.RUNNING]
+        self._larger: list[int] = []  # these need more memory; they come last, when others leave them room
         self._searched = IntersectionSearchSpace(include_pruned=True)
         self._trials: dict[int, Trial] = {}
+        self._configs: dict[int, Mapping[str, Any]] = {}  # of open trials
         self._epochs: dict[int, dict[int, Any]] = {}  # of open trials, as the study has them
+        self._slowest_s: dict[int, float] = {}  # slowest epoch by batch size
         # A trial that waits was enqueued by a driver that died before it could ask for it.
         self._issued = sum(trial.state != TrialState.WAITING for trial in trials)
         self._waiting = self._issued < len(trials)
         self.finished = sum(trial.state.is_finished() for trial in trials)
         records = self.records()
+        for record in records:
+            self._note_speed(record.config, record.epochs)
         ranked = rank(records, spec.metric, spec.mode)
-        self.leader = ranked[0] if ranked else None
+        self._leaders = ranked[: spec.keep_top]
         self._find_leaders_model()
         for record in records:
-            if record.state != "RUNNING" and record != self.leader:
+            if record.state != "RUNNING" and record not in self._leaders:
                 self._drop(record)
         self._note_leader()
 
     @property
+    def leader(self) -> TrialRecord | None:
+        """The best trial so far."""
+        return self._leaders[0] if self._leaders else None
+
+    @property
+    def leaders(self) -> list[TrialRecord]:
+        """The best `keep_top` trials so far, whose models are kept."""
+        return list(self._leaders)
+
+    @property
     def remaining(self) -> int:
-        """How many trials are still to be issued."""
-        return max(len(self._to_reissue), self.spec.num_trials - self.finished)
+        """How many trials are still to be finished."""
+        return max(len(self._again) + len(self._larger) + len(self._trials), self.spec.num_trials - self.finished)
 
     @property
     def all_issued(self) -> bool:
-        """Whether the last trial was handed out."""
-        return not self._to_reissue and self._issued >= self.spec.num_trials
+        """Whether every trial was handed out at least once and none waits to be run again."""
+        return not self._again and not self._larger and self._issued >= self.spec.num_trials
 
     def records(self) -> tuple[TrialRecord, ...]:
         """Every trial so far."""
@@ -100,27 +120,85 @@ class TrialBook:
 
     # Issuing
 
-    def issue(self) -> dict[str, Any]:
-        """The next trial as Tune's config: one that was left open, a point of the user's, or a proposal."""
-        left_open = self._frozen(self._to_reissue.pop(0)) if self._to_reissue else None
-        trial = Trial(self.study, left_open._trial_id) if left_open else self._ask()
+    def issue(self) -> dict[str, Any] | None:
+        """The next trial as Tune's config: one that was left open, a point of the user's, or a proposal.
+
+        None where there is nothing to run now.
+        """
+        number = self._due()
+        if number is None and self._issued >= self.spec.num_trials:
+            if not self._larger:
+                return None
+            number = self._larger.pop(0)
+        trial = self._ask() if number is None else Trial(self.study, self._frozen(number)._trial_id)
+        return self._config(trial)
+
+    def _due(self) -> int | None:
+        if self._again and self._again[0][0] <= time.monotonic():
+            return self._again.pop(0)[1]
+        return None
+
+    def _config(self, trial: Trial) -> dict[str, Any]:
         number = trial.number
-        params = self._suggest(trial)
         attributes = trial.user_attrs
-        config = {**fixed_values(self.spec.space), **params, **self._point(number)}
-        typed = {
-            name: None if config[name] is None else rule.type(config[name])
-            for name, rule in RULES.items()
-            if name in config
-        }
+        typed = attributes.get("config")
+        if typed is None:
+            config = {**fixed_values(self.spec.space), **self._suggest(trial), **self._point(number)}
+            typed = {
+                name: None if config[name] is None else rule.type(config[name])
+                for name, rule in RULES.items()
+                if name in config
+            }
+            trial.set_user_attr("config", typed)
         seed = derived_seed(self.spec.seed, number, "training")
-        trial.set_user_attr("config", typed)
-        trial.set_user_attr("seed", seed)
+        if attributes.get("seed") != seed:
+            trial.set_user_attr("seed", seed)
         self._trials[number] = trial
+        self._configs[number] = typed
         self._epochs[number] = {
             int(metrics["epoch"]): metrics for key, metrics in attributes.items() if key.startswith(EPOCH_PREFIX)
         }
-        return {"number": number, "seed": seed, "values": typed, "folder": str(self.run_dir.trial(number))}
+        return {
+            "number": number,
+            "seed": seed,
+            "values": typed,
+            "folder": str(self.run_dir.trial(number)),
+            "share": attributes.get("share", 1),
+            "epoch_s": self._expected_epoch_s(typed),
+        }
+
+    def _expected_epoch_s(self, config: Mapping[str, Any]) -> float | None:
+        """How long an epoch is expected to take at most: as the slowest so far, or the slowest step by its steps."""
+        batch_size = _batch_size(config)
+        return max((s * max(1.0, size / batch_size) for size, s in self._slowest_s.items()), default=None)
+
+    def _note_speed(self, config: Mapping[str, Any], epochs: Iterable[Mapping[str, Any]]) -> None:
+        size = _batch_size(config)
+        for epoch in epochs:
+            self._slowest_s[size] = max(self._slowest_s.get(size, 0.0), epoch["train_s"] + epoch["eval_s"])
+
+    def run_again(self, number: int) -> float | None:
+        """Put back a trial whose worker died; returns after how many seconds, None where it died too often."""
+        trial = self._trials[number]
+        retries = int(trial.user_attrs.get("retries", 0)) + 1
+        if retries > self.spec.max_retries:
+            return None
+        trial.set_user_attr("retries", retries)
+        del self._trials[number]
+        wait_s: float = BACK_OFF_S * 2.0 ** (retries - 1)
+        insort(self._again, (time.monotonic() + wait_s, number))
+        return wait_s
+
+    def run_with_larger_share(self, number: int, largest: int) -> int | None:
+        """Put back a trial that ran out of memory; returns its new share, None where it had the largest."""
+        trial = self._trials[number]
+        share = int(trial.user_attrs.get("share", 1)) * 2
+        if share > largest:
+            return None
+        trial.set_user_attr("share", share)
+        del self._trials[number]
+        self._larger.append(number)
+        return share
 
     def _point(self, number: int) -> Mapping[str, Any]:
         return self.spec.points[number] if number < len(self.spec.points) else {}
@@ -174,10 +252,11 @@ class TrialBook:
             self.study._storage.set_trial_intermediate_value(trial._trial_id, epoch, value)
             trial.set_user_attr(f"{EPOCH_PREFIX}{epoch}", dict(metrics))
             known[epoch] = metrics
+            self._note_speed(self._configs[number], [metrics])
 
     def finish(self, number: int, state: TrialState, failure: str | None = None) -> TrialRecord:
         """Close a trial in the study, and keep on disk only the model that leads."""
-        trial = self._trials.pop(number)
+        trial = self._trials[number]
         if failure is not None:
             trial.set_user_attr("failure", failure)
         if (sha256 := recorded_sha256(self.run_dir.model(number), WEIGHTS)) is not None:
@@ -185,24 +264,29 @@ class TrialBook:
         record = record_of(self._frozen(number), self.spec.metric, self.spec.mode)
         # A pruned trial's value in the study is the last one that it reported, which Optuna takes by itself.
         self.study.tell(trial, record.value if state == TrialState.COMPLETE else None, state=state)
+        del self._trials[number], self._configs[number], self._epochs[number]
         record = replace(record, state=state.name)
         self.finished += 1
-        loser: TrialRecord | None = record
-        if rank([record, *([self.leader] if self.leader else [])], self.spec.metric, self.spec.mode)[:1] == [record]:
-            loser, self.leader = self.leader, record
+        ranked = rank([*self._leaders, record], self.spec.metric, self.spec.mode)
+        kept = ranked[: self.spec.keep_top]
+        losers = [r for r in {r.number: r for r in [*self._leaders, record]}.values() if r not in kept]
+        self._leaders = kept
+        if record in kept:
             shutil.rmtree(self.run_dir.trial(number) / "state", ignore_errors=True)
             self._note_leader()
-        if loser is not None:
+        for loser in losers:
             self._drop(loser)
         return record
 
     def _note_leader(self) -> None:
         """Tell running trials what they have to beat."""
-        if self.leader is None:  # what lies there is not of this study
+        if len(self._leaders) < self.spec.keep_top:  # what may lie there is not of this study
             self.run_dir.incumbent_file.unlink(missing_ok=True)
-        elif self.leader.best is not None:
-            reached = merit(self.leader.best, self.spec.metric, self.spec.mode)
-            facts = {"trial": self.leader.number, "value": self.leader.value, "merit": reached}
+            return
+        last = self._leaders[-1]
+        if last.best is not None:
+            reached = merit(last.best, self.spec.metric, self.spec.mode)
+            facts = {"trial": last.number, "value": last.value, "merit": reached}
             write_text(self.run_dir.incumbent_file, json.dumps(facts) + "\n")
 
     def _find_leaders_model(self) -> None:
@@ -215,6 +299,11 @@ class TrialBook:
         if found == self.run_dir.best:
             write_folder(self.run_dir.model(self.leader.number), self.run_dir.copy_best_model)
 
+    def keep_only_what_was_asked_for(self) -> None:
+        """Remove the winner's own copy of its model, now that best/ has it; those of the next `keep_top` - 1 stay."""
+        if self.leader is not None and self.run_dir.best_trial() == self.leader.number:
+            self._drop(self.leader)
+
     def _drop(self, record: TrialRecord) -> None:
         """Remove a finished trial's model and states: it can't win any more."""
         shutil.rmtree(self.run_dir.model(record.number), ignore_errors=True)
@@ -224,20 +313,24 @@ class TrialBook:
 class StudySearcher(Searcher):
     """Tune's searcher: hands out what the book issues. Results go into the book through the sweep's callback."""
 
-    def __init__(self, book: TrialBook, when_all_issued: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, book: TrialBook, halt: Halt, when_all_issued: Callable[[], None] = lambda: None) -> None:
         super().__init__(metric=book.spec.metric, mode=book.spec.mode)
-        self.book = book
+        self._book = book
+        self._halt = halt
         self._when_all_issued = when_all_issued
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its searcher into a snapshot that nobody reads
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """Tune's config of the next trial."""
-        config = self.book.issue()
-        if self.book.all_issued:
-            Thread(target=self._when_all_issued, daemon=True).start()
-        return config
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
+        """Tune's config of the next trial; None where none is to be started now."""
+        with self._halt.on_error():
+            if self._halt.error is None and self._book.remaining:
+                config = self._book.issue()
+                if self._book.all_issued and config is not None:
+                    Thread(target=self._when_all_issued, daemon=True).start()
+                return config
+        return str(Searcher.FINISHED)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing: the callback knows the trial's true end."""
@@ -247,3 +340,7 @@ class StudySearcher(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: the study remembers."""
+
+
+def _batch_size(config: Mapping[str, Any]) -> int:
+    return int(config.get("batch_size", TrialConfig.batch_size))

@@ -67,6 +67,9 @@ class SweepSpec:
     num_cpus: int | None = None
     num_gpus: int | None = None
     state_interval_s: float = 60.0
+    max_retries: int = 2
+    keep_top: int = 1
+    checkpoint_budget_gb: float | None = None
 
 
 # How a field's value is read, from YAML or from text. A reader raises ValueError with the broken rule.
@@ -165,6 +168,9 @@ FIELDS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "num_cpus": (_integer(1), "cores the private local Ray offers (default: all)"),
     "num_gpus": (_integer(0), "GPUs the private local Ray offers, as logical numbers (default: all)"),
     "state_interval_s": (_number("a number >= 0", lambda n: n >= 0), "write a trial's state at most this often"),
+    "max_retries": (_integer(0), "how often a trial whose worker died is run again"),
+    "keep_top": (_integer(1), "keep the models of the best K trials; the best one's is best/"),
+    "checkpoint_budget_gb": (_number("a number > 0", lambda n: n > 0), "the most disk the sweep may take, GB"),
 }
 
 

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import ray
 from optuna.trial import TrialState
 from ray import tune
-from ray.tune import Callback, CheckpointConfig, RunConfig, TuneConfig, Tuner
+from ray.tune import Callback, CheckpointConfig, PlacementGroupFactory, RunConfig, Stopper, TuneConfig, Tuner
 
 from trainable.config import Job
 from trainable.devices import EncoderShape, measure_precision
+from trainable.errors import StorageFailed, SweepFailed
 from trainable.storage import write_text
-from trainable.trial import FineTuningTrial
+from trainable.trial import STUCK, FineTuningTrial
 from tune.cluster import temporary_folder
 from tune.plan import Plan
 from tune.progress import Progress, short
+from tune.records import result_problem
 from tune.rundir import RunDir
 from tune.scheduler import ShareHalving, ShareScheduler
 from tune.searcher import StudySearcher, TrialBook
 from tune.spec import SweepSpec
+from tune.supervisor import Halt
 from tune.tensorboard import TensorBoardLog
+
+SAME_FAILURES = 5  # a sweep whose first trials all fail the same way would go on failing
 
 
 def where_trials_run(plan: Plan, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -59,6 +65,7 @@ def run_trials(
     """Run every trial that the book still has to issue; returns when the last one is closed.
 
     meanwhile: called in a thread of its own when the last trial was handed out
+    Raises StorageFailed where a disk is full, SweepFailed where the first trials all fail the same way.
     """
     if book.remaining == 0:
         return
@@ -67,17 +74,23 @@ def run_trials(
         for record in book.records():
             for epoch in record.epochs:
                 halving.report(record.number, epoch["schedule_percent"], epoch[spec.metric], epoch["loss"])
-    trainable = tune.with_resources(
-        tune.with_parameters(FineTuningTrial, job=job), {"cpu": plan.cpus_per_trial, "gpu": plan.gpus_per_trial}
-    )
+
+    # One for each share, not for each trial: they are not small.
+    shares = {2**i: PlacementGroupFactory([plan.share(2**i)]) for i in range(plan.largest_share.bit_length())}
+
+    def resources(config: Mapping[str, Any]) -> PlacementGroupFactory:
+        return shares[min(config["share"], plan.largest_share)]
+
+    halt = Halt()
+    trainable = tune.with_resources(tune.with_parameters(FineTuningTrial, job=job), resources)
     # Tune writes pickles of its own; they live as long as this call, outside the run directory.
-    with temporary_folder() as storage:
+    with temporary_folder() as storage, stray_errors_end_workers():
         Tuner(
             trainable,
             tune_config=TuneConfig(
-                search_alg=StudySearcher(book, meanwhile),
+                search_alg=StudySearcher(book, halt, meanwhile),
                 scheduler=ShareScheduler(spec.metric, halving),
-                num_samples=book.remaining,
+                num_samples=-1,  # the searcher says when it has finished: a trial may be run again
                 max_concurrent_trials=plan.slots,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: f"trial_{trial.config['number']}",
@@ -87,61 +100,160 @@ def run_trials(
                 name="sweep",
                 storage_path=str(storage),
                 verbose=0,
-                callbacks=[SweepCallback(run_dir, book, progress)],
+                stop=HaltStopper(halt),
+                callbacks=[SweepCallback(run_dir, book, progress, halt, plan.largest_share)],
                 checkpoint_config=CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
             ),
         ).fit()
+    if halt.error is not None:
+        raise halt.error
+
+
+@contextlib.contextmanager
+def stray_errors_end_workers() -> Iterator[None]:
+    """Take every error of Ray's that is neither a worker's death nor raised by a trial for a worker's death.
+
+    Tune does not expect the one that Ray's memory monitor causes: it would end the whole sweep. A Tune that has
+    renamed this method goes on as ever.
+    """
+    from ray.air.execution._internal.actor_manager import RayActorManager
+    from ray.exceptions import RayActorError, RayError, RayTaskError
+
+    manager: Any = RayActorManager
+    original = getattr(manager, "_actor_task_failed", None)
+    if original is None:
+        yield
+        return
+
+    def as_death(self: Any, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, RayError) and not isinstance(exception, (RayActorError, RayTaskError)):
+            exception = RayActorError(error_msg=f"{type(exception).__name__}: {exception}")
+        original(self, tracked_actor_task, exception)
+
+    manager._actor_task_failed = as_death
+    try:
+        yield
+    finally:
+        manager._actor_task_failed = original
+
+
+class HaltStopper(Stopper):
+    """Ends Tune's loop where the sweep is to halt."""
+
+    def __init__(self, halt: Halt) -> None:
+        self._halt = halt
+
+    def __deepcopy__(self, memo: object) -> HaltStopper:
+        return self  # Tune copies its settings; there is one halt
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Never a single trial."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether the sweep is to end now."""
+        return self._halt.error is not None
 
 
 class SweepCallback(Callback):
     """Every event of every trial, told in one order: study, TensorBoard, user."""
 
-    def __init__(self, run_dir: RunDir, book: TrialBook, progress: Progress) -> None:
+    def __init__(self, run_dir: RunDir, book: TrialBook, progress: Progress, halt: Halt, largest_share: int) -> None:
         self._run_dir = run_dir
         self._book = book
         self._progress = progress
+        self._halt = halt
+        self._largest_share = largest_share
         self._tensorboard = TensorBoardLog(run_dir)
         self._open: set[int] = set()
-        self._closed: set[int] = set()
+        self._closed: set[str] = set()
+        self._failures: list[str] = []
+        self._some_trial_ended_well = book.leader is not None
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks into a snapshot that nobody reads
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A worker took the trial."""
-        number = trial.config["number"]
-        self._open.add(number)
-        self._tensorboard.start(number, trial.config["values"])
-        self._progress.started(number, trial.config["values"])
+        with self._halt.on_error():
+            number = trial.config["number"]
+            self._open.add(number)
+            self._tensorboard.start(number, trial.config["values"])
+            self._progress.started(number, trial.config["values"])
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """An epoch came in."""
-        if "failure" in result:
+        if self._halt.error is not None or result_problem(result) is not None:
             return
-        number = trial.config["number"]
-        where = {name: result[name] for name in ("hostname", "pid", "start_s", "bytes_written")}
-        self._book.record_epochs(number, [{**metrics, **where} for metrics in result["history"]])
-        self._tensorboard.epoch(number, result)
-        self._progress.epoch(number, result)
+        with self._halt.on_error():
+            number = trial.config["number"]
+            where = {name: result[name] for name in ("hostname", "pid", "start_s", "bytes_written")}
+            self._book.record_epochs(number, [{**metrics, **where} for metrics in result["history"]])
+            self._tensorboard.epoch(number, result)
+            self._progress.epoch(number, result)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The trial's schedule is done, or it was stopped early, or it reported its own failure."""
-        result = trial.last_result
-        if "failure" in result:
-            self._fail(trial, result["failure"], result["failure"])
-        elif result["schedule_percent"] >= 100:
-            self._close(trial, TrialState.COMPLETE)
-        else:
-            self._close(trial, TrialState.PRUNED)
+        with self._halt.on_error():
+            if self._is_over(trial):
+                return
+            result = trial.last_result
+            # Tune keeps running statistics of every metric of every trial to the end, 40 KB a trial.
+            trial.run_metadata.metric_analysis.clear()
+            trial.run_metadata.metric_n_steps.clear()
+            problem = result_problem(result)
+            if problem is not None:
+                self._end_badly(trial, problem, problem, result.get("kind", "failed"))
+            elif result["schedule_percent"] >= 100:
+                self._close(trial, TrialState.COMPLETE)
+            else:
+                self._close(trial, TrialState.PRUNED)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The trial raised, or its worker died."""
-        file = Path(trial.error_file) if trial.error_file else None
-        text = file.read_text(encoding="utf-8") if file and file.is_file() else "the worker died without a word"
-        text = re.sub(r"\x1b\[[0-9;]*m", "", text)  # Ray colours its tracebacks
-        self._fail(trial, text, text.strip().rpartition("\n")[2] or "no reason was given")
+        with self._halt.on_error():
+            if self._is_over(trial):
+                return
+            file = Path(trial.error_file) if trial.error_file else None
+            text = file.read_text(encoding="utf-8") if file and file.is_file() else ""
+            text = re.sub(r"\x1b\[[0-9;]*m", "", text).strip()  # Ray colours its tracebacks
+            kind, reason = why_it_failed(text)
+            stuck = self._run_dir.trial(trial.config["number"]) / STUCK
+            if kind == "died" and stuck.is_file() and stuck.stat().st_size:
+                text = f"{text}\n\nWhere the epoch stood:\n{stuck.read_text(encoding='utf-8')}"
+                reason = "an epoch took more than twice as long as earlier ones suggest"
+                stuck.unlink()
+            self._end_badly(trial, text or reason, reason, kind)
+
+    def _is_over(self, trial: Any) -> bool:
+        """Whether the sweep halts, or Tune tells twice of one end: then the trial stays as it is in the study."""
+        over = self._halt.error is not None or trial.trial_id in self._closed
+        self._closed.add(trial.trial_id)
+        return over
+
+    def _end_badly(self, trial: Any, text: str, reason: str, kind: str) -> None:
+        number = trial.config["number"]
+        if kind == "storage":
+            raise StorageFailed(f"trial {number} {reason}; what is finished is kept")
+        if kind == "died":
+            wait_s = self._book.run_again(number)
+            if wait_s is not None:
+                self._set_aside(number, f"{reason}; it goes on from its last state in {wait_s:g} s")
+                return
+            reason = f"{reason}; it was tried {self._book.spec.max_retries + 1} times"
+        if kind == "memory":
+            share = self._book.run_with_larger_share(number, self._largest_share)
+            if share is not None:
+                self._set_aside(number, f"{reason}; it will be run with {share} times the share of the others")
+                return
+            reason = f"infeasible: {reason}, with all that one machine can give it"
+        self._fail(trial, text, reason)
+
+    def _set_aside(self, number: int, why: str) -> None:
+        self._progress.set_aside(number, why)
+        self._end_events(number)
 
     def _fail(self, trial: Any, text: str, reason: str) -> None:
         number, values = trial.config["number"], trial.config["values"]
@@ -150,14 +262,30 @@ class SweepCallback(Callback):
         write_text(where, f"{text.rstrip()}\n\nconfiguration: {short(values)}\nseed: {trial.config['seed']}\n")
         self._progress.failed(number, values, text, where)
         self._close(trial, TrialState.FAIL, reason)
+        self._failures.append(re.sub(r"\d+(\.\d+)?(e[+-]?\d+)?", "N", reason))
+        if not self._some_trial_ended_well and len(self._failures) == SAME_FAILURES and len(set(self._failures)) == 1:
+            raise SweepFailed(
+                f"the first {SAME_FAILURES} trials all failed the same way: {reason}\n"
+                f"log: {where}\nThe same command tries the trials that are left."
+            )
 
     def _close(self, trial: Any, state: TrialState, failure: str | None = None) -> None:
         number = trial.config["number"]
-        if number in self._closed:  # Tune reports an error in this very method as the trial's
-            return
-        self._closed.add(number)
         record = self._book.finish(number, state, failure)
+        self._some_trial_ended_well |= state != TrialState.FAIL
+        self._end_events(number)
+        self._progress.finished(record, self._book.leader)
+
+    def _end_events(self, number: int) -> None:
         if number in self._open:  # a worker that dies while it starts never took the trial
             self._open.remove(number)
             self._tensorboard.finish(number)
-        self._progress.finished(record, self._book.leader)
+
+
+def why_it_failed(text: str) -> tuple[str, str]:
+    """What Ray's account of an error means, "failed", "died" or "memory", and the reason in a line."""
+    last = text.rpartition("\n")[2].strip() or "the worker died without a word"
+    if "OutOfMemoryError" in text or "MemoryError" in text:
+        return "memory", last
+    # Ray heads what a worker raised with "ray::" and the worker's name; a worker that is gone told nothing.
+    return ("failed", last) if "ray::" in text else ("died", f"its worker died ({last})")

@@ -106,7 +106,7 @@ def make_sweeps(folder: Path, model: Path) -> Sweeps:
 def prepared_with(flags: list[str]) -> Prepared:
     """What is checked before a sweep starts. Raises UserError."""
     problems: list[str] = []
-    return prepare(*parse(flags, problems), problems)
+    return prepare(parse(flags, problems), problems)
 
 
 def begin_trial(prepared: Prepared, config: dict[str, Any]) -> FineTuningTrial:

@@ -42,15 +42,30 @@ def test_it_trains_what_the_plain_form_trains(
 ) -> None:
     job = make_job(tiny_model)
     monkeypatch.setattr(run_module, "CPU_TOKENS", 100)  # else no batch of these short rows is cut
-    losses, weights = trained(FineTuningRun(job), tmp_path / "fast")
+    fast = FineTuningRun(job)
+    losses, weights = trained(fast, tmp_path / "fast")
     for name in taken_away:
         module, attribute, plain_form = PLAIN[name]
         monkeypatch.setattr(module, attribute, plain_form)
     plain = FineTuningRun(job)
     assert (plain.classifier.sliced is None) == ("sliced embedding" in taken_away)
     assert plain.classifier.first_token_only == ("first token only" not in taken_away)
+    assert (plain.classifier.module.config._attn_implementation == "eager") == ("attention" in taken_away)
     expected_losses, expected = trained(plain, tmp_path / "plain")
+    check_that_rows_were_left_out_and_decayed(fast, expected, load_file(tiny_model / "model.safetensors"))
     assert losses == pytest.approx(expected_losses, abs=1e-4)
     assert weights.keys() == expected.keys()
     for key, tensor in expected.items():
-        torch.testing.assert_close(weights[key], tensor, atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(weights[key], tensor, atol=2e-5, rtol=1e-4)
+
+
+def check_that_rows_were_left_out_and_decayed(
+    fast: FineTuningRun, expected: dict[str, torch.Tensor], start: dict[str, torch.Tensor]
+) -> None:
+    """Else the embedding's comparison would show nothing."""
+    sliced = fast.classifier.sliced
+    assert sliced is not None
+    left_out = torch.ones(len(start[sliced.name]), dtype=torch.bool)
+    left_out[sliced.ids] = False
+    assert left_out.float().mean() > 0.2
+    assert not torch.allclose(expected[sliced.name][left_out], start[sliced.name][left_out], atol=1e-4)

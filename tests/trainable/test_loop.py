@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,7 +13,7 @@ from transformers import get_linear_schedule_with_warmup
 from tests.trainable.runs import make_job
 from trainable.batching import Batch, eval_order
 from trainable.config import TrialConfig
-from trainable.loop import evaluate, make_optimizer, train_one_epoch
+from trainable.loop import Rows, Take, evaluate, make_optimizer, train_one_epoch
 from trainable.run import FineTuningRun
 
 
@@ -44,9 +45,22 @@ def random_batches(sizes: list[int], seed: int = 0) -> list[Batch]:
 
 def train(model: nn.Module, steps: list[list[Batch]], config: TrialConfig) -> float:
     optimizer = make_optimizer(model, config)
+    order, take = as_rows(steps)
     return train_one_epoch(
-        model, optimizer, steps, first_step=0, total_steps=len(steps), config=config, precision="fp32"
-    )
+        model, optimizer, order, take, no_step_down, first_step=0, total_steps=len(steps), config=config,
+        precision="fp32",
+    )  # fmt: skip
+
+
+def as_rows(steps: list[list[Batch]]) -> tuple[list[Rows], Take]:
+    """The rows of each step, and what cuts them into these very batches."""
+    ends = np.cumsum([sum(map(len, batches)) for batches in steps])
+    order = [np.arange(end - sum(map(len, batches)), end) for end, batches in zip(ends, steps, strict=True)]
+    return order, lambda rows: steps[int(np.searchsorted(ends, rows[0], side="right"))]
+
+
+def no_step_down(tried_rows: int) -> None:
+    raise AssertionError("memory ran out")
 
 
 def fresh_model() -> Linear:
@@ -136,8 +150,7 @@ class CountedSyncs:
 def test_one_sync_an_epoch_and_one_an_evaluation(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = FineTuningRun(make_job(tiny_model))
     run.reset(TrialConfig(batch_size=8, epochs=1), seed=0)
-    steps = [[run.train.take(rows)] for rows in eval_order(run.train.lengths, 8)]
-    batches = [run.validation.take(rows) for rows in eval_order(run.validation.lengths, 8)]
+    order = eval_order(run.train.lengths, 8)
     model, optimizer = run.classifier.module, run.optimizer
     config = TrialConfig()
 
@@ -145,14 +158,16 @@ def test_one_sync_an_epoch_and_one_an_evaluation(tiny_model: Path, monkeypatch: 
         with monkeypatch.context() as patch:
             counted = CountedSyncs(patch)
             train_one_epoch(
-                model, optimizer, steps[:of_batches], first_step=0, total_steps=12, config=config, precision="fp32"
-            )
+                model, optimizer, order[:of_batches], lambda rows: [run.train.take(rows)], no_step_down,
+                first_step=0, total_steps=12, config=config, precision="fp32",
+            )  # fmt: skip
             return counted.count
 
     assert syncs(2) == syncs(12), "a sync for every step"
     with monkeypatch.context() as patch:
         counted = CountedSyncs(patch)
-        evaluate(model, batches, 2, "fp32")
+        rows = eval_order(run.validation.lengths, 8)
+        evaluate(model, rows, lambda piece: [run.validation.take(piece)], no_step_down, 2, "fp32")
         assert counted.count == 1
 
 
@@ -162,7 +177,9 @@ def test_evaluation_counts_every_row_once_and_is_independent_of_batches(tiny_mod
 
     def counts(batch_size: int) -> tuple[float, list[list[int]]]:
         order = eval_order(run.validation.lengths, batch_size)
-        found = evaluate(run.classifier.module, map(run.validation.take, order), 2, "fp32")
+        found = evaluate(
+            run.classifier.module, order, lambda rows: [run.validation.take(rows)], no_step_down, 2, "fp32"
+        )
         return found.loss_sum, found.confusion
 
     loss, confusion = counts(48)

@@ -1,4 +1,4 @@
-"""A model trained on the rows of its embedding that occur is the model trained whole."""
+"""Which rows of an embedding are left out, when, and how they decay; test_fast_steps.py trains both forms."""
 
 from __future__ import annotations
 
@@ -6,60 +6,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from tests.trainable.runs import make_job
-from trainable import model as model_module
 from trainable.config import TrialConfig
-from trainable.run import FineTuningRun
 from trainable.vocabulary import SlicedEmbedding, can_slice, missed_decay
-
-# 24 steps without dropout: what differs is rounding.
-CONFIG = TrialConfig(
-    learning_rate=2e-3, batch_size=8, epochs=2, warmup_fraction=0.1, weight_decay=0.3, max_grad_norm=0.5, dropout=0.0
-)
-
-
-def trained(run: FineTuningRun, folder: Path) -> tuple[list[float], dict[str, torch.Tensor]]:
-    run.reset(CONFIG, 3)
-    while not run.done:
-        run.next_epoch()
-    run.write_best(folder)
-    return [loss for r in run.history for loss in (r.train_loss, r.loss)], load_file(folder / "model.safetensors")
-
-
-def test_training_the_rows_that_occur_is_training_all(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job = make_job(tiny_model)
-    sliced = FineTuningRun(job)
-    assert sliced.classifier.sliced is not None
-    name = sliced.classifier.sliced.name
-    monkeypatch.setattr(model_module, "can_slice", lambda model, pad_id: False)
-    whole = FineTuningRun(job)
-    assert whole.classifier.sliced is None
-    rows = sliced.classifier.weights()[name].shape[0]
-    assert rows < 0.8 * whole.classifier.weights()[name].shape[0], "nothing was left out: the test shows nothing"
-
-    losses, weights = trained(sliced, tmp_path / "sliced")
-    expected_losses, expected = trained(whole, tmp_path / "whole")
-    assert losses == pytest.approx(expected_losses, abs=1e-4)
-    assert weights.keys() == expected.keys()
-    start = load_file(tiny_model / "model.safetensors")
-    assert not torch.allclose(expected[name], start[name], atol=1e-4), "nothing was decayed: the test shows nothing"
-    for key, tensor in expected.items():
-        torch.testing.assert_close(weights[key], tensor, atol=2e-5, rtol=1e-4)
 
 
 def test_rows_left_out_are_decayed_as_adamw_decays_what_has_no_gradient() -> None:
+    config = TrialConfig(learning_rate=2e-3, warmup_fraction=0.1, weight_decay=0.3)
     weight = torch.nn.Parameter(torch.randn(9))
     before = weight.detach().clone()
-    optimizer = torch.optim.AdamW([weight], weight_decay=CONFIG.weight_decay)
+    optimizer = torch.optim.AdamW([weight], weight_decay=config.weight_decay)
     for step in range(17):
-        optimizer.param_groups[0]["lr"] = CONFIG.learning_rate_at(step, 24)
+        optimizer.param_groups[0]["lr"] = config.learning_rate_at(step, 24)
         weight.grad = torch.zeros(9)
         optimizer.step()
-    torch.testing.assert_close(before * missed_decay(CONFIG, 24, 17), weight.detach())
+    torch.testing.assert_close(before * missed_decay(config, 24, 17), weight.detach())
 
 
 def test_ids_that_models_compare_with_keep_their_numbers(tiny_model: Path) -> None:

@@ -694,7 +694,7 @@ def begun(places: dict[str, str], *flags: str) -> None:
     from tune.prepare import prepare
 
     problems: list[str] = []
-    prepared = prepare(*parse([*good_flags(places), *flags], problems), problems)
+    prepared = prepare(parse([*good_flags(places), *flags], problems), problems)
     prepared.run_dir.root.mkdir()
     prepared.write_spec("fp32")
 
@@ -822,7 +822,7 @@ def test_accepted(name: str, places: dict[str, str]) -> None:
 
     write(Path(places["data"]), GOOD | ACCEPTED[name])
     problems: list[str] = []
-    prepared = prepare(*parse(good_flags(places), problems), problems)
+    prepared = prepare(parse(good_flags(places), problems), problems)
     assert problems == []
     assert len(prepared.data.label_names) == 2
     assert ("no test split to use" in str(prepared.data.notes)) == (name == "no validation, no test")

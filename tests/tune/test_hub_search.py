@@ -111,13 +111,14 @@ PREPARE = """
 import json, sys
 from pathlib import Path
 from tune.cluster import local_nodes
+from tune.flags import Request
 from tune.plan import make_plan
 from tune.prepare import prepare
 from tune.spec import build_spec, given_from_preset
 
 for name in sys.argv[1:]:
     problems = []
-    prepared = prepare(build_spec(given_from_preset(name, problems), problems), Path("run"), problems)
+    prepared = prepare(Request(build_spec(given_from_preset(name, problems), problems), Path("run")), problems)
     lines = prepared.introduction(make_plan(prepared.spec, local_nodes(prepared.spec), problems))
     test = prepared.data.splits["test"].labels
     print(json.dumps([name, lines, prepared.data.label_names, [test.count(0), len(test)], prepared.f1_average]))

@@ -30,6 +30,9 @@ from tune.spec import (
 
 NEED = {"model": "m", "dataset": "d"}
 SOME: dict[str, list[Any]] = {  # values of every field
+    "max_retries": [0, 2],
+    "keep_top": [1, 5],
+    "checkpoint_budget_gb": [None, 0.5, 100.0],
     "name": ["a", "1e5", "123", "yes", "a: b", "日本 #1", "null", "- x", "~", "2001-01-01"],
     "model": ["bert-base-uncased", "./a b", "builtin:minilm", "1", "C:\\x"],
     "dataset": ["glue/mrpc", "~/data", "0x1F"],
@@ -96,7 +99,7 @@ def from_file(path: Path, above: dict[str, Any] | None = None) -> SweepSpec:
 
 def parsed(*argv: str) -> SweepSpec:
     problems: list[str] = []
-    spec, _ = parse(argv, problems)
+    spec = parse(argv, problems).spec
     assert problems == []
     return spec
 

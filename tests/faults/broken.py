@@ -1,0 +1,115 @@
+"""The real command line with a Trainable that breaks where a test wants, and a ledger of every epoch really trained.
+
+FAULTS: a JSON list of {"what": ..., "trial": N, "epoch": N, "times": how often} in the environment
+LEDGER: a file that gets a line "trial epoch pid" for every epoch that was trained to its end
+
+    python -m tests.faults.broken FLAGS
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainable.trial import FineTuningTrial
+
+MISSING = object()
+BAD_VALUES: dict[str, Any] = {
+    "nan": float("nan"), "infinity": float("inf"), "none": None, "text": "0.5", "missing": MISSING,
+}  # fmt: skip
+
+
+class BrokenTrial(FineTuningTrial):
+    """Breaks in the middle of the epochs that FAULTS names; everything else is real."""
+
+    def step(self) -> dict[str, Any]:
+        run = self.fine_tuning
+        epoch = len(run.history) + 1
+        due = [fault for fault in json.loads(os.environ.get("FAULTS", "[]")) if self._is_due(fault, epoch)]
+        take = run._take_training
+        try:
+            for fault in due:
+                if fault["what"] in IN_THE_MIDDLE:
+                    run._take_training = on_second_call(take, IN_THE_MIDDLE[fault["what"]])  # type: ignore[method-assign]
+                if fault["what"] == "slow":
+                    time.sleep(fault["seconds"])
+            result = super().step()
+        finally:
+            run._take_training = take  # type: ignore[method-assign]
+        if "failure" not in result:
+            with Path(os.environ["LEDGER"]).open("a") as ledger:
+                ledger.write(f"{self._number} {epoch} {os.getpid()}\n")
+        for fault in due:
+            if fault["what"] in BAD_VALUES:
+                result[fault.get("metric", "f1")] = BAD_VALUES[fault["what"]]
+        return {name: value for name, value in result.items() if value is not MISSING}
+
+    def _is_due(self, fault: dict[str, Any], epoch: int) -> bool:
+        if fault.get("trial", self._number) != self._number or fault.get("epoch", epoch) != epoch:
+            return False
+        happened = Path(f"{os.environ['LEDGER']}.{fault['what']}.{self._number}")
+        times = len(happened.read_text()) if happened.exists() else 0
+        if times >= fault.get("times", 1_000_000):
+            return False
+        with happened.open("a") as file:
+            file.write("x")
+        return True
+
+
+def on_second_call(take: Callable[..., Any], break_it: Callable[[], Any]) -> Callable[..., Any]:
+    calls = 0
+
+    def taking(rows: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            break_it()
+        return take(rows)
+
+    return taking
+
+
+def hang() -> None:
+    while True:
+        time.sleep(3600)
+
+
+def raise_(error: BaseException) -> Callable[[], None]:
+    def break_it() -> None:
+        raise error
+
+    return break_it
+
+
+IN_THE_MIDDLE: dict[str, Callable[[], Any]] = {
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "hang": hang,
+    "raise": raise_(RuntimeError("the disk spoke in tongues")),
+    "exit": raise_(SystemExit(3)),
+    "interrupt": raise_(KeyboardInterrupt()),
+    "odd": raise_(type("OddError", (Exception,), {})("an error without a home")),
+    "memory": raise_(MemoryError("no room")),
+    "cuda memory": raise_(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")),
+}
+
+
+def main() -> int:
+    """The command line, with the broken Trainable."""
+    import tune.sweep
+    from tune.search import main as search
+
+    tune.sweep.FineTuningTrial = BrokenTrial  # type: ignore[misc]
+    return search()
+
+
+if __name__ == "__main__":
+    from tests.faults.broken import main as importable_main  # workers import the class by this name
+
+    raise SystemExit(importable_main())
