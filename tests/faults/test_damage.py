@@ -488,6 +488,19 @@ def test_a_directory_for_reading_only(sweeps: Sweeps, read_only: Path, capsys: p
     assert f"{read_only} can't be written to" in search(sweeps, read_only, capsys)[1]
 
 
+def test_a_page_that_can_not_be_mended_is_told(
+    sweeps: Sweeps, finished: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", str(finished / "report.html"))
+
+    (finished / "report.html").write_text("<!DOCTYPE")
+    monkeypatch.setattr("tune.prepare.write_text", full)
+    code, said, started = search(sweeps, finished, capsys)
+    assert (code, started) == (2, False)
+    assert f"{finished / 'report.html'} is not whole and can't be written anew: [Errno 28] No space left" in said
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_study_for_reading_only(sweeps: Sweeps, killed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (killed / "study.db").chmod(0o444)
