@@ -214,7 +214,7 @@ def many_cuts(source: Path, name: str) -> list[bytes | None]:
     end = len(data) - (name == "spec.yaml")  # without its last newline it says the same
     chance = random.Random(f"{source.name} {name}")
     near = {at + off for at in range(0, len(data), 4096) for off in (-1, 0, 1)} if name == "study.db" else set()
-    near |= {chance.randrange(len(data)) for _ in range(60 if name in NEEDED else 4)}
+    near |= {chance.randrange(len(data)) for _ in range(30 if name in NEEDED else 2)}
     cut = [data[:at] for at in sorted({0, 1, len(data) // 2, len(data) - 1} | near) if 0 <= at < end]
     return [*cut, *([] if name == "spec.yaml" else [None])]
 
@@ -229,7 +229,7 @@ def test_every_file_cut_or_missing(
 
 
 @pytest.mark.faults
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("which", ["killed", "finished"])
 def test_every_file_cut_in_many_places(
     in_process: Sweeps, which: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
