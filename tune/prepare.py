@@ -133,7 +133,8 @@ class Prepared:
     def finished_report(self) -> dict[str, Any] | None:
         """The report in the run directory where it covers every trial that the spec asks for, and agrees with the rest.
 
-        report.html is made again where it does not say what report.json says.
+        report.html is made again where it does not say what report.json says. Raises UserError where that can't be
+        written.
         """
         from tune.report import as_html, trial_row
 
@@ -152,6 +153,8 @@ class Prepared:
                 write_text(self.run_dir.report_html, page)
         except (LookupError, TypeError, ValueError, AttributeError):
             return None
+        except OSError as error:
+            raise UserError([f"{self.run_dir.report_html} is not whole and can't be written anew: {error}"]) from error
         return report
 
     def known_test_scores(self, winner: TrialRecord) -> dict[str, Any] | None:

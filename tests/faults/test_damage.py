@@ -214,7 +214,7 @@ def many_cuts(source: Path, name: str) -> list[bytes | None]:
     end = len(data) - (name == "spec.yaml")  # without its last newline it says the same
     chance = random.Random(f"{source.name} {name}")
     near = {at + off for at in range(0, len(data), 4096) for off in (-1, 0, 1)} if name == "study.db" else set()
-    near |= {chance.randrange(len(data)) for _ in range(60 if name in NEEDED else 4)}
+    near |= {chance.randrange(len(data)) for _ in range(30 if name in NEEDED else 2)}
     cut = [data[:at] for at in sorted({0, 1, len(data) // 2, len(data) - 1} | near) if 0 <= at < end]
     return [*cut, *([] if name == "spec.yaml" else [None])]
 
@@ -229,7 +229,7 @@ def test_every_file_cut_or_missing(
 
 
 @pytest.mark.faults
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("which", ["killed", "finished"])
 def test_every_file_cut_in_many_places(
     in_process: Sweeps, which: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -486,6 +486,19 @@ def read_only(killed: Path) -> Iterator[Path]:
 
 def test_a_directory_for_reading_only(sweeps: Sweeps, read_only: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"{read_only} can't be written to" in search(sweeps, read_only, capsys)[1]
+
+
+def test_a_page_that_can_not_be_mended_is_told(
+    sweeps: Sweeps, finished: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", str(finished / "report.html"))
+
+    (finished / "report.html").write_text("<!DOCTYPE")
+    monkeypatch.setattr("tune.prepare.write_text", full)
+    code, said, started = search(sweeps, finished, capsys)
+    assert (code, started) == (2, False)
+    assert f"{finished / 'report.html'} is not whole and can't be written anew: [Errno 28] No space left" in said
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
