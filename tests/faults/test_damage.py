@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.sweeps import (
+from tests.faults.run_directories import (
     LEADER,
     OPEN,
     Sweeps,
