@@ -5,14 +5,16 @@
 `bare` runs the same trainable under Ray Tune alone: random search, reused actors, no study, table, curves or report.
 
 Prints one JSON line: milliseconds a trial over all, over the first 200 and over the last 200; the driver's memory
-after the first 200 and at the end.
+and open files after the first 200 and at the end; what still runs when the sweep is over.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
+import threading
 import time
 from io import StringIO
 from pathlib import Path
@@ -87,6 +89,22 @@ def resident_mib() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
+def open_files() -> int:
+    """File handles of this process."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def child_processes() -> list[str]:
+    """The names of the processes that this one has started and that still run."""
+    names = []
+    for path in Path("/proc/self/task").glob("*/children"):
+        for pid in path.read_text().split():
+            with contextlib.suppress(OSError):
+                name, state = Path(f"/proc/{pid}/stat").read_text().partition("(")[2].rsplit(")", 1)
+                names += [name] if state.split()[0] != "Z" else []
+    return names
+
+
 def main(out: Path, trials: int) -> None:
     """Run them and print the figures."""
     import tune.sweep
@@ -105,11 +123,14 @@ def main(out: Path, trials: int) -> None:
     run_dir = RunDir(out)
     tune.sweep.FineTuningTrial = FormulaTrial  # type: ignore[attr-defined]
     memory: list[float] = []
+    files: list[int] = []
+    threads_before = threading.active_count()
 
     class Watched(Progress):
         def finished(self, record: TrialRecord, best: TrialRecord | None) -> None:
             super().finished(record, best)
             memory.append(resident_mib())
+            files.append(open_files())
 
     with connected(spec) as nodes, run_dir.locked():
         plan = make_plan(spec, nodes, [])
@@ -130,6 +151,11 @@ def main(out: Path, trials: int) -> None:
         "ms_last": milliseconds(trials - edge, trials - 1),
         "memory_mib_early": memory[edge - 1],
         "memory_mib_end": memory[-1],
+        "files_early": files[edge - 1],
+        "files_end": files[-1],
+        "threads_before": threads_before,
+        "threads_after": threading.active_count(),
+        "processes_after": child_processes(),
     }))  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -24,7 +24,7 @@ from tune.flags import Request
 from tune.plan import Plan, disk_bytes, disk_problems, make_plan
 from tune.records import TrialRecord
 from tune.rundir import WHAT_TO_DO, RunDir
-from tune.space import largest
+from tune.space import change_problem, largest, parse_domain
 from tune.spec import PRESETS, SweepSpec, spec_as_yaml_values
 
 if TYPE_CHECKING:
@@ -335,6 +335,20 @@ def _batch_size_problems(spec: SweepSpec, rows: int) -> list[str]:
     ]
 
 
+def _space_problems(stored: Mapping[str, Any], spec: SweepSpec) -> list[str]:
+    """Which parameters were changed in a way that the study can't take."""
+    problems = []
+    for name in stored["space"].keys() & spec.space.keys():
+        text = stored["space"][name]
+        why = change_problem(parse_domain(name, text), spec.space[name])
+        if why is not None:
+            problems.append(
+                f"--allow-new-space: {name} is {text} there and {spec.space[name]} here; Optuna takes no parameter "
+                f"{why} into a study that has it (another range is fine)"
+            )
+    return problems
+
+
 def _other_sweep(
     run_dir: RunDir, spec: SweepSpec, identity: Sequence[str], data: TextData | None, folder: Path | None
 ) -> list[str]:
@@ -357,7 +371,7 @@ def _other_sweep(
     changed = [key for key in identity if stored.get(key) != here.get(key)]
     different += [f"{key}: {stored.get(key)} there, {here.get(key)} here" for key in changed]
     if not different:
-        return []
+        return [] if "space" in identity else _space_problems(stored, spec)
     hint = "give another --out, or --fresh to start over"
     if different and changed == ["space"] and len(different) == 1:
         hint += ", or --allow-new-space to go on with it"

@@ -166,6 +166,17 @@ def _typed(name: str, domain: Domain) -> Domain:
     return domain
 
 
+def change_problem(old: Domain, new: Domain) -> str | None:
+    """Why trials of the one domain and of the other can't stand in one Optuna study; None where they can."""
+    if isinstance(old, Fixed) or isinstance(new, Fixed):
+        return None
+    if type(old) is not type(new):
+        return "of another kind"
+    if isinstance(old, Choice) and old != new:
+        return "with other choices"
+    return "on another scale" if getattr(old, "log", None) != getattr(new, "log", None) else None
+
+
 def fixed_values(space: Space) -> dict[str, Value]:
     """The fields that every configuration has in common."""
     return {name: domain.value for name, domain in space.items() if isinstance(domain, Fixed)}

@@ -1,0 +1,167 @@
+"""Memory that runs out changes how a step is computed, never what; a trial that fits nowhere fails alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.trainable.runs import make_job
+from tests.trainable.test_trial import make_trial, steps, tune_config
+from trainable.config import TrialConfig
+from trainable.errors import OutOfMemory
+from trainable.memory import is_out_of_memory
+from trainable.run import FineTuningRun
+from trainable.trial import FineTuningTrial
+from tune.plan import Node, Plan, make_plan
+from tune.spec import SweepSpec
+
+CONFIG = TrialConfig(learning_rate=1e-3, batch_size=16, epochs=2, dropout=0.0)
+ERRORS: list[Callable[[], Exception]] = [
+    lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    MemoryError,
+    lambda: RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+]
+
+
+@contextmanager
+def room_for(run: FineTuningRun, rows: int, error: Callable[[], Exception] = MemoryError) -> Iterator[list[int]]:
+    """A device with room for so many rows at once; yields the sizes of the batches that were too large for it."""
+    module = run.classifier.module
+    too_large: list[int] = []
+
+    def check(_: object, inputs: Any, keywords: dict[str, Any]) -> None:
+        size = len(keywords["input_ids"])
+        if size > rows:
+            too_large.append(size)
+            raise error()
+
+    handle = module.register_forward_pre_hook(check, with_kwargs=True)
+    try:
+        yield too_large
+    finally:
+        handle.remove()
+
+
+def trained(run: FineTuningRun, seed: int = 3) -> list[float]:
+    run.reset(CONFIG, seed)
+    while not run.done:
+        run.next_epoch()
+    return [number for result in run.history for number in (result.train_loss, result.loss)]
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("rows", [1, 3, 9])
+def test_fewer_rows_at_once_give_the_same_losses_and_weights(
+    tiny_model: Path, rows: int, error: Callable[[], Exception]
+) -> None:
+    whole = FineTuningRun(make_job(tiny_model))
+    losses = trained(whole)
+    run = FineTuningRun(make_job(tiny_model))
+    with room_for(run, rows, error) as too_large:
+        divided = trained(run)
+    assert divided == pytest.approx(losses, abs=1e-5)
+    for name, tensor in whole.classifier.weights().items():
+        assert torch.allclose(tensor, run.classifier.weights()[name], atol=1e-5), name
+    assert max(too_large) == 16, "the first step was to be tried whole"
+    assert run.ladder.rows is not None
+    assert rows / 2 < run.ladder.rows <= rows, "halved once too often, or not often enough"
+    assert [result.rows_at_once for result in run.history] == [run.ladder.rows] * 2
+    assert whole.history[-1].rows_at_once is None
+
+
+def test_what_a_worker_learned_holds_for_its_later_trials(tiny_model: Path) -> None:
+    run = FineTuningRun(make_job(tiny_model))
+    with room_for(run, 5) as too_large:
+        trained(run)
+        assert too_large
+        too_large.clear()
+        trained(run, seed=4)
+    assert too_large == []
+
+
+def test_without_the_ladder_such_a_trial_fails(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control: the tests above can fail."""
+    monkeypatch.setattr("trainable.loop.is_out_of_memory", lambda error: False)
+    run = FineTuningRun(make_job(tiny_model))
+    with room_for(run, 5), pytest.raises(MemoryError):
+        trained(run)
+
+
+def test_one_row_that_does_not_fit_is_told_by_its_own_error(tiny_model: Path) -> None:
+    run = FineTuningRun(make_job(tiny_model))
+    with room_for(run, 0), pytest.raises(OutOfMemory, match="one row at a time"):
+        trained(run)
+
+
+def test_other_errors_are_not_taken_for_memory() -> None:
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not is_out_of_memory(ValueError("can't allocate memory"))
+
+
+def test_the_trial_reports_it_and_its_worker_stays_usable(tiny_model: Path, tmp_path: Path) -> None:
+    trial = make_trial(tiny_model, tune_config(tmp_path, 0))
+    with room_for(trial.fine_tuning, 0):
+        result = trial.step()
+    assert (result["kind"], result["done"]) == ("memory", True)
+    assert "one row at a time" in result["failure"]
+    trial.fine_tuning.ladder.rows = None
+    trial.reset_config(tune_config(tmp_path, 1))
+    losses = [result["loss"] for result in steps(trial)]
+    alone = steps(make_trial(tiny_model, tune_config(tmp_path / "new", 1)))
+    assert losses == [result["loss"] for result in alone]
+
+
+def test_memory_that_runs_out_elsewhere_is_told_too(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = make_trial(tiny_model, tune_config(tmp_path, 0))
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(FineTuningRun, "_keep_if_best", fail)
+    assert trial.step()["kind"] == "memory"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "fields", "shares"),
+    [
+        ([Node(4)], {}, [{"CPU": 1}, {"CPU": 2}, {"CPU": 4}]),
+        ([Node(3), Node(2)], {}, [{"CPU": 1}, {"CPU": 2}]),
+        ([Node(8, 1)], {}, [{"CPU": 1, "GPU": 0.25}, {"CPU": 1, "GPU": 0.5}, {"CPU": 1, "GPU": 1.0}]),
+        ([Node(8, 2)], {"gpus_per_trial": 1}, [{"CPU": 1, "GPU": 1}]),
+        ([Node(2)], {"cpus_per_trial": 2}, [{"CPU": 2}]),
+    ],
+)
+def test_shares_double_up_to_a_whole_machine_or_gpu(
+    nodes: list[Node], fields: dict[str, Any], shares: list[dict[str, float]]
+) -> None:
+    plan: Plan = make_plan(SweepSpec(name="s", model="m", dataset="d", **fields), nodes, [])
+    assert [plan.share(2**i) for i in range(plan.largest_share.bit_length())] == shares
+
+
+def test_a_larger_share_of_a_gpu_is_a_larger_share_of_its_memory(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[float] = []
+    monkeypatch.setattr("trainable.run.limit_gpu_memory", lambda device, share: limits.append(share))
+    for share in (1, 2, 8):
+        trial = FineTuningTrial.__new__(FineTuningTrial)
+        trial.setup({**tune_config(tmp_path), "share": share}, job=make_job(tiny_model, gpu_share=0.25))
+    assert limits == [0.25, 0.5, 1.0]
+
+
+def test_the_written_model_is_the_same_too(tiny_model: Path, tmp_path: Path) -> None:
+    for name, rows in (("whole", 100), ("divided", 3)):
+        run = FineTuningRun(make_job(tiny_model))
+        with room_for(run, rows):
+            trained(run)
+        run.write_best(tmp_path / name)
+    whole, divided = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "divided"))
+    assert all(torch.allclose(whole[name], divided[name], atol=1e-5) for name in whole)

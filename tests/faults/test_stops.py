@@ -1,0 +1,164 @@
+"""Ctrl-C, SIGTERM, both twice; a second driver; a clock that jumps: nothing is lost, and the same command goes on."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from tests.faults.sweeps import POINT, environment, ledger_of, start, sweep, sweep_flags
+from tests.tune.test_end_to_end import command
+from tests.tune.test_failures import wait_for
+from tune.supervisor import STOP_LIMIT_S
+
+SLOW = [{"what": "slow", "seconds": 1.0}]
+POINTS = [{**POINT, "epochs": 4, "learning_rate": rate} for rate in (3e-3, 1e-3, 5e-3)]
+
+
+def begun(folder: Path, flags: list[str]) -> subprocess.Popen[str]:
+    """A sweep whose trial 0 has two epochs behind it."""
+    process = start(folder, flags, SLOW)
+    log = folder / "run" / "log.txt"
+    wait_for(lambda: log.exists() and "trial 0 epoch 2/" in log.read_text(), process)
+    return process
+
+
+def states(folder: Path) -> list[str]:
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{folder / 'run' / 'study.db'}")
+    return [trial.state.name for trial in study.trials]
+
+
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, *(pytest.param(n, marks=pytest.mark.faults) for n in (signal.SIGINT, signal.SIGHUP))],
+)
+def test_one_signal_ends_the_sweep_in_order(tmp_path: Path, tiny_model: Path, number: signal.Signals) -> None:
+    flags = sweep_flags(tmp_path, tiny_model, 3, POINTS)
+    process = begun(tmp_path, flags)
+    sent = time.monotonic()
+    process.send_signal(number)
+    out, error = process.communicate(timeout=30)
+    took_s = time.monotonic() - sent
+    assert process.returncode == 128 + number
+    assert took_s < STOP_LIMIT_S + 3
+    assert error.splitlines() == [
+        "stopped; what is finished is kept in run",
+        f"Go on with: {shlex.join(['python', '-m', 'tune.search', *flags])}",
+    ]  # fmt: skip
+    assert "Traceback" not in out + error
+    assert (tmp_path / "run" / "trials" / "0" / "state").is_dir(), "the running trial's state is gone"
+    trained = ledger_of(tmp_path)
+    again = command("tune.search", *flags, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert states(tmp_path) == ["COMPLETE"] * 3
+    before = [line for line in trained if line[0] == 0]
+    first = re.findall(r"trial 0 epoch (\d)/", again.stdout)
+    assert int(first[0]) >= len(before), "the trial started over"
+
+
+@pytest.mark.faults
+def test_a_second_signal_ends_it_at_once_and_leaves_nothing_running(tmp_path: Path, tiny_model: Path) -> None:
+    flags = sweep_flags(tmp_path, tiny_model, 3, POINTS)
+    process = begun(tmp_path, flags)
+    children = descendants(process.pid)
+    assert len(children) >= 4, "Ray's processes were to be found"
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.1)
+    sent = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=10)
+    assert process.returncode in (130, -signal.SIGINT)
+    assert time.monotonic() - sent < 2
+    for _ in range(100):
+        alive = [pid for pid in children if is_running(pid)]
+        if not alive:
+            break
+        time.sleep(0.1)
+    assert not alive, [Path(f"/proc/{pid}/cmdline").read_text() for pid in alive]
+    process.communicate()
+
+
+def descendants(pid: int) -> list[int]:
+    """Every process below a process."""
+    below = [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+    return [*below, *(further for child in below for further in descendants(child))]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.faults
+def test_a_second_driver_is_refused_with_the_owners_name(tmp_path: Path, tiny_model: Path) -> None:
+    flags = sweep_flags(tmp_path, tiny_model, 3, POINTS)
+    process = begun(tmp_path, flags)
+    before = time.monotonic()
+    command("tune.search", "--help", cwd=tmp_path)
+    help_s = time.monotonic() - before
+    before = time.monotonic()
+    second = command("tune.search", *flags, cwd=tmp_path)
+    assert time.monotonic() - before < help_s + 1.0
+    assert second.returncode == 2
+    assert f"another sweep is running here (process {process.pid})" in second.stderr
+    fresh = command("tune.search", *flags, "--fresh", cwd=tmp_path)
+    assert fresh.returncode == 2, "a running sweep was moved aside"
+    process.kill()
+    process.communicate()
+    after = sweep(tmp_path, tiny_model, 3, points=POINTS)
+    assert after.returncode == 0, "the lock of a dead process holds"
+
+
+CLOCK = """
+import datetime, os, time
+shift, real = float(os.environ["CLOCK_SHIFT_S"]), time.time
+time.time = lambda: real() + shift
+class Shifted(datetime.datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return datetime.datetime.fromtimestamp(time.time(), tz)
+datetime.datetime = Shifted
+"""
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("shift_s", [-86400, 86400])
+def test_a_clock_that_jumps_changes_nothing(tmp_path: Path, tiny_model: Path, shift_s: int) -> None:
+    (tmp_path / "straight").mkdir()
+    whole = sweep(tmp_path / "straight", tiny_model, 3, points=POINTS)
+    assert whole.returncode == 0, whole.stderr
+    flags = sweep_flags(tmp_path, tiny_model, 3, POINTS)
+    process = begun(tmp_path, flags)
+    process.kill()
+    process.communicate()
+    (tmp_path / "clock").mkdir()
+    (tmp_path / "clock" / "sitecustomize.py").write_text(CLOCK)
+    there = environment(tmp_path)
+    there |= {"CLOCK_SHIFT_S": str(shift_s), "PYTHONPATH": f"{tmp_path / 'clock'}:{there['PYTHONPATH']}"}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.faults.broken", *flags], cwd=tmp_path, env=there, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    log = (tmp_path / "run" / "log.txt").read_text().splitlines()
+    days = {line[:10] for line in log if re.match(r"\d{4}-\d\d-\d\d ", line)}
+    assert len(days) >= 2, "the clock did not jump"
+    assert outcome(tmp_path) == outcome(tmp_path / "straight")
+
+
+def outcome(folder: Path) -> list[Any]:
+    """What a sweep came to, less its times."""
+    report = json.loads((folder / "run" / "report.json").read_text())
+    rows = [{key: row[key] for key in ("number", "state", "config", "value", "best_epoch")} for row in report["trials"]]
+    return [rows, report["best"], report["test"]]

@@ -1,0 +1,179 @@
+"""A run directory that is there already: go on, start over beside it, or go on with another space."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import write_pairs
+from trainable.errors import UserError
+from tune.flags import parse
+from tune.prepare import prepare
+from tune.rundir import RunDir
+from tune.searcher import TrialBook
+from tune.space import Choice, Float, Int
+from tune.spec import SweepSpec
+
+
+def flags(folder: Path, model: Path, *more: str) -> list[str]:
+    if not (folder / "pairs").exists():
+        write_pairs(folder / "pairs", {"train": 48, "validation": 24, "test": 24})
+    return ["--dataset", str(folder / "pairs"), "--model", str(model), "--out", str(folder / "run"), *more]
+
+
+def begun(folder: Path, model: Path) -> Path:
+    """A run directory as a sweep that has begun leaves it."""
+    prepared = prepare(parse(flags(folder, model), []), [])
+    prepared.run_dir.root.mkdir()
+    prepared.write_spec("fp32")
+    TrialBook(prepared.spec, prepared.run_dir)
+    return prepared.run_dir.root
+
+
+def refusal(argv: list[str]) -> str:
+    problems: list[str] = []
+    with pytest.raises(UserError) as caught:
+        prepare(parse(argv, problems), problems)
+    return str(caught.value)
+
+
+def test_another_space_is_refused_with_the_difference_and_what_to_do(tmp_path: Path, tiny_model: Path) -> None:
+    begun(tmp_path, tiny_model)
+    told = refusal(flags(tmp_path, tiny_model, "--space", "epochs=2..9"))
+    assert "'epochs': '2..5'" in told
+    assert "'epochs': '2..9'" in told
+    assert told.endswith("give another --out, or --fresh to start over, or --allow-new-space to go on with it")
+
+
+def test_another_space_is_taken_on_request(tmp_path: Path, tiny_model: Path) -> None:
+    begun(tmp_path, tiny_model)
+    argv = flags(tmp_path, tiny_model, "--space", "epochs=2..9", "--allow-new-space")
+    prepared = prepare(parse(argv, []), [])
+    prepared.write_spec("fp32")
+    assert yaml.safe_load(prepared.run_dir.spec_file.read_text())["space"]["epochs"] == "2..9"
+    assert prepare(parse(flags(tmp_path, tiny_model, "--space", "epochs=2..9"), []), []), "from now on it is this one"
+
+
+@pytest.mark.parametrize("change", [["--metric", "loss"], ["--scheduler", "none"], ["--seed", "7"]])
+def test_what_makes_trials_incomparable_is_refused_all_the_same(
+    tmp_path: Path, tiny_model: Path, change: list[str]
+) -> None:
+    begun(tmp_path, tiny_model)
+    told = refusal(flags(tmp_path, tiny_model, "--space", "epochs=2..9", "--allow-new-space", *change))
+    assert change[0].removeprefix("--") in told
+    assert "epochs" not in told
+
+
+NEW_SPACES: list[tuple[str, dict[str, Any]]] = [
+    ("wider", {"learning_rate": Float(1e-6, 1e-2, log=True), "batch_size": Choice((8, 16)), "epochs": Int(1, 9)}),
+    ("narrower", {"learning_rate": Float(1e-4, 2e-4, log=True), "batch_size": Choice((8, 16)), "epochs": Int(3, 3)}),
+    ("fewer", {"learning_rate": Float(1e-5, 1e-3, log=True)}),
+    ("more", {"learning_rate": Float(1e-5, 1e-3, log=True), "batch_size": Choice((8, 16)), "epochs": Int(2, 4),
+              "dropout": Float(0.0, 0.3)}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize(("name", "space"), NEW_SPACES, ids=[name for name, _ in NEW_SPACES])
+def test_the_study_goes_on_in_a_changed_space(tmp_path: Path, name: str, space: dict[str, Any], sampler: str) -> None:
+    from tests.tune.test_searcher import make_book, run_one
+
+    first = make_book(tmp_path, sampler=sampler, num_trials=20)
+    for number in range(8):
+        run_one(first, [0.1 * number])
+    left_open = first.issue()
+    second = make_book(tmp_path, sampler=sampler, num_trials=20, space=space)
+    again = second.issue()
+    assert left_open is not None
+    assert again is not None
+    assert again["values"] == left_open["values"], "a trial that was begun keeps its configuration"
+    for _ in range(4):
+        values = run_one(second, [0.5])["values"]
+        assert values.keys() == space.keys()
+        assert all(is_in(value, space[key]) for key, value in values.items())
+
+
+def is_in(value: Any, domain: Any) -> bool:
+    return value in domain.values if isinstance(domain, Choice) else domain.low <= value <= domain.high
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ("learning_rate=1e-5..3e-4", "on another scale"),
+        ("batch_size=8,16", "with other choices"),
+        ("batch_size=8..32", "of another kind"),
+    ],
+)
+def test_a_space_that_the_study_can_not_take_is_refused(
+    tmp_path: Path, tiny_model: Path, change: str, why: str
+) -> None:
+    begun(tmp_path, tiny_model)
+    told = refusal(flags(tmp_path, tiny_model, "--space", change, "--allow-new-space"))
+    assert why in told
+    assert f"{change.partition('=')[0]} is " in told
+
+
+def test_fresh_moves_what_was_there_aside_and_deletes_nothing(tmp_path: Path, tiny_model: Path) -> None:
+    root = begun(tmp_path, tiny_model)
+    before = {path.name: path.read_bytes() for path in root.iterdir()}
+    for number in (1, 2):
+        request = parse(flags(tmp_path, tiny_model, "--seed", "9", "--fresh"), [])
+        prepare(request, [])  # another seed is no problem where nothing is gone on with
+        RunDir(request.out).move_aside()
+        assert not root.exists()
+        aside = root.with_name(f"run.old-{number}")
+        assert {path.name: path.read_bytes() for path in aside.iterdir() if path.name in before} == before
+        os.rename(aside, root) if number == 1 else None
+        os.mkdir(aside) if number == 1 else None
+
+
+def test_fresh_with_nothing_there_is_a_start(tmp_path: Path, tiny_model: Path) -> None:
+    request = parse(flags(tmp_path, tiny_model, "--fresh"), [])
+    prepare(request, [])
+    RunDir(request.out).move_aside()
+    assert not (tmp_path / "run").exists()
+
+
+def test_fresh_does_not_move_a_folder_that_is_no_sweep(tmp_path: Path, tiny_model: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("mine")
+    assert "holds files but no sweep" in refusal(flags(tmp_path, tiny_model, "--fresh"))
+
+
+def test_what_is_wrong_with_the_input_keeps_the_old_run_where_it_is(tmp_path: Path, tiny_model: Path) -> None:
+    from tune.search import main
+
+    root = begun(tmp_path, tiny_model)
+    assert main(flags(tmp_path, tiny_model, "--fresh", "--num-trials", "0")) == 2
+    assert root.exists()
+
+
+def test_the_disk_must_have_room_and_the_budget_must_hold(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = refusal(flags(tmp_path, tiny_model, "--checkpoint-budget", "0.0001", "--set", "num_cpus=2"))
+    assert "--checkpoint-budget 0.0001: 2 trials side by side may take" in told
+    assert "lower --max-concurrent or --keep-top, or raise it" in told
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000})())
+    told = refusal(flags(tmp_path, tiny_model, "--set", "num_cpus=2"))
+    assert "the disk has 0.00 GB for the run directory, but 2 trials side by side may take" in told
+
+
+def test_the_best_k_models_stay(tmp_path: Path) -> None:
+    from tests.tune.test_searcher import make_book, run_one
+
+    book = make_book(tmp_path, keep_top=2)
+    kept: list[set[int]] = []
+    for f1 in (0.5, 0.4, 0.6, 0.3, 0.55):
+        run_one(book, [f1])
+        kept.append({int(path.parent.name) for path in tmp_path.glob("trials/*/model")})
+    assert kept == [{0}, {0, 1}, {0, 2}, {0, 2}, {2, 4}]
+    assert yaml.safe_load((tmp_path / "incumbent.json").read_text())["trial"] == 4, "the last that is kept is to beat"
+    again = make_book(tmp_path, keep_top=2)
+    assert [record.number for record in again.leaders] == [2, 4]
+    assert isinstance(again.spec, SweepSpec)

@@ -1,0 +1,126 @@
+"""What ends a sweep before its time is told from what is our own mistake."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sqlite3
+import sys
+import threading
+import time
+
+import pytest
+
+from trainable.errors import StorageFailed
+from tune import supervisor
+from tune.supervisor import Halt, Signals, Watch, continuing_command, own_handlers, storage_told, storage_trouble
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT])
+def test_a_disk_that_fails_is_known_by_its_error(number: int) -> None:
+    error = OSError(number, os.strerror(number), "run/study.db")
+    assert storage_trouble(error) == f"run/study.db: {os.strerror(number)}"
+
+
+def test_it_is_known_below_other_errors_too() -> None:
+    error = RuntimeError("an exception of the storage")
+    error.__cause__ = sqlite3.OperationalError("database or disk is full")
+    assert storage_trouble(error) == "database or disk is full"
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), FileNotFoundError(2, "no such file"), ConnectionResetError()])
+def test_other_errors_are_not_the_disks(error: Exception) -> None:
+    assert storage_trouble(error) is None
+    with pytest.raises(type(error)), storage_told("run"):
+        raise error
+
+
+def test_a_disk_that_fails_is_told_with_its_path() -> None:
+    with (
+        pytest.raises(StorageFailed, match=r"can't write to run \(run/x: No space left on device\)"),
+        storage_told("run"),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device", "run/x")
+
+
+def test_the_first_reason_to_halt_stands() -> None:
+    halt = Halt()
+    for text in ("first", "second"):
+        with halt.on_error():
+            raise ValueError(text)
+    assert str(halt.error) == "first"
+
+
+def test_the_first_signal_raises_and_handlers_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    exits: list[int] = []
+    monkeypatch.setattr(supervisor.os, "_exit", exits.append)
+    monkeypatch.setattr(supervisor, "STOP_LIMIT_S", 600.0)
+    before = signal.getsignal(signal.SIGTERM)
+    with Signals() as signals:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        assert signals.received == signal.SIGTERM
+        assert exits == []
+        with pytest.raises(KeyboardInterrupt):  # only since the exit above is none
+            signal.raise_signal(signal.SIGINT)
+        assert exits == [130]
+    assert signal.getsignal(signal.SIGTERM) == before
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.cancel()
+
+
+def test_what_does_not_stop_in_time_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    exits: list[int] = []
+    monkeypatch.setattr(supervisor.os, "_exit", exits.append)
+    monkeypatch.setattr(supervisor, "STOP_LIMIT_S", 0.05)
+    with Signals():
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        time.sleep(0.5)
+    assert exits == [143]
+
+
+def test_handlers_that_somebody_sets_meanwhile_go() -> None:
+    with Signals():
+        mine = signal.getsignal(signal.SIGTERM)
+        with own_handlers():
+            signal.signal(signal.SIGTERM, lambda *_: None)
+        assert signal.getsignal(signal.SIGTERM) == mine
+
+
+def test_a_death_interrupts_the_main_thread_and_what_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "WATCH_EVERY_S", 0.05)
+    monkeypatch.setattr(supervisor, "GIVE_UP_S", 0.05)
+    given_up = threading.Event()
+    deaths = iter([None, None, "Ray's raylet died"])
+    watch = Watch(lambda: next(deaths), given_up.set)
+    with pytest.raises(KeyboardInterrupt), watch:
+        time.sleep(30)
+    assert watch.reason == "Ray's raylet died"
+    assert given_up.wait(10)
+
+
+def test_while_all_live_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "WATCH_EVERY_S", 0.01)
+    asked: list[None] = []
+    with Watch(lambda: asked.append(None)) as watch:
+        time.sleep(0.3)
+    assert asked
+    assert watch.reason is None
+
+
+def test_the_command_that_goes_on_does_not_start_over() -> None:
+    assert continuing_command(["a b.yaml", "--fresh", "--out", "x"]) == "python -m tune.search 'a b.yaml' --out x"
+
+
+def test_a_command_restarts_itself_so_often_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr(supervisor.os, "execv", lambda program, words: started.append(words))
+    monkeypatch.setattr(supervisor.time, "sleep", lambda _: None)
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "tune.search", "--fresh", "--out", "x"])
+    monkeypatch.setenv(supervisor.RESTARTS, "0")
+    for _ in range(supervisor.MAX_RESTARTS + 3):
+        supervisor.restart()
+    assert started == [[sys.executable, "-m", "tune.search", "--out", "x"]] * supervisor.MAX_RESTARTS
