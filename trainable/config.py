@@ -138,6 +138,7 @@ class Job:
     incumbent_file: JSON {"trial": ..., "merit": [...]} of the best finished trial; None means every trial may win
     state_interval_s: a trial's whole state is written at most this often, seconds
     batching: rows of like length together, or as they come
+    sweep: what a state must say that it is of; a state of another sweep may fit by its configuration
     """
 
     model_folder: str
@@ -154,3 +155,4 @@ class Job:
     incumbent_file: str | None = None
     state_interval_s: float = 60.0
     batching: Batching = "bucketed"
+    sweep: str | None = None

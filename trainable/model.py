@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -134,11 +136,7 @@ def write_model(
     folder: Path, weights: Mapping[str, Tensor], config_json: str, architecture: str, start_folder: str
 ) -> None:
     """Write weights, configuration and tokenizer so that `transformers.pipeline` opens the folder."""
-    save_file(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in _untied(weights).items()},
-        str(folder / "model.safetensors"),
-        metadata={"format": "pt"},
-    )
+    write_tensors(folder / "model.safetensors", weights, {"format": "pt"})
     _readable(folder / "model.safetensors")
     config = json.loads(config_json)
     config.pop("_name_or_path", None)
@@ -169,9 +167,15 @@ def _untied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return kept
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write named tensors to one safetensors file."""
-    save_file({name: t.detach().cpu().contiguous() for name, t in _untied(tensors).items()}, str(path))
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write named tensors to one safetensors file. Raises OSError with the path."""
+    try:
+        save_file({name: t.detach().cpu().contiguous() for name, t in _untied(tensors).items()}, str(path), metadata)
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

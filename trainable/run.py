@@ -21,7 +21,7 @@ from trainable.errors import TrialFailed
 from trainable.loop import evaluate, make_optimizer, train_one_epoch
 from trainable.memory import Ladder, keep_freed_memory, limit_gpu_memory, peak_memory_mib
 from trainable.model import Classifier, read_tensors, write_model, write_tensors
-from trainable.storage import is_whole, write_folder
+from trainable.storage import is_whole, recorded_sha256, write_folder
 from trainable.tokens import TokenizedSplit
 from trainable.vocabulary import missed_decay
 
@@ -214,6 +214,7 @@ class FineTuningRun:
             write_tensors(aside / "state.safetensors", tensors)
             write_tensors(aside / "best.safetensors", self._best_weights)
             facts = {
+                "sweep": self.job.sweep,
                 "config": asdict(self.config),
                 "seed": self.seed,
                 "history": [asdict(result) for result in self.history],
@@ -225,10 +226,12 @@ class FineTuningRun:
 
     def load_state(self, folder: Path) -> bool:
         """Go on from a state of this very trial; False, and nothing changed, where the folder holds none."""
-        if not is_whole(folder):
+        if not is_whole(folder) or recorded_sha256(folder, "state.json") is None:
             return False
         facts = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        if make_config(facts["config"]) != self.config or facts["seed"] != self.seed:
+        if (facts.get("sweep"), facts.get("seed")) != (self.job.sweep, self.seed):
+            return False
+        if make_config(facts["config"]) != self.config:
             return False
         tensors = read_tensors(folder / "state.safetensors")
         self.classifier.set_weights(_under("model", tensors))

@@ -135,15 +135,17 @@ class FineTuningTrial(Trainable):
             raise ValueError(f"{checkpoint} holds no valid state of this trial")
 
     def _states(self) -> list[Path]:
-        """State folders, oldest first."""
-        return sorted(self._folder.glob("state/epoch-*"), key=lambda path: int(path.name.removeprefix("epoch-")))
+        """State folders, oldest first; what else lies there is not ours."""
+        ours = [path for path in self._folder.glob("state/epoch-*") if path.name[6:].isdecimal() and path.is_dir()]
+        return sorted(ours, key=lambda path: int(path.name[6:]))
 
     def _write_state(self) -> None:
         run = self.fine_tuning
-        older = self._states()
-        self._bytes_written += run.save_state(self._folder / "state" / f"epoch-{len(run.history)}")
+        new, older = self._folder / "state" / f"epoch-{len(run.history)}", self._states()
+        self._bytes_written += run.save_state(new)
         for folder in older:
-            shutil.rmtree(folder)
+            if folder != new:  # a damaged one of that name was replaced
+                shutil.rmtree(folder)
         self._state_written = time.monotonic()
 
     def _can_win(self) -> bool:
@@ -154,8 +156,10 @@ class FineTuningTrial(Trainable):
         run = self.fine_tuning
         if run.best is None:
             return False
-        if run.job.incumbent_file is None or not Path(run.job.incumbent_file).exists():
+        if run.job.incumbent_file is None:
             return True
-        incumbent = json.loads(Path(run.job.incumbent_file).read_text(encoding="utf-8"))
-        merit = run.merit(run.best)
-        return (*merit, -self._number) > (*incumbent["merit"], -incumbent["trial"])
+        try:
+            incumbent = json.loads(Path(run.job.incumbent_file).read_text(encoding="utf-8"))
+            return (*run.merit(run.best), -self._number) > (*incumbent["merit"], -incumbent["trial"])
+        except (OSError, ValueError, TypeError, KeyError):
+            return True  # not there yet, or damaged: the driver decides, and removes the model that lost

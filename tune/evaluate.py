@@ -39,9 +39,13 @@ def evaluate_run(run: str | Path, split: str = "test", data_file: str | Path | N
     problems: list[str] = []
     if not run_dir.holds_sweep:
         raise UserError([f"{run_dir.root}: holds no sweep (no spec.yaml)"])
-    if not (run_dir.best / "model.safetensors").is_file():
+    if not run_dir.best.exists():
         raise UserError([f"{run_dir.root}: holds no best model yet; the same `python -m tune.search` command goes on"])
     spec = run_dir.read_spec()
+    if run_dir.best_metrics() is None:
+        raise UserError(
+            [f"{run_dir.best} is damaged, or another sweep's; the same `python -m tune.search` command makes it again"]
+        )
     resolved = spec["resolved"]
     rows = _read_file(Path(data_file), resolved, problems) if data_file else _read_split(spec, split, problems)
     if problems or rows is None:

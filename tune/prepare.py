@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,14 @@ from trainable.errors import UserError
 from trainable.hub import HubError, resolve_model
 from trainable.metrics import majority_scores
 from trainable.pretrained import encoder_widths, longest_row, model_bytes, model_fingerprint, model_problems
+from trainable.storage import same_text, write_text
 from trainable.tokens import TokenizedSplit, load_tokenizer, tokenize
 from tune.cluster import address_problems, in_use, local_nodes
+from tune.damage import find_records
 from tune.flags import Request
 from tune.plan import Plan, disk_bytes, disk_problems, make_plan
 from tune.records import TrialRecord
-from tune.rundir import RunDir
+from tune.rundir import WHAT_TO_DO, RunDir
 from tune.space import change_problem, largest, parse_domain
 from tune.spec import PRESETS, SweepSpec, spec_as_yaml_values
 
@@ -49,6 +52,8 @@ class Prepared:
     model_fingerprint: str
     tokenizer: PreTrainedTokenizerBase
     f1_average: F1Average
+    sweep_id: str | None  # what ties study, states and report to spec.yaml
+    records: tuple[TrialRecord, ...]  # as the run directory has them
 
     def job(self, plan: Plan) -> Job:
         """What all trials share, in float32 until the precision is chosen."""
@@ -66,6 +71,7 @@ class Prepared:
             incumbent_file=str(self.run_dir.incumbent_file),
             state_interval_s=self.spec.state_interval_s,
             batching="shuffled" if self.spec.batching == "shuffled" else "bucketed",
+            sweep=self.sweep_id,
         )
 
     def tokenize_test(self) -> TokenizedSplit:
@@ -108,6 +114,7 @@ class Prepared:
             "f1": self.f1_average,
             "max_length": self.max_length,
             "rows": {name: len(split) for name, split in self.data.splits.items()},
+            "sweep": self.sweep_id,  # the last line: a file that was cut has none
         }
         values = spec_as_yaml_values(self.spec)
         # A run is scored from other working directories too.
@@ -124,21 +131,40 @@ class Prepared:
         return None if precision is None else str(precision)
 
     def finished_report(self) -> dict[str, Any] | None:
-        """The report in the run directory where it covers every trial that the spec asks for."""
+        """The report in the run directory where it covers every trial that the spec asks for, and agrees with the rest.
+
+        report.html is made again where it does not say what report.json says. Raises UserError where that can't be
+        written.
+        """
+        from tune.report import as_html, trial_row
+
         report = self.run_dir.read_report()
         if report is None or len(report["trials"]) < self.spec.num_trials:
             return None
-        if self.run_dir.best_trial() != report["best"]["trial"]:
-            return None  # best/ is gone or damaged: it is made again
-        return report if all(row["state"] != "RUNNING" for row in report["trials"]) else None
+        if report["trials"] != [trial_row(record) for record in self.records]:
+            return None
+        if any(record.state == "RUNNING" for record in self.records):
+            return None
+        best = self.run_dir.best_metrics()
+        if best is None or best != {**best, **report["best"], "test": report["test"], "majority": report["majority"]}:
+            return None  # one of them is gone or damaged: both are made again
+        try:
+            if not same_text(self.run_dir.report_html, page := as_html(report)):
+                write_text(self.run_dir.report_html, page)
+        except (LookupError, TypeError, ValueError, AttributeError):
+            return None
+        except OSError as error:
+            raise UserError([f"{self.run_dir.report_html} is not whole and can't be written anew: {error}"]) from error
+        return report
 
     def known_test_scores(self, winner: TrialRecord) -> dict[str, Any] | None:
-        """The winner's test scores where an earlier report has them: the test split is not read again."""
-        report = self.run_dir.read_report()
-        if report is None:
+        """The winner's test scores where best/ or an earlier report has them: the test split is not read again."""
+        known = self.run_dir.best_metrics()
+        if known is None and (report := self.run_dir.read_report()) is not None:
+            known = {**report["best"], "test": report["test"]}
+        if known is None or (known.get("trial"), known.get("epoch")) != (winner.number, winner.best_epoch):
             return None
-        same = (report["best"]["trial"], report["best"]["epoch"]) == (winner.number, winner.best_epoch)
-        return cast(dict[str, Any], report["test"]) if same else None
+        return cast(dict[str, Any], known["test"])
 
     # What the user is told
 
@@ -185,7 +211,7 @@ def prepare(request: Request, problems: list[str]) -> Prepared:
     identity = [key for key in IDENTITY if not (key == "space" and request.allow_new_space)]
     if problems:
         identity = []  # a wrong field has its default, which tells nothing of the sweep
-    out_problems = _out_problems(run_dir)
+    out_problems = _out_problems(run_dir, request.fresh)
     problems += out_problems
     problems += address_problems(spec.address)
     if spec.address is None and not in_use():
@@ -197,8 +223,12 @@ def prepare(request: Request, problems: list[str]) -> Prepared:
         problems += _batch_size_problems(spec, len(data.splits["train"]))
         if spec.f1 == "binary" and len(data.label_names) != 2:
             problems.append(f"f1 binary needs two classes, but the data has {len(data.label_names)}; use macro")
+    records: tuple[TrialRecord, ...] = ()
     if not out_problems and run_dir.holds_sweep and not request.fresh:
-        problems += _other_sweep(run_dir, spec, identity, data, folder)
+        other = _other_sweep(run_dir, spec, identity, data, folder)
+        problems += other
+        if not other:  # whether another sweep is whole is not of interest
+            records = find_records(run_dir, spec, problems)
     if problems or data is None or folder is None or tokenizer is None:
         raise UserError(problems)
     if spec.address is None:
@@ -206,7 +236,12 @@ def prepare(request: Request, problems: list[str]) -> Prepared:
         if problems:
             raise UserError(problems)
     average = spec.f1 if spec.f1 != "auto" else ("binary" if len(data.label_names) == 2 else "macro")
-    return Prepared(spec, run_dir, data, folder, model_fingerprint(folder), tokenizer, cast(F1Average, average))
+    stored_id = None if request.fresh else run_dir.sweep_id
+    # A sweep of before there were such names goes on without one.
+    sweep_id = stored_id or (None if records else uuid.uuid4().hex)
+    fingerprint = model_fingerprint(folder)
+    average = cast(F1Average, average)
+    return Prepared(spec, run_dir, data, folder, fingerprint, tokenizer, average, sweep_id, records)
 
 
 def room_problems(spec: SweepSpec, run_dir: RunDir, model: Path, plan: Plan) -> list[str]:
@@ -215,12 +250,12 @@ def room_problems(spec: SweepSpec, run_dir: RunDir, model: Path, plan: Plan) -> 
     return disk_problems(spec, plan, disk_bytes(plan, model_bytes(model), spec.keep_top), taken, free)
 
 
-def _out_problems(run_dir: RunDir) -> list[str]:
+def _out_problems(run_dir: RunDir, fresh: bool) -> list[str]:
     above = next((path for path in run_dir.root.parents if os.path.exists(path)), None)
     if above is not None and not above.is_dir():
         return [f"--out {run_dir.root}: {above} is a file, not a folder"]
     try:
-        return run_dir.problems()
+        return run_dir.problems(fresh)
     except OSError as error:  # a name that is too long, a folder that can't be listed
         return [f"--out {run_dir.root}: {error.strerror or error}"]
 
@@ -322,9 +357,9 @@ def _other_sweep(
         stored = run_dir.read_spec()
     except UserError as error:
         return list(error.problems)
-    resolved = stored.get("resolved")
-    if not isinstance(resolved, dict):
-        return [f"{run_dir.spec_file} is damaged: it has no `resolved` part"]
+    resolved = stored["resolved"]
+    if resolved["precision"] not in (None, "bf16", "fp32"):
+        return [f"{run_dir.spec_file} is damaged: precision {resolved['precision']!r}; {WHAT_TO_DO}"]
     different = []
     if folder is not None and resolved.get("model_fingerprint") != model_fingerprint(folder):
         different.append(f"another model: {stored.get('model')} there, {spec.model} here")

@@ -74,6 +74,7 @@ def build_report(
         "rows": {name: len(split) for name, split in prepared.data.splits.items()},
         "versions": versions(),
         "seed": spec.seed,
+        "sweep": prepared.sweep_id,
     }
     report["warnings"] = warnings_of(report)
     return report
@@ -144,7 +145,7 @@ def summary_lines(report: Mapping[str, Any]) -> list[str]:
 def write_report(run_dir: RunDir, report: Mapping[str, Any]) -> None:
     """Write report.json, report.html and best/: the winner's model as transformers opens it, a card, the scores."""
     best = report["best"]
-    metrics = {**best, "test": report["test"], "majority": report["majority"]}
+    metrics = {**best, "test": report["test"], "majority": report["majority"], "sweep": report["sweep"]}
 
     def write(aside: Path) -> None:
         for path in run_dir.model(best["trial"]).iterdir():

@@ -25,9 +25,10 @@ from ray.tune.search import Searcher
 from trainable.config import RULES, TrialConfig
 from trainable.errors import UserError
 from trainable.metrics import merit
-from trainable.storage import is_whole, write_folder, write_text
-from tune.records import EPOCH_PREFIX, TrialRecord, open_study, read_records, record_of
-from tune.rundir import RunDir
+from trainable.storage import recorded_sha256, write_folder, write_text
+from tune.damage import leaders_model_is_gone
+from tune.records import EPOCH_PREFIX, MODEL_SHA256, TrialRecord, open_study, read_records, record_of
+from tune.rundir import WEIGHTS, RunDir
 from tune.selection import rank
 from tune.space import distributions, fixed_values
 from tune.spec import SweepSpec
@@ -65,7 +66,7 @@ class TrialBook:
     def __init__(self, spec: SweepSpec, run_dir: RunDir) -> None:
         self.spec = spec
         self.run_dir = run_dir
-        self.study = open_study(run_dir.study_file, spec.mode)
+        self.study = open_study(run_dir.study_file, spec.mode, run_dir.sweep_id)
         trials = self.study.get_trials(deepcopy=False)
         # Left open by a dead driver, or to be run again since their worker died: (not before, number), soonest first.
         self._again = [(0.0, trial.number) for trial in trials if trial.state == TrialState.RUNNING]
@@ -258,6 +259,8 @@ class TrialBook:
         trial = self._trials[number]
         if failure is not None:
             trial.set_user_attr("failure", failure)
+        if (sha256 := recorded_sha256(self.run_dir.model(number), WEIGHTS)) is not None:
+            trial.set_user_attr(MODEL_SHA256, sha256)
         record = record_of(self._frozen(number), self.spec.metric, self.spec.mode)
         # A pruned trial's value in the study is the last one that it reported, which Optuna takes by itself.
         self.study.tell(trial, record.value if state == TrialState.COMPLETE else None, state=state)
@@ -277,7 +280,8 @@ class TrialBook:
 
     def _note_leader(self) -> None:
         """Tell running trials what they have to beat."""
-        if len(self._leaders) < self.spec.keep_top:
+        if len(self._leaders) < self.spec.keep_top:  # what may lie there is not of this study
+            self.run_dir.incumbent_file.unlink(missing_ok=True)
             return
         last = self._leaders[-1]
         if last.best is not None:
@@ -287,14 +291,13 @@ class TrialBook:
 
     def _find_leaders_model(self) -> None:
         """Take the leader's model back from best/ where its own folder is gone."""
-        if self.leader is None or is_whole(self.run_dir.model(self.leader.number)):
+        if self.leader is None:
             return
-        if self.run_dir.best_trial() != self.leader.number:
-            folder = self.run_dir.model(self.leader.number)
-            raise UserError(
-                [f"--out {self.run_dir.root}: the best trial's model, {folder}, is gone or damaged; give another --out"]
-            )
-        write_folder(self.run_dir.model(self.leader.number), self.run_dir.copy_best_model)
+        found = self.run_dir.model_of(self.leader.number, self.leader.model_sha256)
+        if found is None:
+            raise UserError([leaders_model_is_gone(self.run_dir, self.leader.number)])
+        if found == self.run_dir.best:
+            write_folder(self.run_dir.model(self.leader.number), self.run_dir.copy_best_model)
 
     def keep_only_what_was_asked_for(self) -> None:
         """Remove the winner's own copy of its model, now that best/ has it; those of the next `keep_top` - 1 stay."""
