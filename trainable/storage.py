@@ -77,9 +77,14 @@ def link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
+def is_aside(path: Path) -> bool:
+    """Whether a name is one that a writer gives to what is not whole yet."""
+    return _ASIDE.fullmatch(path.name) is not None
+
+
 def sweep_asides(root: Path) -> None:
     """Remove what killed writers left half made below a folder; nobody may be writing there."""
-    for path in [path for path in root.rglob(".*") if _ASIDE.fullmatch(path.name)]:
+    for path in [path for path in root.rglob(".*") if is_aside(path)]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from trainable.errors import UserError
-from trainable.storage import MANIFEST, is_whole, link, write_text
+from trainable.storage import MANIFEST, is_aside, is_whole, link, write_text
 
 
 class RunDir:
@@ -53,12 +53,16 @@ class RunDir:
         """What speaks against running a sweep here; a folder that is not there yet is fine."""
         if self.root.exists() and not self.root.is_dir():
             return [f"--out {self.root}: is a file, not a folder"]
-        if self.root.is_dir() and not self.holds_sweep and any(self.root.iterdir()):
+        if self.root.is_dir() and not self.holds_sweep and any(not self._is_ours(path) for path in self.root.iterdir()):
             return [f"--out {self.root}: holds files but no sweep; give a new folder"]
         above = next(p for p in (self.root, *self.root.parents) if p.exists())
         if not os.access(above, os.W_OK):
             return [f"--out {self.root}: {above} can't be written to"]
         return []
+
+    def _is_ours(self, path: Path) -> bool:
+        """Whether a driver that was killed before spec.yaml was there left this."""
+        return path == self._lock_file or is_aside(path)
 
     def disk(self) -> tuple[int, int]:
         """Bytes that the sweep here takes, and bytes that are free on its disk."""
