@@ -343,11 +343,12 @@ def kill_within(sweep: Sweep, pid: int, phase: str, rng: random.Random) -> bool:
 def wait_until_gone(pids: Sequence[int]) -> None:
     """A Ray whose driver was killed ends by itself.
 
-    Its agents, which know nothing of the sweep, ask a control service that is gone for up to a minute first.
+    Its agents and a worker that was only starting, which have seen nothing of the sweep, ask a control service that is
+    gone for up to a minute first.
     """
     deadline = time.monotonic() + DEATH_LIMIT_S
     while left := [(pid, name) for pid in pids if (name := name_if_alive(pid))]:
-        if all(name in ("ray::DashboardA", "ray::RuntimeEnv") for _, name in left):
+        if all(name in ("ray::DashboardA", "ray::RuntimeEnv", "python") for _, name in left):
             for pid, _ in left:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
