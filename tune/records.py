@@ -146,8 +146,9 @@ def record_of(trial: optuna.trial.FrozenTrial, metric: str, mode: str) -> TrialR
         value=best[metric] if best is not None else None,
         best_epoch=best["epoch"] if best is not None else None,
         epochs=tuple(epochs),
-        failure=attributes.get("failure"),
         model_sha256=attributes.get(MODEL_SHA256),
+        # A driver may have died between the reason and the end, and the trial gone well when it was run again.
+        failure=attributes.get("failure") if trial.state.name == "FAIL" else None,
     )
 
 

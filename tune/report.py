@@ -142,8 +142,8 @@ def summary_lines(report: Mapping[str, Any]) -> list[str]:
 # Files
 
 
-def write_report(run_dir: RunDir, report: Mapping[str, Any]) -> None:
-    """Write report.json, report.html and best/: the winner's model as transformers opens it, a card, the scores."""
+def write_best(run_dir: RunDir, report: Mapping[str, Any]) -> None:
+    """Write best/: the winner's model as transformers opens it, a card, the scores."""
     best = report["best"]
     metrics = {**best, "test": report["test"], "majority": report["majority"], "sweep": report["sweep"]}
 
@@ -155,6 +155,10 @@ def write_report(run_dir: RunDir, report: Mapping[str, Any]) -> None:
         (aside / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
 
     write_folder(run_dir.best, write)
+
+
+def write_report(run_dir: RunDir, report: Mapping[str, Any]) -> None:
+    """Write report.html, then report.json, which says that the sweep is at its end: nothing is done after it."""
     write_text(run_dir.report_html, as_html(report))
     write_text(run_dir.report_json, json.dumps(report, indent=2) + "\n")
 

@@ -88,7 +88,7 @@ def _sweep(prepared: Prepared, nodes: Sequence[Any], began: float) -> dict[str, 
     from tune.plan import make_plan
     from tune.prepare import room_problems
     from tune.progress import Progress
-    from tune.report import build_report, write_report
+    from tune.report import build_report, write_best, write_report
     from tune.searcher import TrialBook
     from tune.sweep import choose_precision, run_trials
 
@@ -129,8 +129,9 @@ def _sweep(prepared: Prepared, nodes: Sequence[Any], began: float) -> dict[str, 
             if test is None:
                 test = score_on_test(plan, job, str(run_dir.model(winner.number)), prepared.tokenize_test())
             report = build_report(prepared, precision, records, winner, test, time.monotonic() - began)
-            write_report(run_dir, report)
+            write_best(run_dir, report)
             book.keep_only_what_was_asked_for()
+            write_report(run_dir, report)
             for line in prepared.conclusion(report):
                 progress.say(line)
     return report

@@ -87,8 +87,8 @@ class TrialBook:
         self._leaders = ranked[: spec.keep_top]
         self._find_leaders_model()
         for record in records:
-            if record.state != "RUNNING" and record not in self._leaders:
-                self._drop(record)
+            if record.state != "RUNNING":
+                self._drop(record, with_model=record not in self._leaders)
         self._note_leader()
 
     @property
@@ -265,14 +265,14 @@ class TrialBook:
         # A pruned trial's value in the study is the last one that it reported, which Optuna takes by itself.
         self.study.tell(trial, record.value if state == TrialState.COMPLETE else None, state=state)
         del self._trials[number], self._configs[number], self._epochs[number]
-        record = replace(record, state=state.name)
+        record = replace(record, state=state.name, failure=failure)
         self.finished += 1
         ranked = rank([*self._leaders, record], self.spec.metric, self.spec.mode)
         kept = ranked[: self.spec.keep_top]
         losers = [r for r in {r.number: r for r in [*self._leaders, record]}.values() if r not in kept]
         self._leaders = kept
         if record in kept:
-            shutil.rmtree(self.run_dir.trial(number) / "state", ignore_errors=True)
+            self._drop(record, with_model=False)
             self._note_leader()
         for loser in losers:
             self._drop(loser)
@@ -304,9 +304,10 @@ class TrialBook:
         if self.leader is not None and self.run_dir.best_trial() == self.leader.number:
             self._drop(self.leader)
 
-    def _drop(self, record: TrialRecord) -> None:
-        """Remove a finished trial's model and states: it can't win any more."""
-        shutil.rmtree(self.run_dir.model(record.number), ignore_errors=True)
+    def _drop(self, record: TrialRecord, with_model: bool = True) -> None:
+        """Remove a finished trial's states, and its model where it can't win any more."""
+        if with_model:
+            shutil.rmtree(self.run_dir.model(record.number), ignore_errors=True)
         shutil.rmtree(self.run_dir.trial(record.number) / "state", ignore_errors=True)
 
 

@@ -223,6 +223,29 @@ def test_a_driver_that_died_while_asking_gets_the_same_trial(tmp_path: Path, sam
     assert issue(make_book(tmp_path / "torn", sampler=sampler))["values"] == whole
 
 
+def test_states_that_a_dead_driver_left_of_a_finished_trial_go(tmp_path: Path) -> None:
+    """It died between closing the trial and removing them; the best keep_top trials' would stay for good."""
+    book = make_book(tmp_path, keep_top=2)
+    for number in range(2):
+        run_one(book, [0.5])
+        (book.run_dir.trial(number) / "state" / "epoch-1").mkdir(parents=True)
+    make_book(tmp_path, keep_top=2)
+    for number in range(2):
+        assert [path.name for path in book.run_dir.trial(number).iterdir()] == ["model"]
+
+
+def test_a_trial_that_nearly_failed_and_then_went_well_has_no_failure(tmp_path: Path) -> None:
+    """The driver died between writing the reason and closing the trial."""
+    torn = make_book(tmp_path)
+    torn._trials[issue(torn)["number"]].set_user_attr("failure", "its worker died")
+    book = make_book(tmp_path)
+    run_one(book, [0.5])
+    assert [record.failure for record in book.records()] == [None]
+    issue(book)
+    failed = book.finish(1, TrialState.FAIL, "it broke")
+    assert (failed.failure, book.records()[1].failure) == ("it broke", "it broke")
+
+
 def test_a_point_that_was_enqueued_and_never_asked_for_is_asked_for(tmp_path: Path) -> None:
     points = ({"learning_rate": 5e-5, "batch_size": 8, "epochs": 3}, {"learning_rate": 7e-5})
     first = make_book(tmp_path, points=points)

@@ -1,0 +1,23 @@
+"""A run directory is taken for what it is, whenever its driver was killed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tune.rundir import RunDir
+
+
+@pytest.mark.parametrize("left", [[".lock"], [".lock", ".spec.yaml.0123abcd"]])
+def test_a_driver_killed_before_its_first_file_left_nothing_to_be_refused(tmp_path: Path, left: list[str]) -> None:
+    for name in left:
+        (tmp_path / name).touch()
+    assert RunDir(tmp_path).problems() == []
+
+
+@pytest.mark.parametrize("name", ["notes.txt", ".env", ".spec.yaml"])
+def test_a_folder_with_files_of_others_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / ".lock").touch()
+    (tmp_path / name).touch()
+    assert RunDir(tmp_path).problems() == [f"--out {tmp_path}: holds files but no sweep; give a new folder"]
