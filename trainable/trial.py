@@ -143,7 +143,7 @@ class FineTuningTrial(Trainable):
         older = self._states()
         self._bytes_written += run.save_state(self._folder / "state" / f"epoch-{len(run.history)}")
         for folder in older:
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)  # a worker on a node that was frozen may remove them too
         self._state_written = time.monotonic()
 
     def _can_win(self) -> bool:

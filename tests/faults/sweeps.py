@@ -109,10 +109,10 @@ class Driver:
         """What it wrote to standard error."""
         return (self.sweep.folder / "stderr").read_text()
 
-    def ended(self, within_s: float = 200.0) -> int:
+    def ended(self, within_s: float = 240.0) -> int:
         return self.process.wait(timeout=within_s)
 
-    def until(self, condition: Callable[[], object], within_s: float = 60.0) -> float:
+    def until(self, condition: Callable[[], object], within_s: float = 150.0) -> float:
         """Wait until that is so, with the driver alive; returns how many seconds it took."""
         began = time.monotonic()
         while not condition():
