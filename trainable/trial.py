@@ -145,7 +145,7 @@ class FineTuningTrial(Trainable):
         self._bytes_written += run.save_state(new)
         for folder in older:
             if folder != new:  # a damaged one of that name was replaced
-                shutil.rmtree(folder)
+                shutil.rmtree(folder, ignore_errors=True)  # a worker on a node that was frozen may remove them too
         self._state_written = time.monotonic()
 
     def _can_win(self) -> bool:

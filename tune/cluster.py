@@ -209,6 +209,12 @@ def what_died() -> str | None:
             if any(process.process.poll() is not None for process in processes):
                 return f"Ray's {kind} died"
         return None
+    try:  # Tune would go on without the raylet beside it as far as the workers last that it has
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(CONNECT_TIMEOUT_S)
+            connection.connect(node.raylet_socket_name)
+    except OSError:
+        return f"the raylet of the Ray cluster at {node.gcs_address} on this machine died"
     for _ in range(GCS_TRIES):
         try:
             host, _, port = str(node.gcs_address).rpartition(":")

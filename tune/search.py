@@ -56,7 +56,9 @@ def run(
     return _run(Request(spec, folder, fresh, allow_new_space), problems)
 
 
-def _run(request: Request, problems: list[str], give_up: Callable[[], None] = lambda: None) -> dict[str, Any]:
+def _run(
+    request: Request, problems: list[str], give_up: Callable[[RayDied], None] = lambda error: None
+) -> dict[str, Any]:
     began = time.monotonic()
     run_dir = RunDir(request.out)
     run_dir.refuse_if_locked()
@@ -73,13 +75,17 @@ def _run(request: Request, problems: list[str], give_up: Callable[[], None] = la
         print(f"nothing left to do: all {spec.num_trials} trials are finished; --num-trials N goes on to N")
         print("\n".join(prepared.conclusion(finished)))
         return finished
-    watch = Watch(what_died, give_up)
+
+    def ray_died(reason: str) -> RayDied:
+        return RayDied(f"{reason}; what is finished is kept in {request.out}")
+
+    watch = Watch(what_died, lambda reason: give_up(ray_died(reason)))
     with contextlib.suppress(KeyboardInterrupt), storage_told(run_dir.root), connected(spec) as nodes, watch:
         return _sweep(prepared, nodes, began)
     # Out here the interrupt is over, and with it go its frames, which hold Tune's controller and its workers' places.
     gc.collect()
     if watch.reason is not None:
-        raise RayDied(f"{watch.reason}; what is finished is kept in {request.out}")
+        raise ray_died(watch.reason)
     raise SweepInterrupted(f"stopped; what is finished is kept in {request.out}")
 
 
@@ -146,14 +152,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             problems: list[str] = []
             request = parse(words, problems)
             out = request.out
-            _run(request, problems, give_up=lambda: _restart_or_exit(request, words))
+            _run(request, problems, give_up=lambda error: _restart_or_exit(request, words, error))
         except UserError as error:
             print(f"{error}\nNothing was started. See --help.", file=sys.stderr)
             return error.exit_code
         except SweepStopped as error:
-            print(error, file=sys.stderr)
             if isinstance(error, RayDied):
-                _restart_or_exit(request, words)
+                _restart_or_exit(request, words, error)
+            print(error, file=sys.stderr)
             print(f"Go on with: {continuing_command(words)}", file=sys.stderr)
             return error.exit_code if signals.received is None else 128 + signals.received
         except FinetuneSearchError as error:
@@ -167,11 +173,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _restart_or_exit(request: Request, words: Sequence[str]) -> NoReturn:
+def _restart_or_exit(request: Request, words: Sequence[str], error: RayDied) -> NoReturn:
     """What is left where Ray died: a private one is started anew, for a cluster that is the user's to do.
 
     Without any cleaning up, for which Ray's libraries may wait for ever, or end the process.
     """
+    print(error, file=sys.stderr, flush=True)
     if request.spec.address is None:
         restart()
     print(f"Go on with: {continuing_command(words)}", file=sys.stderr, flush=True)

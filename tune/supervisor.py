@@ -109,10 +109,12 @@ class Watch:
     """While in use, ask again and again whether Ray lives; where it does not, interrupt the main thread.
 
     Tune waits for ever where the raylet beside it is gone, and the process ends without a word where Ray's control
-    service is. What hangs even then ends by `give_up`.
+    service is. What hangs even then ends by `give_up`, which is given what died.
     """
 
-    def __init__(self, what_died: Callable[[], str | None], give_up: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, what_died: Callable[[], str | None], give_up: Callable[[str], None] = lambda reason: None
+    ) -> None:
         self.reason: str | None = None
         self._what_died = what_died
         self._give_up = give_up
@@ -137,7 +139,7 @@ class Watch:
             if self.reason is not None and main is not None:
                 signal.pthread_kill(main, signal.SIGUSR2)
                 time.sleep(GIVE_UP_S)
-                self._give_up()
+                self._give_up(self.reason)
                 return
 
 

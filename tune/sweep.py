@@ -12,11 +12,12 @@ from typing import Any
 import ray
 from optuna.trial import TrialState
 from ray import tune
+from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune import Callback, CheckpointConfig, PlacementGroupFactory, RunConfig, Stopper, TuneConfig, Tuner
 
 from trainable.config import Job
 from trainable.devices import EncoderShape, measure_precision
-from trainable.errors import StorageFailed, SweepFailed
+from trainable.errors import RayDied, StorageFailed, SweepFailed
 from trainable.storage import write_text
 from trainable.trial import STUCK, FineTuningTrial
 from tune.cluster import temporary_folder
@@ -30,6 +31,7 @@ from tune.spec import SweepSpec
 from tune.supervisor import Halt
 from tune.tensorboard import TensorBoardLog
 
+TRIES = 3  # of what is run where trials run
 SAME_FAILURES = 5  # a sweep whose first trials all fail the same way would go on failing
 
 
@@ -37,11 +39,20 @@ def where_trials_run(plan: Plan, function: Callable[..., Any], *arguments: Any) 
     """Call a function on a machine and with a share as trials have, and wait for what it returns.
 
     Where trials run on this machine's cores, that is here: another process would only cost its start.
+    Raises RayDied where the process or its machine dies again and again.
     """
     if plan.local_cores is not None:
         return function(*arguments)
+    # Ray's own retries never end where memory runs out.
     remote = ray.remote(num_cpus=plan.cpus_per_trial, num_gpus=plan.gpus_per_trial, max_retries=0)(function)
-    return ray.get(remote.remote(*arguments))
+    for _ in range(TRIES):
+        try:
+            return ray.get(remote.remote(*arguments))
+        except RayTaskError:
+            raise
+        except RayError as error:
+            reason = str(error).strip().partition("\n")[0]
+    raise RayDied(f"{function.__name__} found no worker that lives ({reason})")
 
 
 def choose_precision(spec: SweepSpec, plan: Plan, shape: EncoderShape) -> tuple[str, str]:
@@ -117,7 +128,6 @@ def stray_errors_end_workers() -> Iterator[None]:
     renamed this method goes on as ever.
     """
     from ray.air.execution._internal.actor_manager import RayActorManager
-    from ray.exceptions import RayActorError, RayError, RayTaskError
 
     manager: Any = RayActorManager
     original = getattr(manager, "_actor_task_failed", None)

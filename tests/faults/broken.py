@@ -2,6 +2,8 @@
 
 FAULTS: a JSON list of {"what": ..., "trial": N, "epoch": N, "times": how often} in the environment
 LEDGER: a file that gets a line "trial epoch pid" for every epoch that was trained to its end
+SHORTEST_LIMIT_S: instead of the shortest time, seconds, after which an epoch is taken for stuck
+WATCH: "off" for a sweep that does not watch whether Ray lives
 
     python -m tests.faults.broken FLAGS
 """
@@ -18,6 +20,7 @@ from typing import Any
 
 import torch
 
+import trainable.trial
 from trainable.trial import FineTuningTrial
 
 MISSING = object()
@@ -30,6 +33,8 @@ class BrokenTrial(FineTuningTrial):
     """Breaks in the middle of the epochs that FAULTS names; everything else is real."""
 
     def step(self) -> dict[str, Any]:
+        if "SHORTEST_LIMIT_S" in os.environ:
+            trainable.trial.SHORTEST_LIMIT_S = float(os.environ["SHORTEST_LIMIT_S"])
         run = self.fine_tuning
         epoch = len(run.history) + 1
         due = [fault for fault in json.loads(os.environ.get("FAULTS", "[]")) if self._is_due(fault, epoch)]
@@ -102,9 +107,12 @@ IN_THE_MIDDLE: dict[str, Callable[[], Any]] = {
 
 def main() -> int:
     """The command line, with the broken Trainable."""
+    import tune.cluster
     import tune.sweep
     from tune.search import main as search
 
+    if os.environ.get("WATCH") == "off":
+        tune.cluster.what_died = lambda: None
     tune.sweep.FineTuningTrial = BrokenTrial  # type: ignore[misc]
     return search()
 

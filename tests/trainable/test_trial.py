@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -123,3 +124,20 @@ def test_tunes_own_save_and_restore_work(tiny_model: Path, tmp_path: Path) -> No
     other = make_trial(tiny_model, tune_config(tmp_path / "other", 5))
     with pytest.raises(ValueError, match="no valid state of this trial"):
         other.load_checkpoint(str(tmp_path / "checkpoint"))
+
+
+def test_a_worker_taken_for_dead_that_comes_back_does_not_fail_the_trial(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that was frozen thaws: for an epoch two workers write the same trial's states, and remove old ones."""
+    trial = make_trial(tiny_model, tune_config(tmp_path), state_interval_s=0.0)
+    trial.step()
+    save = trial.fine_tuning.save_state
+
+    def save_beside_another(folder: Path) -> int:
+        shutil.rmtree(folder.parent / "epoch-1")
+        return save(folder)
+
+    monkeypatch.setattr(trial.fine_tuning, "save_state", save_beside_another)
+    assert "failure" not in trial.step()
+    assert is_whole(tmp_path / "0" / "state" / "epoch-2")
