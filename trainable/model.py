@@ -41,6 +41,7 @@ class Classifier:
         config = AutoConfig.from_pretrained(
             folder,
             local_files_only=True,
+            trust_remote_code=False,
             num_labels=len(label_names),
             id2label=dict(enumerate(label_names)),
             label2id={name: i for i, name in enumerate(label_names)},
@@ -51,6 +52,8 @@ class Classifier:
                 folder,
                 config=config,
                 local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
                 dtype=torch.float32,
                 attn_implementation=attention_for(config.model_type),
                 # A head of another number of classes is replaced, as a missing one is.

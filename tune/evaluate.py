@@ -20,7 +20,10 @@ from typing import Any, cast
 from trainable.config import F1Average
 from trainable.data import TextData, load_file
 from trainable.errors import UserError
+from trainable.plain import plain
 from trainable.splits import SPLITS, Split
+from trainable.storage import is_whole
+from tune.entries import entry_problems
 from tune.rundir import RunDir
 
 LOSS_TOLERANCE = 1e-4  # another number of threads adds in another order
@@ -39,8 +42,13 @@ def evaluate_run(run: str | Path, split: str = "test", data_file: str | Path | N
     problems: list[str] = []
     if not run_dir.holds_sweep:
         raise UserError([f"{run_dir.root}: holds no sweep (no spec.yaml)"])
+    if strange := entry_problems(run_dir.root):
+        raise UserError(strange)
+    again = "the same `python -m tune.search` command"
     if not (run_dir.best / "model.safetensors").is_file():
-        raise UserError([f"{run_dir.root}: holds no best model yet; the same `python -m tune.search` command goes on"])
+        raise UserError([f"{run_dir.root}: holds no best model yet; {again} goes on"])
+    if not is_whole(run_dir.best):
+        raise UserError([f"{run_dir.best}: is damaged; {again} makes it again"])
     spec = run_dir.read_spec()
     resolved = spec["resolved"]
     rows = _read_file(Path(data_file), resolved, problems) if data_file else _read_split(spec, split, problems)
@@ -125,13 +133,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps(scores, indent=2))
         if arguments.data is None and split == "test":
             verdict = agreement(arguments.run, scores)
-            print(verdict, file=sys.stderr)
+            print(plain(verdict), file=sys.stderr)
             return 1 if verdict.startswith("differs") else 0
     except UserError as error:
         print(error, file=sys.stderr)
         return error.exit_code
     except Exception:
-        traceback.print_exc()
+        print(plain(traceback.format_exc()), file=sys.stderr)
         return 1
     return 0
 

@@ -13,9 +13,11 @@ from trainable.data import DataRequest, TextData, is_folder, load_data
 from trainable.errors import UserError
 from trainable.hub import HubError, resolve_model
 from trainable.metrics import majority_scores
+from trainable.plain import one_line
 from trainable.pretrained import encoder_widths, longest_row, model_fingerprint, model_problems
 from trainable.tokens import TokenizedSplit, load_tokenizer, tokenize
 from tune.cluster import address_problems, in_use, local_nodes
+from tune.entries import entry_problems
 from tune.plan import Plan, make_plan
 from tune.records import TrialRecord
 from tune.rundir import RunDir
@@ -147,9 +149,10 @@ class Prepared:
         return [
             f"sweep {spec.name}: {spec.num_trials} trials for the {spec.mode} {spec.metric} on validation, "
             f"in {self.run_dir.root}",
-            f"data {spec.dataset}: {rows} rows; text {' + '.join(data.text_columns)}; label {data.label_column} "
-            f"({', '.join(data.label_names[:6])}{', ...' if len(data.label_names) > 6 else ''}); "
-            f"F1 {'of class ' + data.label_names[1] if self.f1_average == 'binary' else 'macro'}",
+            f"data {spec.dataset}: {rows} rows; text {one_line(' + '.join(data.text_columns))}; "
+            f"label {one_line(data.label_column)} "
+            f"({', '.join(map(one_line, data.label_names[:6]))}{', ...' if len(data.label_names) > 6 else ''}); "
+            f"F1 {'of class ' + one_line(data.label_names[1]) if self.f1_average == 'binary' else 'macro'}",
             *(f"note: {note}" for note in data.notes),
             f"model {spec.model}; {plan}",
         ]
@@ -206,7 +209,7 @@ def _out_problems(run_dir: RunDir) -> list[str]:
     if above is not None and not above.is_dir():
         return [f"--out {run_dir.root}: {above} is a file, not a folder"]
     try:
-        return run_dir.problems()
+        return run_dir.problems() or [f"--out {problem}" for problem in entry_problems(run_dir.root)]
     except OSError as error:  # a name that is too long, a folder that can't be listed
         return [f"--out {run_dir.root}: {error.strerror or error}"]
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainable.errors import FinetuneSearchError, SweepFailed, SweepInterrupted, UserError
+from trainable.plain import plain
 from trainable.storage import sweep_asides
 from tune.flags import given_from_python, parse
 from tune.spec import Given, SweepSpec, build_spec, spec_as_yaml_values
@@ -52,7 +53,7 @@ def _run(spec: SweepSpec, out: Path, problems: list[str]) -> dict[str, Any]:
     finished = prepared.finished_report()
     if finished is not None:
         print(f"nothing left to do: all {spec.num_trials} trials are finished; --num-trials N goes on to N")
-        print("\n".join(prepared.conclusion(finished)))
+        print(plain("\n".join(prepared.conclusion(finished))))
         return finished
     with contextlib.suppress(KeyboardInterrupt), connected(spec) as nodes:
         return _sweep(prepared, nodes, began)
@@ -127,12 +128,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception:
-        traceback.print_exc()
-        print(f"This is a mistake of ours, not yours. What is finished is kept in {out}", end="", file=sys.stderr)
+        trace = plain(traceback.format_exc())
+        print(
+            f"{trace}This is a mistake of ours, not yours. What is finished is kept in {out}", end="", file=sys.stderr
+        )
         log = out / "log.txt"
         if log.is_file():
             with log.open("a", encoding="utf-8") as file:
-                traceback.print_exc(file=file)
+                file.write(trace)
             print(f"; log: {log}", end="", file=sys.stderr)
         print(file=sys.stderr)
         return 1

@@ -15,6 +15,7 @@ from ray.tune import Callback, CheckpointConfig, RunConfig, TuneConfig, Tuner
 
 from trainable.config import Job
 from trainable.devices import EncoderShape, measure_precision
+from trainable.plain import one_line, plain
 from trainable.storage import write_text
 from trainable.trial import FineTuningTrial
 from tune.cluster import temporary_folder
@@ -144,6 +145,7 @@ class SweepCallback(Callback):
         self._fail(trial, text, text.strip().rpartition("\n")[2] or "no reason was given")
 
     def _fail(self, trial: Any, text: str, reason: str) -> None:
+        text, reason = plain(text), one_line(reason)
         number, values = trial.config["number"], trial.config["values"]
         where = self._run_dir.failure(number)
         where.parent.mkdir(parents=True, exist_ok=True)

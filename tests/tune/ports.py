@@ -22,7 +22,6 @@ OBJECT_MANAGER = [f"/ray.rpc.ObjectManagerService/{name}" for name in ("Push", "
 HEALTH = "/grpc.health.v1.Health/Check"  # the only one that asks for no token; it says that the process is there
 
 
-
 class Port(NamedTuple):
     """A port that is listened on: by which kind of process, tcp or udp, on which address."""
 
