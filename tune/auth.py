@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-
 PROBE_TIMEOUT_S = 10.0
 HOW_TO = "start it with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE, a file of mode 0600 with a random token"
 # All that decides which token this process and its children show and ask for.
@@ -49,7 +48,7 @@ def _settings(values: dict[str, str]) -> Iterator[None]:
 
 
 def _set(values: dict[str, str | None]) -> None:
-    from ray._raylet import AuthenticationTokenLoader, Config
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
     for name, value in values.items():
         if value is None:
@@ -84,7 +83,7 @@ def cluster_problems(head: str, who: str) -> list[str]:
 
     who: how the message calls the cluster. Raises ConnectionError where no head answers there.
     """
-    from ray._raylet import AuthenticationTokenLoader
+    from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
     if _answers(head, {}):
         return [f"{who}: lets in anybody without a token, to run any code as its user; {HOW_TO}"]

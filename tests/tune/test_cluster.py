@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import write_pairs
 from tests.tune.ports import HEALTH, answer, ask, descendants, every_method, listening
 from tests.tune.test_failures import LEARNS, flags, wait_for
 from tune.cluster import temporary_folder

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-import stat
 import os
+import stat
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -134,7 +134,8 @@ def test_secrets_are_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     (tmp_path / "key.pem").touch()
     for name, value in {
         "HF_TOKEN": "hf_abcdefgh", "MY_API_KEY": "hf_abcdefgh-longer", "DB_PASSWORD": "pass word", "PIN_KEY": "1234",
-        "RAY_TLS_SERVER_KEY": str(tmp_path / "key.pem"), "RAY_AUTH_TOKEN_PATH": "/a/token/file", "KEYBOARD": "de-latin1",
+        "RAY_TLS_SERVER_KEY": str(tmp_path / "key.pem"), "RAY_AUTH_TOKEN_PATH": "/a/token/file",
+        "KEYBOARD": "de-latin1",
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
     assert plain("hf_abcdefgh hf_abcdefgh-longer pass word") == "*** *** ***"
