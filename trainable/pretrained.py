@@ -93,13 +93,16 @@ def refusal(pickled: str | None, source: str, target: str) -> str:
     """
     if pickled is None:
         return f"has no weights ({WEIGHT_FILES[0]})"
-    # The class that wrote the weights: another would leave some out, or draw new ones.
+    # Tensor by tensor: a class of transformers' would leave out what is not its own, like a pooler.
     code = (
-        f"import transformers as t; s, d = {source!r}, {target!r}; c = t.AutoConfig.from_pretrained(s); "
-        "getattr(t, (c.architectures or ['AutoModel'])[0]).from_pretrained(s, use_safetensors=False, weights_only=True)"
-        ".save_pretrained(d)"
+        f"import torch, safetensors.torch as s; from pathlib import Path; d = Path({target!r}); t = {{}}; "
+        "[t.update(torch.load(p, 'cpu', weights_only=True)) for p in d.glob('pytorch_model*.bin')]; "
+        "s.save_file({k: v.clone().contiguous() for k, v in t.items()}, d / 'model.safetensors', {'format': 'pt'})"
     )
-    code += "" if source == target else "; t.AutoTokenizer.from_pretrained(s).save_pretrained(d)"
+    if source != target:
+        files = ["*.json", "*.txt", "*.model", "pytorch_model*.bin"]
+        fetch = f"snapshot_download({source!r}, local_dir={target!r}, allow_patterns={files})"
+        code = f"from huggingface_hub import snapshot_download; {fetch}; {code}"
     return (
         f"has only pickled weights ({pickled}), which may run code and are never opened here; if you trust them, make "
         f"safetensors of them, then use --model {target}:\n    python -c {shlex.quote(code)}"

@@ -1,4 +1,4 @@
-"""No Ray without a token: a private one gets its own, and one that lets in anybody is not joined."""
+"""No Ray without a token: a private one gets its own, and one that lets in anybody is not joined. No keys in logs."""
 
 from __future__ import annotations
 
@@ -58,6 +58,22 @@ def _set(values: dict[str, str | None]) -> None:
     # Ray keeps both: first the mode, so that no thread of its looks for a token that is gone.
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
+
+
+@contextlib.contextmanager
+def no_keys_in_actors() -> Iterator[None]:
+    """Keep Tune from copying AWS's keys into its actors' environments, which stand in Ray's logs and its head.
+
+    A private Ray's workers have this process's environment anyway; what a cluster's have is its owner's business.
+    """
+    from ray.tune.execution import class_cache
+
+    before = class_cache.ENV_VARS_TO_PROPAGATE
+    class_cache.ENV_VARS_TO_PROPAGATE = {name for name in before if not name.startswith("AWS_")}
+    try:
+        yield
+    finally:
+        class_cache.ENV_VARS_TO_PROPAGATE = before
 
 
 def token_problems(address: str) -> list[str]:

@@ -34,6 +34,7 @@ def evaluate_run(run: str | Path, split: str = "test", data_file: str | Path | N
 
     Raises UserError with every problem of the run directory or the file.
     """
+    from trainable.pretrained import model_problems
     from trainable.run import score_model
     from trainable.tokens import load_tokenizer, tokenize
     from tune.cluster import usable_cores
@@ -47,14 +48,19 @@ def evaluate_run(run: str | Path, split: str = "test", data_file: str | Path | N
     again = "the same `python -m tune.search` command"
     if not (run_dir.best / "model.safetensors").is_file():
         raise UserError([f"{run_dir.root}: holds no best model yet; {again} goes on"])
-    if not is_whole(run_dir.best):
+    if not is_whole(run_dir.best) or model_problems(run_dir.best):
         raise UserError([f"{run_dir.best}: is damaged; {again} makes it again"])
     spec = run_dir.read_spec()
-    resolved = spec["resolved"]
+    resolved = spec.get("resolved")
+    if not isinstance(resolved, dict):
+        raise UserError([f"{run_dir.spec_file} is damaged: it has no `resolved` part"])
     rows = _read_file(Path(data_file), resolved, problems) if data_file else _read_split(spec, split, problems)
     if problems or rows is None:
         raise UserError(problems)
-    tokenizer = load_tokenizer(str(run_dir.best))
+    try:
+        tokenizer = load_tokenizer(str(run_dir.best))
+    except Exception as error:  # transformers raises many kinds here; all mean that the folder is no good
+        raise UserError([f"{run_dir.best}: its tokenizer is damaged; {again} makes it again"]) from error
     scored = score_model(
         str(run_dir.best),
         tuple(resolved["label_names"]),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from trainable.errors import UserError
 from trainable.metrics import merit
 
 if TYPE_CHECKING:
@@ -51,19 +52,26 @@ class TrialRecord:
 
 
 def open_study(path: Path, mode: str) -> optuna.Study:
-    """The study in a SQLite file, made where there is none yet; mode is "max" or "min"."""
+    """The study in a SQLite file, made where there is none yet; mode is "max" or "min".
+
+    Raises UserError where the file holds no study.
+    """
     import optuna
+    from sqlalchemy.exc import DatabaseError
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = optuna.storages.RDBStorage(
-        f"sqlite:///{quote(str(path))}", engine_kwargs={"connect_args": {"timeout": 60}}
-    )
-    return optuna.create_study(
-        storage=storage,
-        study_name=STUDY_NAME,
-        direction="maximize" if mode == "max" else "minimize",
-        load_if_exists=True,
-    )
+    try:
+        storage = optuna.storages.RDBStorage(
+            f"sqlite:///{quote(str(path))}", engine_kwargs={"connect_args": {"timeout": 60}}
+        )
+        return optuna.create_study(
+            storage=storage,
+            study_name=STUDY_NAME,
+            direction="maximize" if mode == "max" else "minimize",
+            load_if_exists=True,
+        )
+    except DatabaseError as error:
+        raise UserError([f"{path} is damaged or no study: {error.orig}"]) from error
 
 
 def read_records(study: optuna.Study, metric: str, mode: str) -> tuple[TrialRecord, ...]:

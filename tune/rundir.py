@@ -77,7 +77,10 @@ class RunDir:
         """The number of the trial whose model best/ holds, None where best/ is not there whole."""
         if not is_whole(self.best):
             return None
-        return int(json.loads((self.best / "metrics.json").read_text(encoding="utf-8"))["trial"])
+        try:
+            return int(json.loads((self.best / "metrics.json").read_text(encoding="utf-8"))["trial"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def copy_best_model(self, folder: Path) -> None:
         """Put best/'s model into a folder, as a trial leaves it."""

@@ -18,6 +18,7 @@ from trainable.devices import EncoderShape, measure_precision
 from trainable.plain import one_line, plain
 from trainable.storage import write_text
 from trainable.trial import FineTuningTrial
+from tune.auth import no_keys_in_actors
 from tune.cluster import temporary_folder
 from tune.plan import Plan
 from tune.progress import Progress, short
@@ -72,7 +73,7 @@ def run_trials(
         tune.with_parameters(FineTuningTrial, job=job), {"cpu": plan.cpus_per_trial, "gpu": plan.gpus_per_trial}
     )
     # Tune writes pickles of its own; they live as long as this call, outside the run directory.
-    with temporary_folder() as storage:
+    with temporary_folder() as storage, no_keys_in_actors():
         Tuner(
             trainable,
             tune_config=TuneConfig(
