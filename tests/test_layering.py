@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 RAY_ALLOWED = {
-    "tune/cluster.py", "tune/searcher.py", "tune/scheduler.py", "tune/sweep.py", "trainable/trial.py",
+    "tune/auth.py", "tune/cluster.py", "tune/searcher.py", "tune/scheduler.py", "tune/sweep.py", "trainable/trial.py",
 }  # fmt: skip
 
 
@@ -42,8 +42,11 @@ def test_no_pickle_is_read() -> None:
     for path in MODULES:
         assert not imports(path) & {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}, path.name
         text = path.read_text(encoding="utf-8")
-        for name in ("torch.load", "Tuner.restore", "ExperimentAnalysis", "trust_remote_code=True"):
+        for name in ("Tuner.restore", "ExperimentAnalysis", "trust_remote_code=True"):
             assert name not in text, f"{path.name}: {name}"
+        # In a text it may stand: pretrained.py tells the user what to run.
+        called = {ast.unparse(node.func) for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)}
+        assert not called & {"torch.load", "yaml.unsafe_load", "yaml.full_load", "eval", "exec"}, path.name
 
 
 @pytest.mark.parametrize("command", ["tune.search", "tune.evaluate", "tune.demo"])

@@ -18,6 +18,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+from trainable.plain import plain
+
 MAX_LISTED = 50  # names
 MAX_SHOWN = 500  # characters of a value
 
@@ -26,6 +28,9 @@ class FinetuneSearchError(Exception):
     """The root of the tree; never raised itself."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return plain(super().__str__())
 
 
 class UserError(FinetuneSearchError):
@@ -39,9 +44,9 @@ class UserError(FinetuneSearchError):
 
     def __str__(self) -> str:
         if len(self.problems) == 1:
-            return f"{self.problems[0]}"
+            return plain(self.problems[0])
         listed = "\n".join(f"  {i}. {problem}" for i, problem in enumerate(self.problems, 1))
-        return f"{len(self.problems)} problems:\n{listed}"
+        return plain(f"{len(self.problems)} problems:\n{listed}")
 
 
 class TrialFailed(FinetuneSearchError):

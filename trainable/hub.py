@@ -14,15 +14,12 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from trainable.errors import nearest
+from trainable.pretrained import PICKLED_WEIGHTS, WEIGHT_FILES, WEIGHT_PARTS, refusal
 
 if TYPE_CHECKING:
     import pyarrow
 
 DEADLINE_S = 4.0  # for the hub's first answer: name resolution, connection and reply together
-WEIGHTS = {  # the best kind first; only one is fetched
-    "model.safetensors": ["model.safetensors", "model-*-of-*.safetensors"],
-    "pytorch_model.bin": ["pytorch_model.bin", "pytorch_model-*-of-*.bin"],
-}
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 
 
@@ -38,7 +35,7 @@ class _UnreachableError(Exception):
 
 
 def resolve_model(name: str) -> Path:
-    """The folder of a hub model's snapshot: configuration, tokenizer and one kind of weights."""
+    """The folder of a hub model's snapshot: configuration, tokenizer and safetensors. Nothing pickled is fetched."""
     from huggingface_hub import snapshot_download, try_to_load_from_cache
 
     _quieten()
@@ -49,9 +46,11 @@ def resolve_model(name: str) -> Path:
         if isinstance(config, str) and not _missing(Path(config).parent):
             return Path(config).parent
         raise _offline(reason) from None
-    there = {file.rfilename.removesuffix(".index.json") for file in info.siblings or []}
-    wanted = ["*.json", "*.txt", "*.model", "bpe.codes"]
-    wanted += next((patterns for first, patterns in WEIGHTS.items() if first in there), [])
+    there = {file.rfilename for file in info.siblings or []}
+    if not there & {*WEIGHT_FILES}:
+        pickled = next((file for file in PICKLED_WEIGHTS if file in there), None)
+        raise HubError(refusal(pickled, name, f"./{name.rpartition('/')[2]}"))
+    wanted = ["*.json", "*.txt", "*.model", "bpe.codes", WEIGHT_FILES[0], *WEIGHT_PARTS]
     try:  # "*" matches "/" too, hence the second pattern: onnx/, coreml/ and the like stay where they are
         folder = Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns="*/*"))
     except Exception as error:
@@ -158,13 +157,14 @@ def _cached_dataset(repo: str, config: str | None, reason: _UnreachableError) ->
 def _missing(folder: Path) -> str:
     """What a model's folder lacks, in words; empty if it is complete."""
 
-    def whole(first: str) -> bool:
-        index = folder / f"{first}.index.json"
-        shards = json.loads(index.read_text())["weight_map"].values() if index.exists() else [first]
-        return all((folder / shard).exists() for shard in shards)
-
-    if not any(whole(first) for first in WEIGHTS):
-        return "weights (" + " or ".join(WEIGHTS) + ")"
+    whole, index = (folder / name for name in WEIGHT_FILES)
+    try:
+        shards = json.loads(index.read_text())["weight_map"].values() if index.exists() else [whole.name]
+        there = all((folder / shard).exists() for shard in shards)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        there = False
+    if not there:
+        return f"weights ({whole.name})"
     return "" if any(any(folder.glob(pattern)) for pattern in TOKENIZERS) else "tokenizer"
 
 

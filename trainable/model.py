@@ -21,6 +21,8 @@ from trainable.pretrained import TOKENIZER_FILES
 from trainable.tokens import TokenizedSplit
 from trainable.vocabulary import SlicedEmbedding, can_slice
 
+CODE_FIELDS = ("auto_map", "custom_pipelines")  # which code of somebody else's a model would like to have run
+
 
 class Classifier:
     """A sequence classifier, its pretrained weights, and which of its parameters are new (the head).
@@ -43,6 +45,7 @@ class Classifier:
         config = AutoConfig.from_pretrained(
             folder,
             local_files_only=True,
+            trust_remote_code=False,
             num_labels=len(label_names),
             id2label=dict(enumerate(label_names)),
             label2id={name: i for i, name in enumerate(label_names)},
@@ -53,6 +56,8 @@ class Classifier:
                 folder,
                 config=config,
                 local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
                 dtype=torch.float32,
                 attn_implementation=attention_for(config.model_type),
                 # A head of another number of classes is replaced, as a missing one is.
@@ -139,12 +144,24 @@ def write_model(
     write_tensors(folder / "model.safetensors", weights, {"format": "pt"})
     _readable(folder / "model.safetensors")
     config = json.loads(config_json)
-    config.pop("_name_or_path", None)
+    for name in ("_name_or_path", *CODE_FIELDS):
+        config.pop(name, None)
     config["architectures"] = [architecture]
     (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     for name in TOKENIZER_FILES:
         if (Path(start_folder) / name).is_file():
             shutil.copyfile(Path(start_folder) / name, folder / name)
+    _drop_code(folder / "tokenizer_config.json")
+
+
+def _drop_code(path: Path) -> None:
+    """Take out of a JSON file what names Python code: ours is a model of transformers' own classes."""
+    if path.is_file():
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        if named := [name for name in CODE_FIELDS if name in fields]:
+            for name in named:
+                del fields[name]
+            path.write_text(json.dumps(fields, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _readable(path: Path) -> None:

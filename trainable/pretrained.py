@@ -6,19 +6,15 @@ import hashlib
 import json
 import math
 import os
-import zipfile
+import shlex
 from pathlib import Path
 from typing import Any
 
 from trainable.errors import nearest
 
-WEIGHT_FILES = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
-WEIGHT_PARTS = ("model-*-of-*.safetensors", "pytorch_model-*-of-*.bin")
+WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
+WEIGHT_PARTS = ("model-*-of-*.safetensors",)
+PICKLED_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 TOKENIZER_MARKS = (
     "tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "spm.model", "tokenizer.model",
     "sentencepiece.bpe.model",
@@ -47,6 +43,8 @@ def model_problems(folder: Path) -> list[str]:
                 problems += _type_problems(folder, config.get("model_type"))
             else:
                 problems.append(f"--model {folder}: config.json holds no JSON object")
+    if (folder / "adapter_config.json").is_file():  # transformers would open the model that it names
+        problems.append(f"--model {folder}: holds an adapter (adapter_config.json); merge it into its model first")
     problems += _weight_problems(folder)
     if not any((folder / name).is_file() for name in TOKENIZER_MARKS):
         problems.append(f"--model {folder}: has no tokenizer ({', '.join(TOKENIZER_MARKS[:3])}, ...)")
@@ -68,7 +66,8 @@ def _weight_problems(folder: Path) -> list[str]:
     """What is wrong with the weights that would be loaded: the first kind of WEIGHT_FILES that is there."""
     first = next((name for name in WEIGHT_FILES if (folder / name).is_file()), None)
     if first is None:
-        return [f"--model {folder}: has no weights ({' or '.join(WEIGHT_FILES[::2])})"]
+        pickled = next((name for name in PICKLED_WEIGHTS if (folder / name).is_file()), None)
+        return [f"--model {folder}: {refusal(pickled, str(folder), str(folder))}"]
     files = [first]
     if first.endswith(".index.json"):
         try:
@@ -78,20 +77,43 @@ def _weight_problems(folder: Path) -> list[str]:
             return [f"--model {folder}: {first} is damaged or cut off"]
     problems = []
     for name in files:
-        if not (folder / name).is_file():
+        if not name.endswith(".safetensors") or name != os.path.basename(name):
+            problems.append(f"--model {folder}: {first} names {name!r}, which is no safetensors file beside it")
+        elif not (folder / name).is_file():
             problems.append(f"--model {folder}: {first} names {name}, which is not there")
         elif not _is_whole(folder / name):
             problems.append(f"--model {folder}: {name} is damaged or cut off")
     return problems
 
 
+def refusal(pickled: str | None, source: str, target: str) -> str:
+    """Why a model without safetensors is not opened, and how its user makes some of pickled weights; a predicate.
+
+    pickled: its file of such weights, None where it has no weights at all
+    source, target: the folder or hub name to read, and the folder to write
+    """
+    if pickled is None:
+        return f"has no weights ({WEIGHT_FILES[0]})"
+    # Tensor by tensor: a class of transformers' would leave out what is not its own, like a pooler.
+    code = (
+        f"import torch, safetensors.torch as s; from pathlib import Path; d = Path({target!r}); t = {{}}; "
+        "[t.update(torch.load(p, 'cpu', weights_only=True)) for p in d.glob('pytorch_model*.bin')]; "
+        "s.save_file({k: v.clone().contiguous() for k, v in t.items()}, d / 'model.safetensors', {'format': 'pt'})"
+    )
+    if source != target:
+        files = ["*.json", "*.txt", "*.model", "pytorch_model*.bin"]
+        fetch = f"snapshot_download({source!r}, local_dir={target!r}, allow_patterns={files})"
+        code = f"from huggingface_hub import snapshot_download; {fetch}; {code}"
+    return (
+        f"has only pickled weights ({pickled}), which may run code and are never opened here; if you trust them, make "
+        f"safetensors of them, then use --model {target}:\n    python -c {shlex.quote(code)}"
+    )
+
+
 def _is_whole(path: Path) -> bool:
     """Whether a file of weights has its form and its length; their values are not read."""
     from safetensors import SafetensorError, safe_open
 
-    if path.suffix != ".safetensors":
-        with path.open("rb") as file:  # torch's files are zip archives; old ones begin with pickle's mark
-            return zipfile.is_zipfile(path) or file.read(1) == b"\x80"
     try:
         with safe_open(path, framework="numpy") as tensors:
             return bool(tensors.keys())

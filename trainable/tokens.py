@@ -47,7 +47,9 @@ def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
     """The tokenizer saved in a model folder; never runs code from the folder."""
     from transformers import AutoTokenizer
 
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False
+    )
     return tokenizer
 
 

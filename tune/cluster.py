@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from trainable.errors import UserError
+from tune.auth import cluster_problems, known_token, private_token, token_problems
 from tune.mps import end_service, multi_process_service
 from tune.plan import DEFAULT_GPU_SHARE, Node
 from tune.spec import SweepSpec
@@ -79,7 +80,7 @@ def connected(spec: SweepSpec) -> Iterator[list[Node]]:
     """A Ray to run on, as long as the context lasts; yields its nodes.
 
     A Ray that this process is connected to already is used and left as it is (a notebook's, say). Raises UserError
-    where the cluster that the spec names does not answer.
+    where the cluster that the spec names does not answer, and where it or the notebook's lets in anybody.
     """
     os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
     import ray
@@ -88,54 +89,61 @@ def connected(spec: SweepSpec) -> Iterator[list[Node]]:
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a failed trial is told by us, once
     if ray.is_initialized():
+        _check(ray.get_runtime_context().gcs_address, "the Ray that this process uses")
         yield _nodes()
         return
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_doing_nothing(worker, "print_to_stdstream"))  # a worker's death is told by us
+        stack.enter_context(_replaced(worker, print_to_stdstream=_nothing))  # a worker's death is told by us
         temporary = stack.enter_context(temporary_folder())
         share = DEFAULT_GPU_SHARE if spec.gpus_per_trial is None else spec.gpus_per_trial
         if spec.address is None and 0 < share < 1 <= local_nodes(spec)[0].gpus:
             stack.enter_context(multi_process_service(temporary))
-        try:
-            if spec.address is None:
-                node = local_nodes(spec)[0]
-                with _without_helpers(), own_handlers():
-                    ray.init(
-                        address="local",
-                        num_cpus=int(node.cpus),
-                        num_gpus=int(node.gpus),
-                        include_dashboard=False,
-                        logging_level=logging.ERROR,
-                        log_to_driver=False,
-                        _temp_dir=str(temporary),
-                    )
-                yield [node]
-            else:
-                with own_handlers():
-                    _join(spec.address)
-                yield _nodes()
-        finally:
-            ray.shutdown()
+        stack.enter_context(private_token(temporary) if spec.address is None else known_token())
+        stack.callback(ray.shutdown)
+        if spec.address is None:
+            node = local_nodes(spec)[0]
+            with _small_and_local(), own_handlers():
+                ray.init(
+                    address="local",
+                    num_cpus=int(node.cpus),
+                    num_gpus=int(node.gpus),
+                    include_dashboard=False,
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                    _temp_dir=str(temporary / "r"),  # Ray opens this folder to everybody, the one above stays ours
+                )
+            yield [node]
+        else:
+            with own_handlers():
+                _join(spec.address)
+            yield _nodes()
 
 
 @contextlib.contextmanager
-def _without_helpers() -> Iterator[None]:
-    """Start no dashboard, autoscaler and log monitor: nobody reads them here, and they cost a second at either end.
+def _small_and_local() -> Iterator[None]:
+    """Start no dashboard, autoscaler and log monitor, and listen on loopback only.
 
-    Ray has no setting for it. A Ray that has renamed these methods starts its helpers as ever.
+    Nobody reads those helpers here, and they cost a second at either end. Ray has no setting for either: where it has
+    renamed a method, that helper starts as ever. The switch is the one that keeps its ports local on desktop systems.
     """
+    from ray._private import ray_constants
     from ray._private.node import Node as RayNode
 
-    with _doing_nothing(RayNode, "start_api_server", "start_monitor", "start_log_monitor"):
+    nothing = dict.fromkeys(("start_api_server", "start_monitor", "start_log_monitor"), _nothing)
+    with _replaced(ray_constants, ENABLE_RAY_CLUSTER=False), _replaced(RayNode, **nothing):
         yield
 
 
+def _nothing(*arguments: Any, **options: Any) -> None:
+    """In a function's place that is not to be called."""
+
+
 @contextlib.contextmanager
-def _doing_nothing(owner: Any, *names: str) -> Iterator[None]:
-    """Replace functions by ones that do nothing, as far as there are such."""
-    originals = {name: getattr(owner, name) for name in names if hasattr(owner, name)}
+def _replaced(owner: Any, **values: Any) -> Iterator[None]:
+    """Other values of attributes, as far as there are such."""
+    originals = {name: getattr(owner, name) for name in values if hasattr(owner, name)}
     for name in originals:
-        setattr(owner, name, lambda *arguments, **options: None)
+        setattr(owner, name, values[name])
     try:
         yield
     finally:
@@ -144,39 +152,49 @@ def _doing_nothing(owner: Any, *names: str) -> Iterator[None]:
 
 
 def address_problems(address: str | None) -> list[str]:
-    """Why nothing can be a Ray cluster at that address; Ray itself would try for minutes."""
-    if address is None or address == "auto":
+    """Why nothing can be a Ray cluster at that address, or none that is joined; Ray itself would try for minutes."""
+    if address is None:
         return []
-    host, colon, port = address.rpartition("//")[2].rpartition(":")
-    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
+    if address == "auto":
+        return token_problems(address)
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or "/" in host or not port.isdigit() or not 0 < int(port) < 65536:
         return [f"--address must be auto or host:port, but got {address!r}"]
     try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()
     except OSError as error:
         return [f"--address {address}: nothing answers there ({error.strerror or error}); is the cluster running?"]
-    return []
+    return token_problems(address)
 
 
 def _join(address: str) -> None:
     import ray
+    from ray._private.services import canonicalize_bootstrap_address_or_die
 
     try:
-        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+        head = canonicalize_bootstrap_address_or_die(address)
+        _check(head, f"--address {address}")
+        ray.init(address=head, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        hint = "is it running, and is its token known here (RAY_AUTH_MODE=token, RAY_AUTH_TOKEN_PATH)?"
+        hint = "is it running, and is its token known here (RAY_AUTH_TOKEN_PATH)?"
         raise UserError([f"--address {address}: no Ray cluster lets us in ({reason}); {hint}"]) from error
+
+
+def _check(head: str, who: str) -> None:
+    if problems := cluster_problems(head, who):
+        raise UserError(problems)
 
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
     """A folder that goes when the context ends, or when a later sweep finds that its owner was killed.
 
-    The owner holds a lock on it, which ends with its process. The path is short: those of Unix sockets in it must stay
-    under 107 bytes.
+    Only its user may enter it. The owner holds a lock on it, which ends with its process. The path is short: those of
+    Unix sockets in it must stay under 107 bytes.
     """
     for left in Path("/tmp").glob("ft-*/owner"):
-        with contextlib.suppress(OSError), left.open() as file:
+        with contextlib.suppress(OSError), _ours(left).open() as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             end_service(left.parent)
             shutil.rmtree(left.parent, ignore_errors=True)
@@ -187,6 +205,14 @@ def temporary_folder() -> Iterator[Path]:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _ours(left: Path) -> Path:
+    """The same path. Raises PermissionError where somebody else, who may write to /tmp too, has put it there."""
+    for path in (left.parent, left):
+        if path.is_symlink() or path.lstat().st_uid != os.getuid():
+            raise PermissionError(f"{path} is not ours")
+    return left
 
 
 def _nodes() -> list[Node]:

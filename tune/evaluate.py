@@ -20,7 +20,9 @@ from typing import Any, cast
 from trainable.config import F1Average
 from trainable.data import TextData, load_file
 from trainable.errors import UserError
+from trainable.plain import plain
 from trainable.splits import SPLITS, Split
+from tune.entries import entry_problems
 from tune.rundir import RunDir
 
 LOSS_TOLERANCE = 1e-4  # another number of threads adds in another order
@@ -31,6 +33,7 @@ def evaluate_run(run: str | Path, split: str = "test", data_file: str | Path | N
 
     Raises UserError with every problem of the run directory or the file.
     """
+    from trainable.pretrained import model_problems
     from trainable.run import score_model
     from trainable.tokens import load_tokenizer, tokenize
     from tune.cluster import usable_cores
@@ -39,18 +42,22 @@ def evaluate_run(run: str | Path, split: str = "test", data_file: str | Path | N
     problems: list[str] = []
     if not run_dir.holds_sweep:
         raise UserError([f"{run_dir.root}: holds no sweep (no spec.yaml)"])
+    if strange := entry_problems(run_dir.root):
+        raise UserError(strange)
+    again = "the same `python -m tune.search` command"
     if not run_dir.best.exists():
-        raise UserError([f"{run_dir.root}: holds no best model yet; the same `python -m tune.search` command goes on"])
+        raise UserError([f"{run_dir.root}: holds no best model yet; {again} goes on"])
     spec = run_dir.read_spec()
-    if run_dir.best_metrics() is None:
-        raise UserError(
-            [f"{run_dir.best} is damaged, or another sweep's; the same `python -m tune.search` command makes it again"]
-        )
+    if run_dir.best_metrics() is None or model_problems(run_dir.best):
+        raise UserError([f"{run_dir.best} is damaged, or another sweep's; {again} makes it again"])
     resolved = spec["resolved"]
     rows = _read_file(Path(data_file), resolved, problems) if data_file else _read_split(spec, split, problems)
     if problems or rows is None:
         raise UserError(problems)
-    tokenizer = load_tokenizer(str(run_dir.best))
+    try:
+        tokenizer = load_tokenizer(str(run_dir.best))
+    except Exception as error:  # transformers raises many kinds here; all mean that the folder is no good
+        raise UserError([f"{run_dir.best}: its tokenizer is damaged; {again} makes it again"]) from error
     scored = score_model(
         str(run_dir.best),
         tuple(resolved["label_names"]),
@@ -129,13 +136,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps(scores, indent=2))
         if arguments.data is None and split == "test":
             verdict = agreement(arguments.run, scores)
-            print(verdict, file=sys.stderr)
+            print(plain(verdict), file=sys.stderr)
             return 1 if verdict.startswith("differs") else 0
     except UserError as error:
         print(error, file=sys.stderr)
         return error.exit_code
     except Exception:
-        traceback.print_exc()
+        print(plain(traceback.format_exc()), file=sys.stderr)
         return 1
     return 0
 

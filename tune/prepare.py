@@ -15,11 +15,13 @@ from trainable.data import DataRequest, TextData, is_folder, load_data
 from trainable.errors import UserError
 from trainable.hub import HubError, resolve_model
 from trainable.metrics import majority_scores
+from trainable.plain import one_line
 from trainable.pretrained import encoder_widths, longest_row, model_bytes, model_fingerprint, model_problems
 from trainable.storage import same_text, write_text
 from trainable.tokens import TokenizedSplit, load_tokenizer, tokenize
 from tune.cluster import address_problems, in_use, local_nodes
 from tune.damage import find_records
+from tune.entries import entry_problems
 from tune.flags import Request
 from tune.plan import Plan, disk_bytes, disk_problems, make_plan
 from tune.records import TrialRecord
@@ -175,9 +177,10 @@ class Prepared:
         return [
             f"sweep {spec.name}: {spec.num_trials} trials for the {spec.mode} {spec.metric} on validation, "
             f"in {self.run_dir.root}",
-            f"data {spec.dataset}: {rows} rows; text {' + '.join(data.text_columns)}; label {data.label_column} "
-            f"({', '.join(data.label_names[:6])}{', ...' if len(data.label_names) > 6 else ''}); "
-            f"F1 {'of class ' + data.label_names[1] if self.f1_average == 'binary' else 'macro'}",
+            f"data {spec.dataset}: {rows} rows; text {one_line(' + '.join(data.text_columns))}; "
+            f"label {one_line(data.label_column)} "
+            f"({', '.join(map(one_line, data.label_names[:6]))}{', ...' if len(data.label_names) > 6 else ''}); "
+            f"F1 {'of class ' + one_line(data.label_names[1]) if self.f1_average == 'binary' else 'macro'}",
             *(f"note: {note}" for note in data.notes),
             f"model {spec.model}; {plan}",
         ]
@@ -255,7 +258,8 @@ def _out_problems(run_dir: RunDir, fresh: bool) -> list[str]:
     if above is not None and not above.is_dir():
         return [f"--out {run_dir.root}: {above} is a file, not a folder"]
     try:
-        return run_dir.problems(fresh)
+        strange = [] if fresh else entry_problems(run_dir.root)
+        return run_dir.problems(fresh) or [f"--out {problem}" for problem in strange]
     except OSError as error:  # a name that is too long, a folder that can't be listed
         return [f"--out {run_dir.root}: {error.strerror or error}"]
 

@@ -15,6 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from trainable.plain import one_line, plain
 from tune.records import TrialRecord
 from tune.spec import SweepSpec
 
@@ -77,6 +78,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A plain line, into the log and (above the table) to the user."""
+        text = plain(text)
         self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
         self._log.flush()
         if self._live is not None:
@@ -86,6 +88,7 @@ class Progress:
 
     def _detail(self, text: str) -> None:
         """A line that the table makes needless on a terminal."""
+        text = plain(text)
         if self._live is None:
             self.say(text)
         else:
@@ -164,15 +167,16 @@ class Progress:
         for number, (config, result) in sorted(self._running.items()):
             epochs = result["epoch"] if result else 0
             table.add_row(*_cells(number, "running", epochs, config, result), style="cyan")
-        return Group(table, Text(self.summary(), style="bold"))
+        return Group(table, Text(one_line(self.summary()), style="bold"))
 
 
 def _cells(
     number: int, state: str, epochs: int, config: Mapping[str, Any], result: Mapping[str, Any] | None
-) -> list[str]:
+) -> list[Text]:
     """A row: epochs run of those planned, and the scores of the best epoch, or of the last while it runs."""
     scores = [f"{result[name]:.4f}" if result else "" for name in ("train_loss", "loss", "accuracy", "f1")]
-    return [str(number), state, f"{epochs}/{config['epochs']}", *scores, short(config)]
+    cells = [str(number), state, f"{epochs}/{config['epochs']}", *scores, short(config)]
+    return [Text(one_line(cell)) for cell in cells]  # a string would be read as rich's markup
 
 
 def outcome(record: TrialRecord, metric: str) -> str:

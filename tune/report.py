@@ -5,11 +5,16 @@ from __future__ import annotations
 import html
 import importlib.metadata
 import json
+import math
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
+from trainable.plain import one_line
 from trainable.storage import MANIFEST, link, write_folder, write_text
 from tune.progress import clock, short
 from tune.records import TrialRecord
@@ -168,15 +173,17 @@ def model_card(report: Mapping[str, Any]) -> str:
     best, test = report["best"], report["test"]
     chosen_on, guess = best["validation"], report["majority"]["test"]
     warnings = "".join(f"\n**Warning:** {text}.\n" for text in report["warnings"])
+    about = {
+        "library_name": "transformers",
+        "pipeline_tag": "text-classification",
+        "base_model": one_line(report["model"]),
+    }
     return f"""---
-library_name: transformers
-pipeline_tag: text-classification
-base_model: {json.dumps(report["model"])}
----
+{yaml.safe_dump(about, sort_keys=False, allow_unicode=True, width=math.inf)}---
 
-# {report["name"]}: {report["model"]} fine-tuned on {report["dataset"]}
+# {_quoted(report["name"])}: {_quoted(report["model"])} fine-tuned on {_quoted(report["dataset"])}
 
-Classes: {", ".join(report["label_names"])}.
+Classes: {", ".join(map(_quoted, report["label_names"]))}.
 Chosen among {len(report["trials"])} trials by {report["metric"]} on validation.
 {warnings}
 | | loss | accuracy | F1 ({report["f1_average"]}) | Matthews |
@@ -185,17 +192,32 @@ Chosen among {len(report["trials"])} trials by {report["metric"]} on validation.
 | test ({test["rows"]} rows, read once) | {" | ".join(f"{test[name]:.4f}" for name in SCORES)} |
 | test, always the most frequent class | | {guess["accuracy"]:.4f} | {guess["f1"]:.4f} | {0:.4f} |
 
-Hyperparameters: {short(best["config"])}; epoch {best["epoch"]}; seed {best["seed"]}; trained in {report["precision"]}.
+Hyperparameters: {_quoted(short(best["config"]))}; epoch {best["epoch"]}; seed {best["seed"]}; trained in
+{report["precision"]}.
 """
+
+
+def _quoted(text: str) -> str:
+    """Text from elsewhere as Markdown's code, in which nothing is Markdown or HTML: fenced by more backticks than
+    it holds in a row."""
+    text = one_line(text)
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    space = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{space}{text}{space}{fence}"
+
+
+def _escaped(value: object) -> str:
+    """Anything as HTML text."""
+    return html.escape(one_line(str(value)))
 
 
 def as_html(report: Mapping[str, Any]) -> str:
     """The report as one page that needs nothing else."""
     best, test, majority = report["best"], report["test"], report["majority"]
-    metric = report["metric"]
+    metric = _escaped(report["metric"])
     rows = "".join(_html_row(row, best["trial"]) for row in report["trials"])
-    warnings = "".join(f'<p class="warning">{html.escape(text)}.</p>' for text in report["warnings"])
-    notes = "".join(f'<p class="quiet">{html.escape(text)}</p>' for text in report["notes"])
+    warnings = "".join(f'<p class="warning">{_escaped(text)}.</p>' for text in report["warnings"])
+    notes = "".join(f'<p class="quiet">{_escaped(text)}</p>' for text in report["notes"])
     scores = "".join(
         f"<tr><td>{name}</td>{''.join(f'<td>{s[key]:.4f}</td>' for key in SCORES)}</tr>"
         for name, s in (("validation", best["validation"]), (f"test ({test['rows']} rows)", test))
@@ -206,7 +228,7 @@ def as_html(report: Mapping[str, Any]) -> str:
     )
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{html.escape(report["name"])}: sweep report</title>
+<title>{_escaped(report["name"])}: sweep report</title>
 <style>
 body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 70em; margin: 2em auto; padding: 0 1em; color: #1b1f24 }}
 table {{ border-collapse: collapse; margin: 1em 0 }} td, th {{ padding: .25em .8em; text-align: right }}
@@ -214,19 +236,19 @@ td:first-child, th:first-child, td.text {{ text-align: left }} tr:nth-child(even
 tr.best {{ background: #dff3e4; font-weight: 600 }} .warning {{ background: #fff1d6; padding: .6em 1em }}
 th.text {{ text-align: left }} th {{ border-bottom: 2px solid #c9d1d9 }} .quiet {{ color: #667 }}
 </style></head><body>
-<h1>{html.escape(report["name"])}</h1>
-<p>{html.escape(report["model"])} on {html.escape(report["dataset"])}; {len(report["trials"])} trials in
+<h1>{_escaped(report["name"])}</h1>
+<p>{_escaped(report["model"])} on {_escaped(report["dataset"])}; {len(report["trials"])} trials in
 {clock(report["wall_s"])}; {metric} on validation chose trial {best["trial"]}, epoch {best["epoch"]}:
-<code>{html.escape(short(best["config"]))}</code></p>
+<code>{_escaped(short(best["config"]))}</code></p>
 {warnings}{notes}
-<table><tr><th></th><th>loss</th><th>accuracy</th><th>F1 ({report["f1_average"]})</th>
+<table><tr><th></th><th>loss</th><th>accuracy</th><th>F1 ({_escaped(report["f1_average"])})</th>
 <th>Matthews</th></tr>{scores}</table>
 <h2>Trials</h2>
 <table><tr><th>trial</th><th>state</th><th>{metric}</th><th>best epoch</th><th>seconds</th>
 <th class="text">note</th><th class="text">configuration</th></tr>
 {rows}</table>
-<p class="quiet">{html.escape(", ".join(f"{name} {version}" for name, version in report["versions"].items()))};
-seed {report["seed"]}; {report["precision"]}</p>
+<p class="quiet">{_escaped(", ".join(f"{name} {version}" for name, version in report["versions"].items()))};
+seed {report["seed"]}; {_escaped(report["precision"])}</p>
 </body></html>
 """
 
@@ -235,8 +257,8 @@ def _html_row(row: Mapping[str, Any], best: int) -> str:
     value = "" if row["value"] is None else f"{row['value']:.4f}"
     note = row["failure"] or ("one class only" if row["collapsed"] else "")
     epochs = f"{row['best_epoch'] or ''}/{row['config'].get('epochs', '')}"
-    texts = "".join(f'<td class="text">{html.escape(text)}</td>' for text in (note, short(row["config"])))
+    texts = "".join(f'<td class="text">{_escaped(text)}</td>' for text in (note, short(row["config"])))
     return (
-        f"<tr{' class=best' if row['number'] == best else ''}><td>{row['number']}</td><td>{row['state']}</td>"
-        f"<td>{value}</td><td>{epochs}</td><td>{row['seconds']:.1f}</td>{texts}</tr>"
+        f"<tr{' class=best' if row['number'] == best else ''}><td>{row['number']}</td><td>{_escaped(row['state'])}</td>"
+        f"<td>{value}</td><td>{_escaped(epochs)}</td><td>{row['seconds']:.1f}</td>{texts}</tr>"
     )

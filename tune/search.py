@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from trainable.errors import FinetuneSearchError, RayDied, SweepFailed, SweepInterrupted, SweepStopped, UserError
+from trainable.plain import plain
 from trainable.storage import sweep_asides
 from tune.flags import Request, given_from_python, parse
 from tune.rundir import RunDir
@@ -73,7 +74,7 @@ def _run(
     finished = prepared.finished_report()
     if finished is not None:
         print(f"nothing left to do: all {spec.num_trials} trials are finished; --num-trials N goes on to N")
-        print("\n".join(prepared.conclusion(finished)))
+        print(plain("\n".join(prepared.conclusion(finished))))
         return finished
 
     def ray_died(reason: str) -> RayDied:
@@ -186,13 +187,13 @@ def _restart_or_exit(request: Request, words: Sequence[str], error: RayDied) -> 
 
 
 def _tell_our_mistake(out: Path) -> None:
-    traceback.print_exc()
-    print(f"This is a mistake of ours, not yours. What is finished is kept in {out}", end="", file=sys.stderr)
+    trace = plain(traceback.format_exc())
+    print(f"{trace}This is a mistake of ours, not yours. What is finished is kept in {out}", end="", file=sys.stderr)
     log = out / "log.txt"
     with contextlib.suppress(OSError):
         if log.is_file():
             with log.open("a", encoding="utf-8") as file:
-                traceback.print_exc(file=file)
+                file.write(trace)
             print(f"; log: {log}", end="", file=sys.stderr)
     print(file=sys.stderr)
 

@@ -18,8 +18,10 @@ from ray.tune import Callback, CheckpointConfig, PlacementGroupFactory, RunConfi
 from trainable.config import Job
 from trainable.devices import EncoderShape, measure_precision
 from trainable.errors import RayDied, StorageFailed, SweepFailed
+from trainable.plain import one_line, plain
 from trainable.storage import write_text
 from trainable.trial import STUCK, FineTuningTrial
+from tune.auth import no_keys_in_actors
 from tune.cluster import temporary_folder
 from tune.plan import Plan
 from tune.progress import Progress, short
@@ -95,7 +97,7 @@ def run_trials(
     halt = Halt()
     trainable = tune.with_resources(tune.with_parameters(FineTuningTrial, job=job), resources)
     # Tune writes pickles of its own; they live as long as this call, outside the run directory.
-    with temporary_folder() as storage, stray_errors_end_workers():
+    with temporary_folder() as storage, stray_errors_end_workers(), no_keys_in_actors():
         Tuner(
             trainable,
             tune_config=TuneConfig(
@@ -266,6 +268,7 @@ class SweepCallback(Callback):
         self._end_events(number)
 
     def _fail(self, trial: Any, text: str, reason: str) -> None:
+        text, reason = plain(text), one_line(reason)
         number, values = trial.config["number"], trial.config["values"]
         where = self._run_dir.failure(number)
         where.parent.mkdir(parents=True, exist_ok=True)

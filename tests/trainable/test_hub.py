@@ -60,12 +60,18 @@ def repos(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Pat
         (folder / "bert" / extra).parent.mkdir(exist_ok=True)
         (folder / "bert" / extra).write_bytes(b"not wanted")
     write_tiny_glue(folder / "glue")
+    shutil.copytree(folder / "bert", folder / "pickled")
+    (folder / "pickled" / "model.safetensors").unlink()
+    (folder / "scripted").mkdir()
+    (folder / "scripted" / "scripted.py").write_text(f"open({str(folder / 'marker')!r}, 'w')\n")
     (folder / "bare").mkdir()
     shutil.copy(folder / "bert" / "config.json", folder / "bare" / "config.json")
     return {
         ("model", "google-bert/bert-base-uncased"): folder / "bert",
         ("model", "some/gated"): folder / "bert",
         ("model", "some/bare"): folder / "bare",
+        ("model", "some/pickled"): folder / "pickled",
+        ("dataset", "some/scripted"): folder / "scripted",
         ("dataset", "nyu-mll/glue"): folder / "glue",
         ("dataset", "some/gated"): folder / "glue",
         ("dataset", "some/bare"): folder / "bare",
@@ -170,9 +176,20 @@ def test_what_the_hub_refuses_is_said_in_words(repos: dict[tuple[str, str], Path
             ("data", "nyu-mll/glue", "nope"): f"nyu-mll/glue has no configuration 'nope'; known: {known}",
             ("data", "nyu-mll/glue", "mrcp"): "nyu-mll/glue has no configuration 'mrcp'; did you mean 'mrpc'?",
             ("data", "glue"): f"has several configurations: write nyu-mll/glue/NAME; known: {known}",
-            ("model", "some/bare"): "cannot be fine-tuned: it has no weights (model.safetensors or pytorch_model.bin)",
+            ("model", "some/bare"): "has no weights (model.safetensors)",
         }
-        *answers, bare = ask([*expected, ("data", "some/bare")], tmp_path, hub.url)
+        more = [("model", "some/pickled"), ("data", "some/scripted"), ("data", "some/bare")]
+        *answers, pickled, scripted, bare = ask([*expected, *more], tmp_path, hub.url)
+        assert not [path for path in hub.paths("GET") if path.endswith(".bin")], "fetched what is never opened"
     assert dict(zip(expected, answers, strict=True)) == {name: f"HubError: {text}" for name, text in expected.items()}
+    assert pickled.startswith(
+        "HubError: has only pickled weights (pytorch_model.bin), which may run code and are never "
+    )
+    assert "use --model ./pickled:\n    python -c " in pickled
+    assert scripted == (
+        f"HubError: could not be loaded from the hub at {hub.url}: Dataset scripts are no longer supported, but found "
+        "scripted.py"
+    )
+    assert not (repos["model", "some/pickled"].parent / "marker").exists()
     assert bare.startswith(f"HubError: could not be loaded from the hub at {hub.url}: ")
     assert "\n" not in bare

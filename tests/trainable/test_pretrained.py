@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -60,12 +61,44 @@ def one_tokenizer_file(name: str) -> Callable[[Path], None]:
 
 @pytest.mark.parametrize(
     "change",
-    [lambda folder: None, split_weights, torch_weights, old_torch_weights]
+    [lambda folder: None, split_weights]
     + [one_tokenizer_file(name) for name in ("tokenizer.json", "spm.model", "spiece.model", "vocab.json")],
 )
 def test_a_whole_model_passes(change: Callable[[Path], None], folder: Path) -> None:
     change(folder)
     assert model_problems(folder) == []
+
+
+@pytest.mark.parametrize("change", [torch_weights, old_torch_weights])
+def test_pickled_weights_are_refused_with_the_command_that_converts_them(
+    change: Callable[[Path], None], folder: Path
+) -> None:
+    change(folder)
+    (problem,) = model_problems(folder)
+    assert problem.startswith(f"--model {folder}: has only pickled weights (pytorch_model.bin), which may run code")
+    assert shlex.split(problem.splitlines()[1])[:2] == ["python", "-c"]
+    (folder / "pytorch_model.bin").rename(folder / "pytorch_model.bin.index.json")
+    (problem,) = model_problems(folder)
+    assert "has only pickled weights (pytorch_model.bin.index.json)" in problem
+
+
+@pytest.mark.parametrize(
+    "named", ["pytorch_model-1-of-1.bin", "../model.safetensors", "/tmp/model.safetensors", "a/../model.safetensors"]
+)
+def test_an_index_that_names_anything_but_safetensors_beside_it(named: str, folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder.parent / "model.safetensors")
+    index = "model.safetensors.index.json"
+    (folder / index).write_text(json.dumps({"weight_map": {"a": named}}))
+    assert model_problems(folder) == [
+        f"--model {folder}: {index} names {named!r}, which is no safetensors file beside it"
+    ]
+
+
+def test_an_adapter_is_no_model(folder: Path) -> None:
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "somebody/else"}')
+    assert model_problems(folder) == [
+        f"--model {folder}: holds an adapter (adapter_config.json); merge it into its model first"
+    ]
 
 
 @pytest.mark.parametrize("keep", [0, 1, 7, 8, 9, 100, -1])
@@ -111,13 +144,6 @@ def test_an_index_that_is_none(index: str, folder: Path) -> None:
     assert model_problems(folder) == [f"--model {folder}: model.safetensors.index.json {REASON}"]
 
 
-@pytest.mark.parametrize("content", [b"", b"version https://git-lfs.github.com/spec/v1\n", b"PK\x03\x04 cut"])
-def test_torch_weights_that_are_none(content: bytes, folder: Path) -> None:
-    (folder / "model.safetensors").unlink()
-    (folder / "pytorch_model.bin").write_bytes(content)
-    assert model_problems(folder) == [f"--model {folder}: pytorch_model.bin {REASON}"]
-
-
 @pytest.mark.parametrize("model_type", [None, 3, True, ["bert"], {"a": 1}, "", "t6", "vit"])
 def test_a_type_that_can_not_classify(model_type: object, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps({"model_type": model_type}))
@@ -133,7 +159,7 @@ def test_every_lack_is_told(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert model_problems(tmp_path / "empty") == [
         f"--model {tmp_path}/empty: is no model's folder, it has no config.json",
-        f"--model {tmp_path}/empty: has no weights (model.safetensors or pytorch_model.bin)",
+        f"--model {tmp_path}/empty: has no weights (model.safetensors)",
         f"--model {tmp_path}/empty: has no tokenizer (tokenizer.json, vocab.txt, vocab.json, ...)",
     ]
 

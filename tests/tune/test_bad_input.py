@@ -623,7 +623,7 @@ def drop(folder: Path, *names: str) -> None:
 
 MODELS = {
     "no config": (lambda f: drop(f, "config.json"), ["is no model's folder, it has no config.json"]),
-    "no weights": (lambda f: drop(f, "model.safetensors"), ["has no weights (model.safetensors or pytorch_model.bin)"]),
+    "no weights": (lambda f: drop(f, "model.safetensors"), ["has no weights (model.safetensors)"]),
     "no tokenizer": (lambda f: drop(f, "tokenizer.json", "vocab.txt"), ["has no tokenizer (tokenizer.json, vocab.txt"]),
     "damaged tokenizer": (lambda f: (f / "tokenizer.json").write_text("{"), ["its tokenizer can't be loaded: "]),
     "nothing whole": (
@@ -641,7 +641,7 @@ MODELS = {
     ),
     "torch weights that are none": (
         lambda f: (drop(f, "model.safetensors"), (f / "pytorch_model.bin").write_text("version 1")),
-        ["pytorch_model.bin is damaged or cut off"],
+        ["has only pickled weights (pytorch_model.bin), which may run code and are never opened here"],
     ),
     "a part is cut off": (
         lambda f: (shard(f, {"a": "one.safetensors"}), cut(f / "one.safetensors")),
@@ -764,7 +764,7 @@ def test_problems_of_five_kinds_in_one_go(places: dict[str, str], capsys: pytest
         f"{data}/test.csv: has a header but no rows",
         f"{data}/train.csv, line 14: label 'label' is blank",
         f"--model {model}: is no model's folder, it has no config.json",
-        f"--model {model}: has no weights (model.safetensors or pytorch_model.bin)",
+        f"--model {model}: has no weights (model.safetensors)",
         f"--model {model}: has no tokenizer (tokenizer.json, vocab.txt, vocab.json, ...)",
     ]
     assert sum("no room for even one trial: it asks for 999 cores" in problem for problem in problems) == 1

@@ -1,0 +1,128 @@
+"""What a process and its children listen on, from /proc; and who is let in there."""
+
+from __future__ import annotations
+
+import importlib
+import socket
+import struct
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import NamedTuple
+
+LISTENS = {"tcp": "0A", "tcp6": "0A", "udp": "07", "udp6": "07"}
+# A method of each of Ray's services that takes an empty request and changes nothing.
+HARMLESS = {
+    "gcs_server": "/ray.rpc.NodeInfoGcsService/GetClusterId",
+    "raylet": "/ray.rpc.NodeManagerService/GetNodeStats",
+    "driver": "/ray.rpc.CoreWorkerService/GetCoreWorkerStats",
+    "worker": "/ray.rpc.CoreWorkerService/GetCoreWorkerStats",
+}
+OBJECT_MANAGER = [f"/ray.rpc.ObjectManagerService/{name}" for name in ("Push", "Pull", "FreeObjects")]
+HEALTH = "/grpc.health.v1.Health/Check"  # the only one that asks for no token; it says that the process is there
+
+
+class Port(NamedTuple):
+    """A port that is listened on: by which kind of process, tcp or udp, on which address."""
+
+    process: str
+    protocol: str
+    address: str
+    number: int
+
+
+def descendants(pid: int) -> list[int]:
+    """A process and all that it started, as far as they are still its children's children."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+    found = [pid]
+    for one in found:
+        found += [child for child, parent in parents.items() if parent == one]
+    return found
+
+
+def kind(pid: int, driver: int) -> str:
+    """gcs_server, raylet, runtime_env_agent, dashboard_agent, worker, driver, or the command's name."""
+    if pid == driver:
+        return "driver"
+    words = (Path("/proc") / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode().split()
+    name = words[0] if words else ""
+    agents = {"ray::RuntimeEnvAgent": "runtime_env_agent", "ray::DashboardAgent": "dashboard_agent"}
+    return agents.get(name) or ("worker" if name.startswith("ray::") else Path(name).name)
+
+
+def listening(driver: int) -> list[Port]:
+    """Every port that a driver and its processes listen on; one that is gone meanwhile listens no more."""
+    sockets = {}
+    for protocol, state in LISTENS.items():
+        for line in Path(f"/proc/net/{protocol}").read_text().splitlines()[1:]:
+            cells = line.split()
+            if cells[3] == state:
+                host, number = cells[1].split(":")
+                sockets[cells[9]] = (protocol.removesuffix("6"), _address(host), int(number, 16))
+    found = set()
+    for pid in descendants(driver):
+        try:
+            for handle in (Path("/proc") / str(pid) / "fd").iterdir():
+                inode = str(handle.readlink()).removeprefix("socket:[").removesuffix("]")
+                if inode in sockets:
+                    found.add(Port(kind(pid, driver), *sockets[inode]))
+        except OSError:
+            continue
+    return sorted(found)
+
+
+def _address(text: str) -> str:
+    words = [struct.unpack(">I", bytes.fromhex(text[i : i + 8]))[0] for i in range(0, len(text), 8)]
+    raw = b"".join(struct.pack("<I", word) for word in words)
+    shown = socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)
+    return shown.removeprefix("::ffff:")
+
+
+def answer(port: Port, token: str | None, host: str = "127.0.0.1") -> str:
+    """OK, UNAUTHENTICATED or what else a port answers to a harmless question with that token."""
+    shown = () if token is None else (("authorization", f"Bearer {token}"),)
+    if port.process == "runtime_env_agent":
+        url = f"http://{host}:{port.number}/get_or_create_runtime_env"
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, data=b"", headers=dict(shown)), timeout=10):
+                return "OK"
+        except urllib.error.HTTPError as error:
+            error.close()
+            return "UNAUTHENTICATED" if error.code in (401, 403) else str(error.code)
+    answers = ask(port.number, shown, [HARMLESS[port.process], OBJECT_MANAGER[0]], host)
+    (told,) = set(answers.values()) - {"UNIMPLEMENTED"}  # a raylet has two ports, for its two services
+    return told
+
+
+def ask(number: int, shown: tuple[tuple[str, str], ...], methods: list[str], host: str = "127.0.0.1") -> dict[str, str]:
+    """What a gRPC port answers to an empty request, by method."""
+    import grpc
+
+    answers = {}
+    with grpc.insecure_channel(f"{host}:{number}", [("grpc.enable_http_proxy", 0)]) as channel:
+        for method in methods:
+            try:
+                channel.unary_unary(method)(b"", metadata=shown, timeout=10)
+                answers[method] = "OK"
+            except grpc.RpcError as error:
+                answers[method] = error.code().name
+    return answers
+
+
+def every_method() -> list[str]:
+    """Every method of every service of Ray's, as its protocol buffers name them."""
+    import ray.core.generated
+
+    found = [*OBJECT_MANAGER]  # of which no Python comes with Ray
+    for folder in ray.core.generated.__path__:
+        for path in sorted(Path(folder).glob("*_pb2.py")):
+            module = importlib.import_module(f"ray.core.generated.{path.stem}")
+            for service in module.DESCRIPTOR.services_by_name.values():
+                found += [f"/{service.full_name}/{method.name}" for method in service.methods]
+    return found

@@ -1,0 +1,44 @@
+"""Text from elsewhere (data, names, errors) as it may be shown: no control characters, no secrets."""
+
+from __future__ import annotations
+
+import os
+import re
+
+# C0 and C1 (but tab and newline), and what turns the direction of writing: a terminal obeys them, a reader is misled.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_IN_A_LINE = re.compile("[\t\n]")
+_SECRET_NAME = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|KEY)$", re.IGNORECASE)
+_USER_IN_URL = re.compile(r"(?<=://)[^/\s@]+@")
+SHORTEST_SECRET = 8  # characters; what is shorter stands in other words too
+HIDDEN = "***"
+
+
+def plain(text: str) -> str:
+    """Text with control characters written as Python writes them (\\x1b) and this environment's secrets left out.
+
+    Secrets are the values of variables whose names end like API_KEY, HF_TOKEN or DB_PASSWORD, and users in URLs.
+    Lines and tabs stay.
+    """
+    for secret in _secrets():
+        text = text.replace(secret, HIDDEN)
+    return _CONTROL.sub(_written, _USER_IN_URL.sub(f"{HIDDEN}@", text))
+
+
+def one_line(text: str) -> str:
+    """`plain` text that is also one line."""
+    return _IN_A_LINE.sub(_written, plain(text))
+
+
+def _secrets() -> list[str]:
+    """Longest first: one may hold another. A file's name is none; the file holds it."""
+    found = {
+        value
+        for name, value in os.environ.items()
+        if _SECRET_NAME.search(name) and len(value) >= SHORTEST_SECRET and not os.path.exists(value)
+    }
+    return sorted(found, key=len, reverse=True)
+
+
+def _written(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode("ascii")
