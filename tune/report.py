@@ -72,7 +72,7 @@ def build_report(
         "test": dict(test),
         "majority": majority,
         "warnings": [],
-        "notes": list(prepared.data.notes),
+        "notes": [*prepared.data.notes, *memory_notes(records)],
         "trials": [trial_row(record) for record in records],
         "wall_s": wall_s + (float(earlier["wall_s"]) if earlier else 0.0),
         "train_s": sum(record.seconds for record in records),
@@ -83,6 +83,16 @@ def build_report(
     }
     report["warnings"] = warnings_of(report)
     return report
+
+
+def memory_notes(records: Sequence[TrialRecord]) -> list[str]:
+    """Which trials were computed in smaller pieces since memory ran out."""
+    pieces = {r.number: [e["rows_at_once"] for e in r.epochs if e.get("rows_at_once")] for r in records}
+    return [
+        f"memory ran out: trial {number} was computed {min(rows)} rows at a time, with its own batch size all the same"
+        for number, rows in pieces.items()
+        if rows
+    ]
 
 
 def trial_row(record: TrialRecord) -> dict[str, Any]:

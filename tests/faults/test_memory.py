@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.exceptions import OutOfMemoryError, RayActorError
 from safetensors.torch import load_file
 
 from tests.trainable.runs import make_job
@@ -19,7 +22,10 @@ from trainable.memory import is_out_of_memory
 from trainable.run import FineTuningRun
 from trainable.trial import FineTuningTrial
 from tune.plan import Node, Plan, make_plan
+from tune.records import TrialRecord
+from tune.report import memory_notes
 from tune.spec import SweepSpec
+from tune.sweep import stray_errors_end_workers, why_it_failed
 
 CONFIG = TrialConfig(learning_rate=1e-3, batch_size=16, epochs=2, dropout=0.0)
 ERRORS: list[Callable[[], Exception]] = [
@@ -155,6 +161,33 @@ def test_a_larger_share_of_a_gpu_is_a_larger_share_of_its_memory(
         trial = FineTuningTrial.__new__(FineTuningTrial)
         trial.setup({**tune_config(tmp_path), "share": share}, job=make_job(tiny_model, gpu_share=0.25))
     assert limits == [0.25, 0.5, 1.0]
+
+
+def test_the_report_tells_of_it() -> None:
+    epochs = tuple({"epoch": n, "rows_at_once": rows} for n, rows in ((1, None), (2, 8), (3, 4)))
+    records = [
+        TrialRecord(number, "COMPLETE", {}, 1, None, None, ran) for number, ran in enumerate((epochs[:1], epochs))
+    ]
+    assert memory_notes(records) == [
+        "memory ran out: trial 1 was computed 4 rows at a time, with its own batch size all the same"
+    ]
+
+
+def test_a_kill_by_rays_memory_monitor_is_a_death_that_asks_for_more_memory() -> None:
+    """Tune would end the whole sweep; the control is Tune's own method."""
+    seen: list[Exception] = []
+    task: Any = SimpleNamespace(
+        _tracked_actor=SimpleNamespace(actor_id=1, _on_error=None), _on_error=lambda actor, error: seen.append(error)
+    )
+    manager: Any = SimpleNamespace(_failed_actor_ids=set(), _cleanup_actor=lambda **_: None)
+    killed = OutOfMemoryError("Task was killed due to the node running low on memory.")
+    with pytest.raises(RuntimeError, match="unexpected exception"):
+        RayActorManager._actor_task_failed(manager, tracked_actor_task=task, exception=killed)
+    with stray_errors_end_workers():
+        RayActorManager._actor_task_failed(manager, tracked_actor_task=task, exception=killed)
+    (error,) = seen
+    assert isinstance(error, RayActorError)
+    assert why_it_failed(str(error))[0] == "memory"
 
 
 def test_the_written_model_is_the_same_too(tiny_model: Path, tmp_path: Path) -> None:
