@@ -86,6 +86,13 @@ def hang() -> None:
         time.sleep(3600)
 
 
+def eat() -> None:
+    """Take 4 GB, and leave Ray's memory monitor the time to see it."""
+    taken = b"x" * 4_000_000_000
+    time.sleep(20)
+    raise AssertionError(f"nobody minded {len(taken)} bytes")
+
+
 def raise_(error: BaseException) -> Callable[[], None]:
     def break_it() -> None:
         raise error
@@ -96,6 +103,7 @@ def raise_(error: BaseException) -> Callable[[], None]:
 IN_THE_MIDDLE: dict[str, Callable[[], Any]] = {
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "hang": hang,
+    "eat": eat,
     "raise": raise_(RuntimeError("the disk spoke in tongues")),
     "exit": raise_(SystemExit(3)),
     "interrupt": raise_(KeyboardInterrupt()),
