@@ -258,8 +258,8 @@ def _out_problems(run_dir: RunDir, fresh: bool) -> list[str]:
     if above is not None and not above.is_dir():
         return [f"--out {run_dir.root}: {above} is a file, not a folder"]
     try:
-        strange = [] if fresh else entry_problems(run_dir.root)
-        return run_dir.problems(fresh) or [f"--out {problem}" for problem in strange]
+        strange = [] if fresh or not run_dir.holds_sweep else entry_problems(run_dir.root)
+        return [f"--out {problem}" for problem in strange] or run_dir.problems(fresh)
     except OSError as error:  # a name that is too long, a folder that can't be listed
         return [f"--out {run_dir.root}: {error.strerror or error}"]
 

@@ -97,8 +97,7 @@ class RunDir:
             is_file = path in files
             if not (path.is_file() if is_file else path.is_dir()):
                 wanted, kind = ("file", "folder") if is_file else ("folder", "file")
-                what = f"is a {kind}, not a {wanted}" if path.exists() else "is a link to nothing"
-                found.append(f"{path} {what}; {WHAT_TO_DO}")
+                found.append(f"{path} is a {kind}, not a {wanted}; {WHAT_TO_DO}")
             elif not os.access(path, os.R_OK | os.W_OK | (0 if is_file else os.X_OK)):
                 found.append(f"{path} can't be read and written; give yourself the right to, or another --out")
         return found

@@ -443,12 +443,16 @@ def test_a_file_in_a_folders_place(sweeps: Sweeps, killed: Path, name: str, caps
     assert "is a file, not a folder" in refused(sweeps, killed, capsys, name)
 
 
-def test_links_to_nothing(sweeps: Sweeps, killed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_links_instead_of_files(sweeps: Sweeps, killed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (killed / "study.db").rename(killed.parent / "elsewhere.db")
     (killed / "study.db").symlink_to(killed.parent / "nowhere.db")
-    refused(sweeps, killed, capsys, "study.db")
-    (killed / "study.db").unlink()
-    (killed / "study.db").symlink_to(killed.parent / "elsewhere.db")
+    for target in ("nowhere.db", "elsewhere.db"):
+        (killed / "study.db").unlink()
+        (killed / "study.db").symlink_to(killed.parent / target)
+        code, said, started = search(sweeps, killed, capsys)
+        assert (code, started) == (2, False)
+        assert "study.db is a symbolic link to" in said
+    (killed.parent / "elsewhere.db").replace(killed / "study.db")
     goes_on(sweeps, killed)
 
 

@@ -42,7 +42,7 @@ from tests.tune.test_bad_input import (
 from trainable import files
 from trainable.errors import UserError
 from trainable.files import read_table
-from tune.rundir import RunDir
+from tune.rundir import RESOLVED, RunDir
 from tune.spec import FIELDS, MAX_ALIASES, MAX_DEPTH, MAX_FILE_BYTES, OPTIONAL, read_yaml, write_yaml
 
 __all__ = ["places"]  # the fixture
@@ -357,7 +357,7 @@ SPECS = [
     Bad("out with a NUL", ["--out must be a folder, but got 'a\\x00b'"], {}, "--out a\0b"),
     Bad(
         "spec with a NUL",
-        ["a\0b: can't be read: embedded null byte", "a\0b: name must be text without NUL"],
+        ["a\\x00b: can't be read: embedded null byte", "a\\x00b: name must be text without NUL"],
         {},
         "a\0b",
     ),
@@ -555,7 +555,7 @@ def test_every_character_comes_back_from_spec_yaml(tmp_path: Path) -> None:
     """PyYAML writes U+0085 in a way that it reads back as blanks."""
     path = tmp_path / "spec.yaml"
     texts = [f"a{chr(code)}b c{chr(code)}" for code in (*range(1, 0x300), 0x2028, 0x2029, 0xFEFF, 0x1F642)]
-    values = {"label_names": texts, "name": "d\x85", "\x85": 1}
+    values = {"label_names": texts, "name": "d\x85", "\x85": 1, "resolved": dict.fromkeys(RESOLVED, "x")}
     path.write_bytes(write_yaml(values).encode())
     assert RunDir(tmp_path).read_spec() == values
     assert yaml.safe_load(yaml.safe_dump(values, allow_unicode=True)) != values, "or this is mended where it broke"

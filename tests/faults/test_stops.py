@@ -37,10 +37,8 @@ def states(folder: Path) -> list[str]:
     return [trial.state.name for trial in study.trials]
 
 
-@pytest.mark.parametrize(
-    "number",
-    [signal.SIGTERM, *(pytest.param(n, marks=pytest.mark.faults) for n in (signal.SIGINT, signal.SIGHUP))],
-)
+@pytest.mark.faults
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_one_signal_ends_the_sweep_in_order(tmp_path: Path, tiny_model: Path, number: signal.Signals) -> None:
     flags = sweep_flags(tmp_path, tiny_model, 3, POINTS)
     process = begun(tmp_path, flags)

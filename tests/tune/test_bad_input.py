@@ -708,8 +708,7 @@ def test_out_holds_another_sweep(places: dict[str, str], capsys: pytest.CaptureF
     def difference(*flags: str) -> str:
         (problem,) = [p for p in refused([*good_flags(places), *flags], capsys) if p.startswith("--out")]
         assert problem.startswith(f"{out} (")
-        assert problem.endswith("); give another --out")
-        return problem[len(out) + 2 : -len("); give another --out")]
+        return problem[len(out) + 2 :].partition("); give another --out, or --fresh to start over")[0]
 
     assert difference("--metric", "accuracy") == "metric: f1 there, accuracy here"
     assert difference("--seed", "7", "--sampler", "random") == "sampler: tpe there, random here; seed: 42 there, 7 here"

@@ -65,7 +65,7 @@ def test_a_sweep_whose_trials_all_fail_says_so(tmp_path: Path, tiny_model: Path)
     assert not (tmp_path / "run" / "best").exists()
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])  # Ctrl-C: below
 def test_a_stopped_sweep_goes_on_with_the_same_command(tmp_path: Path, tiny_model: Path, how: signal.Signals) -> None:
     points = [{**LEARNS, "epochs": epochs} for epochs in (3, 400, 400, 3)]
     arguments = [*flags(tmp_path, tiny_model, points), "--set", "state_interval_s=0"]
@@ -78,8 +78,8 @@ def test_a_stopped_sweep_goes_on_with_the_same_command(tmp_path: Path, tiny_mode
     wait_for(lambda: log.exists() and "trial 1 epoch 20/400" in log.read_text(), driver)
     driver.send_signal(how)
     _, error = driver.communicate(timeout=30)
-    if how == signal.SIGINT:
-        assert driver.returncode == 130
+    if how == signal.SIGTERM:
+        assert driver.returncode == 143
         assert error.startswith("stopped; what is finished is kept in run\nGo on with: python -m tune.search ")
     study = optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path / 'run' / 'study.db'}")
     before = study.trials

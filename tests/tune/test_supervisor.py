@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import queue
 import signal
 import sqlite3
 import sys
@@ -93,13 +94,13 @@ def test_handlers_that_somebody_sets_meanwhile_go() -> None:
 def test_a_death_interrupts_the_main_thread_and_what_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "WATCH_EVERY_S", 0.05)
     monkeypatch.setattr(supervisor, "GIVE_UP_S", 0.05)
-    given_up = threading.Event()
+    given_up: queue.Queue[str] = queue.Queue()
     deaths = iter([None, None, "Ray's raylet died"])
-    watch = Watch(lambda: next(deaths), given_up.set)
+    watch = Watch(lambda: next(deaths), given_up.put)
     with pytest.raises(KeyboardInterrupt), watch:
         time.sleep(30)
     assert watch.reason == "Ray's raylet died"
-    assert given_up.wait(10)
+    assert given_up.get(timeout=10) == "Ray's raylet died"
 
 
 def test_while_all_live_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
