@@ -379,6 +379,7 @@ def short_reference(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, 
     return sweep
 
 
+@pytest.mark.faults
 @pytest.mark.timeout(400)
 def test_killed_where_it_hurts_most_a_sweep_ends_as_if_never_killed(
     tmp_path: Path, tiny_model: Path, short_reference: Sweep, server: Server
