@@ -47,6 +47,7 @@ class Progress:
         self._log_file = log_file
         self._out = out or sys.stdout
         self._live: Live | None = None
+        self._deaf = False  # nobody reads what is printed
         self._began: float | None = None  # when the first trial took its worker
         self._running: dict[int, tuple[Mapping[str, Any], Mapping[str, Any] | None]] = {}
         self._ended = deque((r for r in earlier if r.state in STATES), maxlen=FINISHED_SHOWN)
@@ -83,8 +84,11 @@ class Progress:
         self._log.flush()
         if self._live is not None:
             self._live.console.print(Text(text))
-        else:
-            print(text, file=self._out, flush=True)
+        elif not self._deaf:
+            try:
+                print(text, file=self._out, flush=True)
+            except BrokenPipeError:  # whoever read has gone; the sweep has not
+                self._deaf = True
 
     def _detail(self, text: str) -> None:
         """A line that the table makes needless on a terminal."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
-from trainable.errors import StorageFailed
+from trainable.errors import FinetuneSearchError, StorageFailed
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOP_LIMIT_S = 12.0  # after the first signal; whatever is not written by then is made again when the sweep goes on
@@ -59,6 +59,8 @@ def storage_told(where: object) -> Iterator[None]:
     """Turn what a full, broken or read-only disk raises into a StorageFailed."""
     try:
         yield
+    except FinetuneSearchError:
+        raise
     except Exception as error:
         reason = storage_trouble(error)
         if reason is None:
@@ -119,6 +121,7 @@ class Watch:
         self._what_died = what_died
         self._give_up = give_up
         self._end = threading.Event()
+        self._ending = threading.Lock()  # held while the handler must be ours
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Watch:
@@ -128,19 +131,25 @@ class Watch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end.set()
+        with self._ending:
+            self._end.set()
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGUSR2, self._before)
 
     def _watch(self) -> None:
         while not self._end.wait(WATCH_EVERY_S):
-            self.reason = self._what_died()
+            reason = self._what_died()
             main = threading.main_thread().ident
-            if self.reason is not None and main is not None:
+            if reason is None or main is None:
+                continue
+            with self._ending:
+                if self._end.is_set():  # Ray was shut down in order meanwhile
+                    return
+                self.reason = reason
                 signal.pthread_kill(main, signal.SIGUSR2)
-                time.sleep(GIVE_UP_S)
-                self._give_up(self.reason)
-                return
+            time.sleep(GIVE_UP_S)
+            self._give_up(reason)
+            return
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -37,6 +37,11 @@ def test_other_errors_are_not_the_disks(error: Exception) -> None:
         raise error
 
 
+def test_what_is_told_already_is_not_told_again() -> None:
+    with pytest.raises(StorageFailed, match=r"^trial 3: No space left$"), storage_told("run"):
+        raise StorageFailed("trial 3: No space left")
+
+
 def test_a_disk_that_fails_is_told_with_its_path() -> None:
     with (
         pytest.raises(StorageFailed, match=r"can't write to run \(run/x: No space left on device\)"),
@@ -101,6 +106,22 @@ def test_a_death_interrupts_the_main_thread_and_what_hangs_is_given_up(monkeypat
         time.sleep(30)
     assert watch.reason == "Ray's raylet died"
     assert given_up.get(timeout=10) == "Ray's raylet died"
+
+
+def test_a_death_after_the_end_is_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check that takes long must not end a process that has shut Ray down in order meanwhile."""
+    monkeypatch.setattr(supervisor, "WATCH_EVERY_S", 0.01)
+    asked = threading.Event()
+
+    def slowly() -> str:
+        asked.set()
+        time.sleep(0.3)
+        return "Ray's raylet died"
+
+    with Watch(slowly) as watch:
+        assert asked.wait(10)
+    time.sleep(0.6)
+    assert watch.reason is None
 
 
 def test_while_all_live_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
