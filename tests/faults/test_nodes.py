@@ -24,7 +24,6 @@ pytestmark = pytest.mark.faults
 
 EPOCHS = 4
 POINTS = [{"learning_rate": rate, "batch_size": 16, "epochs": EPOCHS} for rate in (3e-3, 5e-3, 2e-3, 1e-3)]
-FIRST = 0
 SLOWLY = ({"what": "slow", "seconds": 0.7},)
 
 
@@ -114,9 +113,8 @@ def assert_whole(sweep: Sweep, undisturbed: Sweep) -> None:
 def test_a_node_that_dies_or_freezes_costs_no_trial(
     tmp_path: Path, flags: tuple[object, ...], undisturbed: Sweep, how: signal.Signals, limit_s: float
 ) -> None:
-    # Where a node is added, it must find something left to do.
-    slowly = {"what": "slow", "seconds": 2.0 if how == signal.SIGKILL else 0.7}
-    sweep = Sweep(tmp_path, flags, (slowly,))
+    # Where a node is added: Tune gives up a worker that is starting as soon as a warm one is free for its trial.
+    sweep = Sweep(tmp_path, flags, ({"what": "slow", "seconds": 3.0 if how == signal.SIGKILL else 0.7},))
     with cluster_for(sweep) as cluster, sweep.started("--address", cluster.address, **cluster.environment) as driver:
         driver.until(lambda: any(line.epoch == 2 for line in sweep.ledger))
         lost = next(line for line in sweep.ledger if line.epoch == 2)
@@ -128,14 +126,14 @@ def test_a_node_that_dies_or_freezes_costs_no_trial(
         def again() -> list[Any]:
             return [line for line in sweep.ledger if line.trial == lost.trial][len(before) :]
 
-        took = driver.until(again, limit_s)
-        figure(f"trial of a node that got {how.name} trained on", took)
-        if how == signal.SIGSTOP:  # what comes back must not disturb the trial's new worker
+        if how == signal.SIGKILL:
+            cluster.add_node()
+        figure(f"trial of a node that got {how.name} trained on", driver.until(again, limit_s))
+        if how == signal.SIGKILL:
+            driver.until(lambda: {line.pid for line in sweep.ledger} & {*family(cluster.nodes[-1]["raylet"])})
+        else:  # what comes back must not disturb the trial's new worker
             for pid in node:
                 os.kill(pid, signal.SIGCONT)
-        else:
-            cluster.add_node()
-            driver.until(lambda: {line.pid for line in sweep.ledger} & {*family(cluster.nodes[-1]["raylet"])})
         assert driver.ended() == 0, driver.said
     assert driver.said == ""
     assert again()[0].pid not in node
@@ -205,7 +203,6 @@ def test_a_private_ray_that_dies_is_started_anew(
         f"{said}; what is finished is kept in {sweep.run}",
         "starting again (1 of at most 5 times)",
     ]
-    assert "stopped; the same command goes on" in sweep.log
     assert {line.trial for line in sweep.ledger[len(before) :]}.isdisjoint({trial.number for trial in finished})
     assert_whole(sweep, undisturbed)
 
@@ -215,13 +212,12 @@ def test_without_the_watch_the_sweep_ends_unfinished_and_says_nothing(
     tmp_path: Path, flags: tuple[object, ...]
 ) -> None:
     """The control of those above: workers live on without their raylet, but no new one comes."""
-    sweep = Sweep(tmp_path, flags, (*SLOWLY, {"what": "kill", "trial": FIRST, "epoch": 3, "times": 1}))
+    sweep = Sweep(tmp_path, flags, (*SLOWLY, {"what": "kill", "epoch": 3, "times": 1}))
     with sweep.started(WATCH="off") as driver:
         driver.until(lambda: sweep.ledger)
         os.kill(driver.child("raylet"), signal.SIGKILL)
-        driver.until(lambda: sweep.states().count("COMPLETE") == len(POINTS) - 1)
-        time.sleep(6)
+        time.sleep(15)
         assert driver.process.poll() != 0
-    assert sweep.states()[FIRST] == "RUNNING"
+    assert "COMPLETE" not in sweep.states()
     assert "raylet died" not in driver.said
     assert "Go on with" not in driver.said
