@@ -93,7 +93,7 @@ def connected(spec: SweepSpec) -> Iterator[list[Node]]:
         yield _nodes()
         return
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_replaced(worker, print_to_stdstream=_nothing))  # a worker's death is told by us
+        stack.enter_context(replaced(worker, print_to_stdstream=_nothing))  # a worker's death is told by us
         temporary = stack.enter_context(temporary_folder())
         share = DEFAULT_GPU_SHARE if spec.gpus_per_trial is None else spec.gpus_per_trial
         if spec.address is None and 0 < share < 1 <= local_nodes(spec)[0].gpus:
@@ -130,7 +130,7 @@ def _small_and_local() -> Iterator[None]:
     from ray._private.node import Node as RayNode
 
     nothing = dict.fromkeys(("start_api_server", "start_monitor", "start_log_monitor"), _nothing)
-    with _replaced(ray_constants, ENABLE_RAY_CLUSTER=False), _replaced(RayNode, **nothing):
+    with replaced(ray_constants, ENABLE_RAY_CLUSTER=False), replaced(RayNode, **nothing):
         yield
 
 
@@ -139,7 +139,7 @@ def _nothing(*arguments: Any, **options: Any) -> None:
 
 
 @contextlib.contextmanager
-def _replaced(owner: Any, **values: Any) -> Iterator[None]:
+def replaced(owner: Any, **values: Any) -> Iterator[None]:
     """Other values of attributes, as far as there are such."""
     originals = {name: getattr(owner, name) for name in values if hasattr(owner, name)}
     for name in originals:

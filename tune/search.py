@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
-import os
 import signal
 import sys
 import time
@@ -26,7 +25,7 @@ from trainable.storage import sweep_asides
 from tune.flags import Request, given_from_python, parse
 from tune.rundir import RunDir
 from tune.spec import Given, SweepSpec, build_spec, spec_as_yaml_values
-from tune.supervisor import Signals, Watch, continuing_command, restart, storage_told
+from tune.supervisor import Signals, Watch, continuing_command, end_at_once, restart, storage_told
 
 if TYPE_CHECKING:
     from tune.prepare import Prepared
@@ -183,7 +182,7 @@ def _restart_or_exit(request: Request, words: Sequence[str], error: RayDied) -> 
     if request.spec.address is None:
         restart()
     print(f"Go on with: {continuing_command(words)}", file=sys.stderr, flush=True)
-    os._exit(RayDied.exit_code)
+    end_at_once(RayDied.exit_code)
 
 
 def _tell_our_mistake(out: Path) -> None:

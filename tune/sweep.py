@@ -22,7 +22,7 @@ from trainable.plain import one_line, plain
 from trainable.storage import write_text
 from trainable.trial import STUCK, FineTuningTrial
 from tune.auth import no_keys_in_actors
-from tune.cluster import temporary_folder
+from tune.cluster import replaced, temporary_folder
 from tune.plan import Plan
 from tune.progress import Progress, short
 from tune.records import result_problem
@@ -97,7 +97,7 @@ def run_trials(
     halt = Halt()
     trainable = tune.with_resources(tune.with_parameters(FineTuningTrial, job=job), resources)
     # Tune writes pickles of its own; they live as long as this call, outside the run directory.
-    with temporary_folder() as storage, stray_errors_end_workers(), no_keys_in_actors():
+    with temporary_folder() as storage, tune_mended(), no_keys_in_actors():
         Tuner(
             trainable,
             tune_config=TuneConfig(
@@ -123,30 +123,36 @@ def run_trials(
 
 
 @contextlib.contextmanager
-def stray_errors_end_workers() -> Iterator[None]:
-    """Take every error of Ray's that is neither a worker's death nor raised by a trial for a worker's death.
+def tune_mended() -> Iterator[None]:
+    """Change two habits of Tune's that cost sweeps; a Tune that has renamed a method keeps that habit.
 
-    Tune does not expect the one that Ray's memory monitor causes: it would end the whole sweep. A Tune that has
-    renamed this method goes on as ever.
+    An error of Ray's that is neither a worker's death nor raised by a trial, as Ray's memory monitor causes, would end
+    the whole sweep: it is taken for a worker's death. And a trial whose worker is starting would take the next worker
+    that gets free, and end its own: where trials are shorter than a worker's start, a slot would stay empty for ever.
     """
     from ray.air.execution._internal.actor_manager import RayActorManager
+    from ray.tune.execution.tune_controller import TuneController
 
-    manager: Any = RayActorManager
-    original = getattr(manager, "_actor_task_failed", None)
-    if original is None:
-        yield
-        return
+    task_failed = getattr(RayActorManager, "_actor_task_failed", None)
+    reuse = getattr(TuneController, "_maybe_reuse_cached_actor", None)
 
     def as_death(self: Any, tracked_actor_task: Any, exception: Exception) -> None:
         if isinstance(exception, RayError) and not isinstance(exception, (RayActorError, RayTaskError)):
             exception = RayActorError(error_msg=f"{type(exception).__name__}: {exception}")
-        original(self, tracked_actor_task, exception)
+        task_failed(self, tracked_actor_task, exception)  # type: ignore[misc]
 
-    manager._actor_task_failed = as_death
-    try:
+    def unless_one_starts(self: Any, trial: Any) -> bool:
+        worker = self._trial_to_actor.get(trial)
+        has_its_place = worker is not None and worker in self._actor_manager.live_actors
+        if has_its_place and trial not in self._resetting_trials and worker not in self._started_actors:
+            return False
+        return bool(reuse(self, trial))  # type: ignore[misc]
+
+    with (
+        replaced(RayActorManager, _actor_task_failed=as_death),
+        replaced(TuneController, _maybe_reuse_cached_actor=unless_one_starts),
+    ):
         yield
-    finally:
-        manager._actor_task_failed = original
 
 
 class HaltStopper(Stopper):

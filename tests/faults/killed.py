@@ -41,7 +41,7 @@ EPOCHS = (
     "before value", "after value", "after attribute epoch",
 )  # fmt: skip
 FIRST_TRIALS_END = (
-    "before model", "written model", "after model", "between model",
+    "before model", "written model", "after model", "exchanged model",
     "before tell", "after tell",
     "before removing state", "halfway removing state", "after removing state",
     "before incumbent.json", "written incumbent.json", "after incumbent.json",
@@ -54,7 +54,7 @@ PROPOSAL = (
     "after attribute config", "after attribute seed",
 )  # fmt: skip
 REPORT = (
-    "before best", "written best", "after best", "between best",
+    "before best", "written best", "after best", "exchanged best",
     "before removing winner", "halfway removing winner", "after removing winner",
     "before report.html", "written report.html", "after report.html",
     "before report.json", "written report.json", "after report.json",
@@ -122,7 +122,7 @@ def around(owner: Any, name: str, called: Callable[..., str | None]) -> None:
 
 
 class SlowRenames:
-    """`os` for the storage module, with points before its renames and between the two that replace a folder."""
+    """`os` for the storage module, with points before its renames."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(os, name)
@@ -132,10 +132,6 @@ class SlowRenames:
         os.replace(source, target)
 
     def rename(self, source: Path, target: Path) -> None:
-        if target.name.endswith(".old"):
-            os.rename(source, target)
-            point(f"between {kind_of(source)}")
-            return
         point(f"written {kind_of(target)}")
         os.rename(source, target)
 
@@ -143,6 +139,15 @@ class SlowRenames:
 def watch_files(modules: list[str], removed: Callable[[Path], str | None]) -> None:
     """Put points around every folder and small file that these modules write, and every folder that is removed."""
     storage.os = SlowRenames()  # type: ignore[attr-defined]
+    exchange = storage._exchange
+
+    def exchanged(aside: Path, folder: Path) -> bool:
+        point(f"written {kind_of(folder)}")
+        assert exchange(aside, folder), "this test needs a file system that can exchange two folders"
+        point(f"exchanged {kind_of(folder)}")
+        return True
+
+    storage._exchange = exchanged
     for module in map(importlib.import_module, modules):
         for name in ("write_folder", "write_text"):
             if hasattr(module, name):

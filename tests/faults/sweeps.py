@@ -38,12 +38,17 @@ def environment(folder: Path, faults: Sequence[Mapping[str, Any]] = ()) -> dict[
 
 
 def start(
-    folder: Path, flags: Sequence[str], faults: Sequence[Mapping[str, Any]] = (), module: str = "tests.faults.broken"
+    folder: Path,
+    flags: Sequence[str],
+    faults: Sequence[Mapping[str, Any]] = (),
+    module: str = "tests.faults.broken",
+    **more_environment: str,
 ) -> subprocess.Popen[str]:
     """Begin a sweep."""
     return subprocess.Popen(
         [sys.executable, "-m", module, *flags],
-        cwd=folder, env=environment(folder, faults), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=folder, env=environment(folder, faults) | more_environment,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ import pytest
 from tests.conftest import write_pairs
 from tests.faults.killed import POINTS, descendants, kill_tree
 from tests.tune.test_end_to_end import ROOT
-from tune.records import STUDY_NAME
+from tune.records import MODEL_SHA256, STUDY_NAME
 
 SLOW_TRIAL = {"learning_rate": 1e-4, "batch_size": 16, "epochs": 8}
 FAST_TRIAL = {"learning_rate": 3e-3, "batch_size": 8, "epochs": 4}
@@ -199,16 +199,18 @@ def broken_laws(reference: Sweep, killed: Sweep) -> list[str]:
     killed.look_at_finished()
     broken = [*killed.broken, *epochs_repeated_too_often(killed)]
     ours, theirs = killed.trials(), reference.trials()
-    if [as_told(trial) for trial in ours] != [as_told(trial) for trial in theirs]:
-        pairs = [(as_told(a), as_told(b)) for a, b in zip(ours, theirs, strict=False) if as_told(a) != as_told(b)]
-        broken.append(f"the studies differ: {len(ours)} trials for {len(theirs)}; {pairs[:1]}")
+    reports = [json.loads((sweep.run / "report.json").read_text()) for sweep in (killed, reference)]
+    winner = reports[1]["best"]["trial"]
+    told = [[as_told(trial, trial.number == winner) for trial in trials] for trials in (ours, theirs)]
+    if told[0] != told[1]:
+        differences = [f"trial {a['number']}: {difference(a, b)}" for a, b in zip(*told, strict=False) if a != b]
+        broken.append(f"the studies differ: {len(ours)} trials for {len(theirs)}; {'; '.join(differences)}")
     broken += [f"trial {trial.number} is {trial.state.name}" for trial in ours if not trial.state.is_finished()]
     for trial in ours:
         trained = {epoch for life in killed.begun() for number, epoch in life if number == trial.number}
-        told = set(trial.intermediate_values)
-        if told - trained or (trial.state.name == "COMPLETE" and trained != told):
-            broken.append(f"trial {trial.number}: trained epochs {sorted(trained)}, the study has {sorted(told)}")
-    reports = [json.loads((sweep.run / "report.json").read_text()) for sweep in (killed, reference)]
+        recorded = set(trial.intermediate_values)
+        if recorded - trained or (trial.state.name == "COMPLETE" and trained != recorded):
+            broken.append(f"trial {trial.number}: trained epochs {sorted(trained)}, the study has {sorted(recorded)}")
     rows = [[{k: v for k, v in row.items() if k != "seconds"} for row in report["trials"]] for report in reports]
     if rows[0] != rows[1]:
         broken.append("the reports' trials differ")
@@ -236,14 +238,26 @@ def epochs_repeated_too_often(sweep: Sweep) -> list[str]:
     return broken
 
 
-def as_told(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
-    """All that the study says of a trial but times."""
+def as_told(trial: optuna.trial.FrozenTrial, won: bool) -> dict[str, Any]:
+    """All that the study says of a trial but times.
+
+    Whether a trial that did not win left a model hangs on which one of two that ran side by side ended first.
+    """
     attributes = {
         key: {k: v for k, v in value.items() if k not in MEASURED} if key.startswith("epoch ") else value
         for key, value in trial.user_attrs.items()
+        if won or key != MODEL_SHA256
     }
     told = {"number": trial.number, "state": trial.state.name, "params": trial.params, "attributes": attributes}
     return {**told, "values": trial.values, "intermediate": trial.intermediate_values}
+
+
+def difference(one: Any, other: Any) -> Any:
+    """What differs, (one, other), below the keys that lead there."""
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        return (one, other)
+    keys = [key for key in {**one, **other} if one.get(key) != other.get(key)]
+    return {key: difference(one.get(key), other.get(key)) for key in keys}
 
 
 def files_of(run: Path) -> set[str]:
@@ -269,7 +283,8 @@ def test_killed_at_every_point_a_sweep_ends_as_if_never_killed(
     reference = Sweep(server, tmp_path / "never", tiny_model, points)
     reference.finish(num_trials)
     tell(killed, began)
-    assert broken_laws(reference, killed) == []
+    broken = broken_laws(reference, killed)
+    assert not broken, "\n".join(broken)
 
 
 def tell(sweep: Sweep, began: float) -> None:
@@ -303,7 +318,8 @@ def test_killed_thirty_times_at_random_a_sweep_ends_as_if_never_killed(
     reference = Sweep(server, tmp_path / "never", tiny_model, [SLOW_TRIAL, SLOW_TRIAL, FAST_TRIAL, DIVERGES], slots=2)
     reference.finish(num_trials)
     tell(killed, began)
-    assert broken_laws(reference, killed) == []
+    broken = broken_laws(reference, killed)
+    assert not broken, "\n".join(broken)
 
 
 # The phase, what a driver has done when it begins, and how long kills are spread over it
@@ -377,20 +393,6 @@ def short_reference(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, 
     sweep = Sweep(server, tmp_path_factory.mktemp("short") / "never", tiny_model, SHORT_POINTS)
     sweep.finish(SHORT_TRIALS)
     return sweep
-
-
-@pytest.mark.faults
-@pytest.mark.timeout(400)
-def test_killed_where_it_hurts_most_a_sweep_ends_as_if_never_killed(
-    tmp_path: Path, tiny_model: Path, short_reference: Sweep, server: Server
-) -> None:
-    """Between an epoch's value and its metrics, and between a trial's end and that of the model that lost."""
-    killed = Sweep(server, tmp_path / "killed", tiny_model, SHORT_POINTS)
-    killed.die_at("after value", SHORT_TRIALS)
-    killed.die_at("before removing model", SHORT_TRIALS)
-    assert (killed.run / "trials" / "0" / "model").is_dir()
-    killed.finish(SHORT_TRIALS)
-    assert broken_laws(short_reference, killed) == []
 
 
 # (protection, where to kill, the laws that must be broken without it)

@@ -25,7 +25,7 @@ from tune.plan import Node, Plan, make_plan
 from tune.records import TrialRecord
 from tune.report import memory_notes
 from tune.spec import SweepSpec
-from tune.sweep import stray_errors_end_workers, why_it_failed
+from tune.sweep import tune_mended, why_it_failed
 
 CONFIG = TrialConfig(learning_rate=1e-3, batch_size=16, epochs=2, dropout=0.0)
 ERRORS: list[Callable[[], Exception]] = [
@@ -183,7 +183,7 @@ def test_a_kill_by_rays_memory_monitor_is_a_death_that_asks_for_more_memory() ->
     killed = OutOfMemoryError("Task was killed due to the node running low on memory.")
     with pytest.raises(RuntimeError, match="unexpected exception"):
         RayActorManager._actor_task_failed(manager, tracked_actor_task=task, exception=killed)
-    with stray_errors_end_workers():
+    with tune_mended():
         RayActorManager._actor_task_failed(manager, tracked_actor_task=task, exception=killed)
     (error,) = seen
     assert isinstance(error, RayActorError)

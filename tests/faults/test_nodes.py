@@ -113,8 +113,8 @@ def assert_whole(sweep: Sweep, undisturbed: Sweep) -> None:
 def test_a_node_that_dies_or_freezes_costs_no_trial(
     tmp_path: Path, flags: tuple[object, ...], undisturbed: Sweep, how: signal.Signals, limit_s: float
 ) -> None:
-    # Where a node is added: Tune gives up a worker that is starting as soon as a warm one is free for its trial.
-    sweep = Sweep(tmp_path, flags, ({"what": "slow", "seconds": 3.0 if how == signal.SIGKILL else 0.7},))
+    # Where a node is added: a trial takes about as long as a worker to start, after which Tune itself gave that up.
+    sweep = Sweep(tmp_path, flags, ({"what": "slow", "seconds": 2.0 if how == signal.SIGKILL else 0.7},))
     with cluster_for(sweep) as cluster, sweep.started("--address", cluster.address, **cluster.environment) as driver:
         driver.until(lambda: any(line.epoch == 2 for line in sweep.ledger))
         lost = next(line for line in sweep.ledger if line.epoch == 2)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shlex
 import signal
 import subprocess
-import sys
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 
-from tests.faults.sweeps import POINT, environment, ledger_of, start, sweep, sweep_flags
-from tests.tune.test_end_to_end import command
+from tests.faults.sweeps import POINT, ledger_of, start, sweep, sweep_flags
+from tests.tune.test_end_to_end import ROOT, command
 from tests.tune.test_failures import wait_for
 from tune.supervisor import STOP_LIMIT_S
 
@@ -24,9 +25,9 @@ SLOW = [{"what": "slow", "seconds": 1.0}]
 POINTS = [{**POINT, "epochs": 4, "learning_rate": rate} for rate in (3e-3, 1e-3, 5e-3)]
 
 
-def begun(folder: Path, flags: list[str]) -> subprocess.Popen[str]:
+def begun(folder: Path, flags: list[str], **environment: str) -> subprocess.Popen[str]:
     """A sweep whose trial 0 has two epochs behind it."""
-    process = start(folder, flags, SLOW)
+    process = start(folder, flags, SLOW, **environment)
     log = folder / "run" / "log.txt"
     wait_for(lambda: log.exists() and "trial 0 epoch 2/" in log.read_text(), process)
     return process
@@ -118,41 +119,52 @@ def test_a_second_driver_is_refused_with_the_owners_name(tmp_path: Path, tiny_mo
     assert after.returncode == 0, "the lock of a dead process holds"
 
 
+# Read by every Python process of the sweep when it starts; the clock jumps when the file gets there.
 CLOCK = """
-import datetime, os, time
-shift, real = float(os.environ["CLOCK_SHIFT_S"]), time.time
-time.time = lambda: real() + shift
-class Shifted(datetime.datetime):
-    @classmethod
-    def now(cls, tz=None):
-        return datetime.datetime.fromtimestamp(time.time(), tz)
-datetime.datetime = Shifted
+import pathlib, threading, time
+import time_machine
+def jump(path=pathlib.Path({jump!r})):
+    while not path.exists():
+        time.sleep(0.05)
+    time_machine.travel(time.time() + float(path.read_text()), tick=True).start()
+threading.Thread(target=jump, daemon=True).start()
 """
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """The folder of a sweep that nothing happened to."""
+    folder = tmp_path_factory.mktemp("straight")
+    whole = sweep(folder, tiny_model, 3, points=POINTS)
+    assert whole.returncode == 0, whole.stderr
+    return folder
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("shift_s", [-86400, 86400])
-def test_a_clock_that_jumps_changes_nothing(tmp_path: Path, tiny_model: Path, shift_s: int) -> None:
-    (tmp_path / "straight").mkdir()
-    whole = sweep(tmp_path / "straight", tiny_model, 3, points=POINTS)
-    assert whole.returncode == 0, whole.stderr
+def test_a_clock_that_jumps_changes_nothing(tmp_path: Path, tiny_model: Path, straight: Path, shift_s: int) -> None:
+    """In the middle of an epoch; then the sweep is killed, and goes on by that clock."""
+    jump = tmp_path / "jump"
+    (tmp_path / "clock").mkdir()
+    (tmp_path / "clock" / "sitecustomize.py").write_text(CLOCK.format(jump=str(jump)))
     flags = sweep_flags(tmp_path, tiny_model, 3, POINTS)
-    process = begun(tmp_path, flags)
+    process = begun(tmp_path, flags, PYTHONPATH=f"{tmp_path / 'clock'}:{ROOT}")
+    jump.write_text(str(shift_s))
+    log = tmp_path / "run" / "log.txt"
+    wait_for(lambda: "trial 1 epoch 2/" in log.read_text(), process)
     process.kill()
     process.communicate()
-    (tmp_path / "clock").mkdir()
-    (tmp_path / "clock" / "sitecustomize.py").write_text(CLOCK)
-    there = environment(tmp_path)
-    there |= {"CLOCK_SHIFT_S": str(shift_s), "PYTHONPATH": f"{tmp_path / 'clock'}:{there['PYTHONPATH']}"}
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.faults.broken", *flags], cwd=tmp_path, env=there, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    log = (tmp_path / "run" / "log.txt").read_text().splitlines()
-    days = {line[:10] for line in log if re.match(r"\d{4}-\d\d-\d\d ", line)}
-    assert len(days) >= 2, "the clock did not jump"
-    assert outcome(tmp_path) == outcome(tmp_path / "straight")
+    process = start(tmp_path, flags, PYTHONPATH=f"{tmp_path / 'clock'}:{ROOT}")
+    error = process.communicate()[1]
+    assert process.returncode == 0, error
+    times = [
+        datetime.fromisoformat(line[:19]) for line in log.read_text().splitlines() if re.match(r"\d{4}-\d\d-", line)
+    ]
+    jumps = [(b - a).total_seconds() for a, b in itertools.pairwise(times) if abs((b - a).total_seconds()) > 80_000]
+    assert len(jumps) == 1, "the clock did not jump"
+    assert jumps[0] * shift_s > 0
+    assert outcome(tmp_path) == outcome(straight)
 
 
 def outcome(folder: Path) -> list[Any]:

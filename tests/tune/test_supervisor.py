@@ -7,9 +7,11 @@ import os
 import queue
 import signal
 import sqlite3
+import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -60,7 +62,7 @@ def test_the_first_reason_to_halt_stands() -> None:
 
 def test_the_first_signal_raises_and_handlers_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     exits: list[int] = []
-    monkeypatch.setattr(supervisor.os, "_exit", exits.append)
+    monkeypatch.setattr(supervisor, "end_at_once", exits.append)
     monkeypatch.setattr(supervisor, "STOP_LIMIT_S", 600.0)
     before = signal.getsignal(signal.SIGTERM)
     with Signals() as signals:
@@ -79,7 +81,7 @@ def test_the_first_signal_raises_and_handlers_come_back(monkeypatch: pytest.Monk
 
 def test_what_does_not_stop_in_time_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     exits: list[int] = []
-    monkeypatch.setattr(supervisor.os, "_exit", exits.append)
+    monkeypatch.setattr(supervisor, "end_at_once", exits.append)
     monkeypatch.setattr(supervisor, "STOP_LIMIT_S", 0.05)
     with Signals():
         with pytest.raises(KeyboardInterrupt):
@@ -139,6 +141,7 @@ def test_the_command_that_goes_on_does_not_start_over() -> None:
 
 def test_a_command_restarts_itself_so_often_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[list[str]] = []
+    monkeypatch.setattr(supervisor, "_end_descendants", lambda: None)
     monkeypatch.setattr(supervisor.os, "execv", lambda program, words: started.append(words))
     monkeypatch.setattr(supervisor.time, "sleep", lambda _: None)
     monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "tune.search", "--fresh", "--out", "x"])
@@ -146,3 +149,26 @@ def test_a_command_restarts_itself_so_often_and_no_more(monkeypatch: pytest.Monk
     for _ in range(supervisor.MAX_RESTARTS + 3):
         supervisor.restart()
     assert started == [[sys.executable, "-m", "tune.search", "--out", "x"]] * supervisor.MAX_RESTARTS
+
+
+def test_what_ends_at_once_takes_along_all_that_it_started() -> None:
+    child = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+    grandchildren = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}], start_new_session=True)"
+    code = (
+        "import subprocess, sys; from tune.supervisor import end_at_once;"
+        f"child = subprocess.Popen([sys.executable, '-c', {grandchildren!r}], stdout=subprocess.PIPE, text=True);"
+        "print(child.pid, child.stdout.readline().strip(), flush=True); end_at_once(7)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 7
+    pids = done.stdout.split()
+    assert len(pids) == 2
+    deadline = time.monotonic() + 5
+    while alive := [pid for pid in pids if is_running(pid)]:
+        assert time.monotonic() < deadline, alive
+        time.sleep(0.02)
+
+
+def is_running(pid: str) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(") ")[2][0] not in "ZX"
