@@ -31,7 +31,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@touch $@
 
 faults: $(VENV)/.ready
-	@$(BIN)/python -m pytest -m "faults and not gpu and not network"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --durations 15 -m "faults and not gpu and not network"
 
 bench: $(VENV)/.ready
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'

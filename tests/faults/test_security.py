@@ -33,6 +33,7 @@ from trainable.storage import MANIFEST
 from trainable.tokens import load_tokenizer
 from tune.evaluate import main as evaluate
 from tune.plan import Node
+from tune.rundir import OF_BEST
 from tune.search import main as search
 
 pytestmark = pytest.mark.faults
@@ -195,9 +196,9 @@ def test_a_pickle_in_every_file_at_once(
 
 def test_a_sweep_over_pickles_for_real(finished: tuple[Path, list[str]], tmp_path: Path) -> None:
     run, arguments = copy_of(finished, tmp_path)
-    kept = {"spec.yaml", "study.db"}
+    kept = {"spec.yaml", "study.db"}  # and the winner's only model
     for at, name in enumerate(files_of(run)):
-        if name not in kept and "/model/" not in f"/{name}":
+        if name not in kept and (not name.startswith("best/") or name.removeprefix("best/") in OF_BEST):
             (run / name).unlink()
             (run / name).write_bytes(FORMS[at % len(FORMS)](tmp_path / "marker"))
     for number in (2, 3):  # trials to come find these in their folders
