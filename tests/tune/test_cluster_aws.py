@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,6 +107,12 @@ def launched(account: Account) -> dict[str, Any]:
 
 
 TYPES = ["head", "spot", "on_demand"]
+
+
+def test_cloudformation_takes_the_stack() -> None:
+    linter = [sys.executable, "-m", "cfnlint", "--regions", REGION, "--template", str(ROOT / "cluster.stack.yaml")]
+    done = subprocess.run(linter, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 def test_the_filled_in_file_breaks_no_rule(account: Account) -> None:
