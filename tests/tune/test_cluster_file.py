@@ -191,6 +191,13 @@ def test_the_rules_are_written_down() -> None:
         assert rule in text, rule
 
 
+def test_it_takes_ten_commands() -> None:
+    text = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8").replace("\\\n", "")
+    on_aws, _, local, *_ = re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
+    assert len(on_aws.splitlines()) == 10
+    assert len(local.splitlines()) <= 10
+
+
 def test_a_file_of_anything_is_told_not_a_traceback() -> None:
     strange: list[Any] = [None, 1, "x", [], [1], {"x": 1}, {"node_config": []}, {"head": {"node_config": 1}}]
     keys = ["provider", "auth", "available_node_types", "file_mounts", "docker", "head_start_ray_commands"]
