@@ -195,6 +195,7 @@ class _StrictLoader(yaml.SafeLoader):
         self._sizes: dict[int, int] = {}  # nodes inside each finished node
 
     def compose_node(self, parent: Any, index: Any) -> Any:
+        """Build a node of the tree; raises ConstructorError where the text goes beyond a limit."""
         mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
         is_alias = self.check_event(yaml.AliasEvent)
         before = self._nodes
@@ -214,6 +215,7 @@ class _StrictLoader(yaml.SafeLoader):
         return node
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
+        """A node's value; raises ConstructorError with the line where it can't be read, or in two ways."""
         try:
             value = super().construct_object(node, deep)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:  # !!bool maybe, 9:9:9.9
@@ -228,6 +230,7 @@ class _StrictLoader(yaml.SafeLoader):
         return value
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """A mapping's value; raises ConstructorError where a key stands twice."""
         seen = set()
         for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if key_node.tag == "tag:yaml.org,2002:merge":

@@ -287,7 +287,8 @@ class SweepCallback(Callback):
             if wait_s is not None:
                 self._set_aside(number, f"{reason}; it goes on from its last state in {wait_s:g} s")
                 return
-            reason = f"{reason}; it was tried {self._book.spec.max_retries + 1} times"
+            tries = self._book.spec.max_retries + 1
+            reason = f"{reason}; it was tried {tries} times" if tries > 1 else reason
         if kind == "memory":
             share = self._book.run_with_larger_share(number, self._largest_share)
             if share is not None:
