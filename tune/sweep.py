@@ -172,14 +172,18 @@ class Room:
         if not self._plan.elastic:
             return self._limit
         if self._looked_at is None or time.monotonic() > self._looked_at + LOOK_EVERY_S:
-            slots = self._plan.slots_on(nodes_now())
-            self._limit = open_trials(self._spec, slots, growth_now())
+            with contextlib.suppress(Exception):  # a head that does not answer is the watch's business
+                self._look()
             self._looked_at = time.monotonic()
-            shown = min(slots, self._spec.num_trials, self._spec.max_concurrent or slots)
-            if shown != self._slots:
-                self._progress.say(f"nodes came or went: {shown} trial{'' if shown == 1 else 's'} side by side now")
-                self._slots = shown
         return self._limit
+
+    def _look(self) -> None:
+        slots = self._plan.slots_on(nodes_now())
+        self._limit = open_trials(self._spec, slots, growth_now())
+        slots = min(slots, self._spec.num_trials, self._spec.max_concurrent or slots)
+        if slots != self._slots:
+            self._progress.say(f"nodes came or went: {slots} trial{'' if slots == 1 else 's'} side by side now")
+            self._slots = slots
 
 
 class HaltStopper(Stopper):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import shlex
 import shutil
@@ -35,7 +36,8 @@ HEAD, WORKERS = 10, {"worker1": 11, "worker2": 12}
 GPU_SHARE = 0.5
 SLOTS = 4
 SLOW_S = 2.0  # that an epoch takes longer where the ledger is kept
-RAY = str(Path(sys.executable).parent / "ray")
+BIN = Path(sys.executable).parent
+RAY = str(BIN / "ray")
 
 
 def figure(name: str, value: float | str) -> None:
@@ -58,7 +60,6 @@ class Cluster:
 
     lab: Lab
     file: Path
-    token: Path
     environment: dict[str, str]
     nodes_file: Path = field(init=False)
     watch: subprocess.Popen[bytes] = field(init=False)
@@ -73,7 +74,7 @@ class Cluster:
     def ray(self, *words: str) -> str:
         """What `ray WORDS` says on the launching machine; it must end well."""
         done = subprocess.run(
-            self.lab.command(RAY, *words),
+            self.lab.command("env", "-C", str(ROOT), RAY, *words),
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -153,15 +154,24 @@ class Command:
         return self.process.wait(timeout=within_s)
 
 
-def fill_in(hosts: dict[str, Machine], folder: Path, token: Path) -> dict[str, Any]:
-    """The repository's cluster file with hosts, user, key, token, Python's folder and resources as they are here."""
-    text = (ROOT / "cluster.local.yaml").read_text()
-    config: dict[str, Any] = yaml.safe_load(text)
+def fill_in(hosts: dict[str, Machine], folder: Path) -> dict[str, Any]:
+    """The repository's cluster file with hosts, account, key, shared folder, Python and resources as they are here."""
+    config: dict[str, Any] = yaml.safe_load((ROOT / "cluster.local.yaml").read_text())
     config["provider"] |= {"head_ip": hosts["head"].address, "worker_ips": [hosts[name].address for name in WORKERS]}
-    config["auth"] = {"ssh_user": "root", "ssh_private_key": str(folder / "user_key")}
-    config["file_mounts"] = {"~/.ray/auth_token": str(token)}
+    config["auth"] |= {"ssh_user": "root", "ssh_private_key": str(folder / "user_key")}
+    # This Python has everything; hosts reach no registry.
+    install = [command for command in config["setup_commands"] if "pip install" in command]
+    assert len(install) == 1
+    config["setup_commands"].remove(install[0])
+    config["setup_commands"] = [re.sub('"FILL IN.*"', str(folder), command) for command in config["setup_commands"]]
     for commands in ("head_start_ray_commands", "worker_start_ray_commands"):
-        config[commands] = [command.replace("ray st", RAY + " st") for command in config[commands]]
+        theirs = "PATH=~/finetune-search/.venv/bin:"
+        assert all(theirs in command for command in config[commands])
+        config[commands] = [command.replace(theirs, f"PATH={BIN}:") for command in config[commands]]
+    start = config["worker_start_ray_commands"][-1].rstrip()
+    assert start.endswith('ray start --address="$RAY_HEAD_IP:6379"')
+    config["worker_start_ray_commands"][-1] = f"{start} --num-cpus=1 --num-gpus=1\n"
+    assert "FILL IN" not in yaml.safe_dump(config)
     return config
 
 
@@ -170,18 +180,20 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     shared = tmp_path_factory.mktemp("shared")
     (shared / "slow").touch()
     slow = {"what": "slow", "seconds": SLOW_S, "while": str(shared / "slow")}
-    ours = {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+    # What `ray up` copied to each host comes before what lies here.
+    ours = {"PYTHONPATH": f"{HOME}/finetune-search:{ROOT}", "HF_HUB_OFFLINE": "1"}
     with lab(shared, **ours, LEDGER=str(shared / "ledger"), FAULTS=json.dumps([slow])) as made:
         made.add("head", HEAD)
         for name, last in WORKERS.items():
             made.add(name, last)
         token = shared / "token"
         token.write_text(secrets.token_hex(32))
-        token.chmod(0o600)
+        give = f"mkdir -m 700 ~/.ray && install -m 600 {token} ~/.ray/auth_token"
+        subprocess.run(made.command("sh", "-c", give), check=True)
         file = shared / "cluster.local.yaml"
-        file.write_text(yaml.safe_dump(fill_in(made.hosts, shared, token)))
-        access = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_UP_enable_autoscaler_v2": "0"}
-        cluster = Cluster(made, file, token, {**os.environ, **ours, **access, "HOME": str(HOME)})
+        file.write_text(yaml.safe_dump(fill_in(made.hosts, shared)))
+        access = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+        cluster = Cluster(made, file, {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(HOME), **access})
         try:
             cluster.ray_up()
             yield cluster
