@@ -26,6 +26,7 @@ NETWORK = "10.0.0"  # nobody else can be on it: it lies in the lab
 HOME = Path(pwd.getpwuid(os.getuid()).pw_dir)  # where ssh's sessions begin
 
 # A /tmp, home folder, /run and /dev/shm of its own. What programs and tests are run from is bound into the first two.
+# No name server is there to be waited for.
 FRESH = """
 set -e
 hostname "$NAME"
@@ -41,10 +42,13 @@ for place in /tmp "$HOME"; do mount --rbind "/mnt$place" "$place"; done
 mount -t tmpfs -o mode=755 run /run
 mount -t tmpfs shm /dev/shm
 ip link set lo up
+: > /run/resolv.conf
+printf '127.0.0.1 localhost\\n%s %s\\n' "$ADDRESS" "$NAME" > /run/hosts
+for file in resolv.conf hosts; do mount --bind "/run/$file" "/etc/$file"; done
 """
 LAB = """
 ip link add name bridge0 type bridge
-ip address add "$ADDRESS" dev bridge0
+ip address add "$ADDRESS/24" dev bridge0
 ip link set bridge0 up
 echo
 exec cat
@@ -160,7 +164,7 @@ class Lab:
         self.machine = self._make("lab", UNSHARE, FRESH + LAB, f"{NETWORK}.1")
 
     def _make(self, name: str, words: Sequence[str], script: str, address: str) -> Machine:
-        environment = {"NAME": name, "KEPT": self.kept, "FOLDER": str(self.folder), "ADDRESS": f"{address}/24"}
+        environment = {"NAME": name, "KEPT": self.kept, "FOLDER": str(self.folder), "ADDRESS": address}
         with (self.folder / f"{name}.log").open("a") as log:
             process = subprocess.Popen(
                 [*words, "sh", "-c", script],

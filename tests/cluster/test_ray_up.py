@@ -33,8 +33,7 @@ from tests.tune.test_end_to_end import ROOT
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 HEAD, WORKERS = 10, {"worker1": 11, "worker2": 12}
-GPU_SHARE = 0.5
-SLOTS = 4
+SLOTS = 4  # two to a GPU
 SLOW_S = 2.0  # that an epoch takes longer where the ledger is kept
 BIN = Path(sys.executable).parent
 RAY = str(BIN / "ray")
@@ -87,7 +86,8 @@ class Cluster:
     def ray_up(self) -> float:
         """Start the cluster; returns after how many seconds its workers were all there."""
         began = time.monotonic()
-        self.ray("up", "--yes", str(self.file))
+        told = self.ray("up", "--yes", str(self.file))
+        (self.lab.folder / "up.log").write_text(told)
         figure("head up", time.monotonic() - began)
         until(lambda: self.workers() == len(WORKERS), 120, self.told)
         figure("workers up", time.monotonic() - began)
@@ -107,7 +107,8 @@ class Cluster:
     @contextmanager
     def running(self, sweep: Sweep, module: str = "tune.search") -> Iterator[Command]:
         """The sweep through `ray exec`; ended with the context."""
-        words = [sys.executable, "-m", module, "--address", "auto", "--gpus-per-trial", str(GPU_SHARE)]
+        share = ("--gpus-per-trial", "0.5", "--cpus-per-trial", "0.5")
+        words = [sys.executable, "-m", module, "--address", "auto", *share]
         command = shlex.join([*words, *map(str, sweep.flags), "--out", str(sweep.run)])
         sweep.folder.mkdir(exist_ok=True)
         with (sweep.folder / "output").open("a") as out:
@@ -136,8 +137,8 @@ class Command:
 
     @property
     def said(self) -> str:
-        """All that it printed."""
-        return (self.sweep.folder / "output").read_text()
+        """The end of what it printed, and of the sweep's log; `ray exec` gives it a terminal."""
+        return f"{(self.sweep.folder / 'output').read_text()[-2000:]}\n{self.sweep.log[-4000:]}"
 
     def until(self, condition: Callable[[], Any], within_s: float) -> float:
         """After how many seconds that was so, with the command still running."""
@@ -248,12 +249,14 @@ def test_a_worker_that_dies_costs_an_epoch_and_is_used_again_when_it_is_back(clu
         command.until(lambda: all(map(go_on, lost)), 120)
         figure("lost trials trained on", time.time() - died)
         assert {line.host for number in lost for line in go_on(number)} == {"worker2"}
+        command.until(lambda: cluster.workers() == 1, 120)
+        figure("the head knew of its death", time.time() - died)
         back = time.time()
         cluster.lab.add(victim.name, WORKERS[victim.name])
         command.until(lambda: cluster.workers() == len(WORKERS), 150)
         joined = time.time()
         figure("the host is a node again", joined - back)
-        command.until(lambda: sweep.ledger[-1].host == victim.name, 60)
+        command.until(lambda: any(line.host == victim.name and line.ended > joined for line in sweep.ledger), 60)
         figure("and trains", time.time() - joined)
         command.until(lambda: len({line.pid for line in sweep.ledger if line.ended > joined + 5}) >= SLOTS, 60)
         (folder / "slow").unlink()

@@ -23,7 +23,7 @@ def main() -> None:
         except Exception:  # no head yet, or none any more
             nodes = []
         alive = [node for node in nodes if node.state == GcsNodeInfo.ALIVE]
-        there = sorted((dict(node.resources_total) for node in alive), key=str)
+        there = sorted((dict(sorted(node.resources_total.items())) for node in alive), key=str)
         if there != before:
             print(json.dumps([time.time(), there]), flush=True)
             before = there
