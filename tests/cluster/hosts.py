@@ -25,14 +25,15 @@ UNSHARE = ("unshare", "--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "
 NETWORK = "10.0.0"  # nobody else can be on it: it lies in the lab
 HOME = Path(pwd.getpwuid(os.getuid()).pw_dir)  # where ssh's sessions begin
 
-# A /tmp, home folder, /run and /dev/shm of its own. What programs and tests are run from is bound into the first two.
-# No name server is there to be waited for.
+# A home folder, which outlasts a loss of power, and /tmp, /run and /dev/shm, which do not. What programs and tests run
+# from is bound into the first two. No name server is there to be waited for.
 FRESH = """
 set -e
 hostname "$NAME"
 mount -t tmpfs -o mode=755 fresh /mnt
+mkdir -p /mnt/tmp "/mnt$HOME" "$FOLDER/disk/$NAME"
+mount --bind "$FOLDER/disk/$NAME" "/mnt$HOME"
 for place in /tmp "$HOME"; do
-    mkdir -p "/mnt$place"
     for path in $KEPT; do
         case "$path" in "$place"/*) mkdir -p "/mnt$path"; mount --bind "$path" "/mnt$path";; esac
     done
@@ -56,7 +57,7 @@ exec cat
 HOST = """
 mkdir /run/sshd
 cp -r /etc/skel/. "$HOME"
-mkdir -m 700 "$HOME/.ssh"
+mkdir -p -m 700 "$HOME/.ssh"
 cp "$FOLDER/environment" "$HOME/.ssh/environment"
 echo
 read -r connected
@@ -177,7 +178,7 @@ class Lab:
         return Machine(name, process, address)
 
     def add(self, name: str, last: int) -> Machine:
-        """Switch on a host with that name and last number of its address; what an earlier one had on disk is gone."""
+        """Switch on a host with that name and last number of its address; its home folder is as it left it."""
         address = f"{NETWORK}.{last}"
         (self.folder / f"sshd_{name}").write_text(SSHD.format(address=address, folder=self.folder))
         host = self._make(name, self.machine.words(*UNSHARE), FRESH + HOST, address)

@@ -63,6 +63,11 @@ def test_hosts_see_neither_each_other_nor_this_machine(tmp_path: Path) -> None:
         assert not Path(f"/proc/{hosts[1].pid}").exists()
         again = made.add("host2", 12)
         assert again.processes() == {}
+        hosts[1] = again
+        says(1, "touch /tmp/mine ~/mine")
+        again.die()
+        hosts[1] = made.add("host2", 12)
+        assert ["mine" in says(1, f"ls {place}").split() for place in ("/tmp", "~")] == [False, True]
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
