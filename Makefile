@@ -2,6 +2,7 @@
 # make test      set up, then run the tests
 # make check     set up, then lint, format and types
 # make faults    set up, then kill, fill and damage sweeps in every way we know (half an hour)
+# make cluster-test  set up, then run sweeps on clusters of hosts that are made on this machine (root, minutes)
 # make bench     set up, then measure speed: BENCH_DATA=FOLDER of sentence pairs, ROUNDS=3 for medians
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ VENV ?= .venv
 ROUNDS ?= 1
 BIN := $(VENV)/bin
 
-.PHONY: search test check faults bench clean
+.PHONY: search test check faults cluster-test bench clean
 .DEFAULT_GOAL := search
 
 search: $(VENV)/.ready
@@ -32,6 +33,13 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 faults: $(VENV)/.ready
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --durations 15 -m "faults and not gpu and not network"
+
+# Debian's packages, where something of them is missing, and what `ray up` needs.
+cluster-test: $(VENV)/.ready
+	@command -v ip rsync ssh ssh-keygen /usr/sbin/sshd >/dev/null || \
+		{ apt-get update -qq && apt-get install -qq -y --no-install-recommends iproute2 openssh-server rsync; } >/dev/null
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev,cluster]'
+	@$(BIN)/python -m pytest -m cluster
 
 bench: $(VENV)/.ready
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'

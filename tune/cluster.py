@@ -1,9 +1,10 @@
-"""Connect to Ray or start a private one, quietly; count what it offers."""
+"""Connect to Ray or start a private one, quietly; see what it offers, now and later."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import logging
 import os
 import shutil
@@ -18,7 +19,7 @@ from typing import Any
 from trainable.errors import UserError
 from tune.auth import cluster_problems, known_token, private_token, token_problems
 from tune.mps import end_service, multi_process_service
-from tune.plan import DEFAULT_GPU_SHARE, Node
+from tune.plan import DEFAULT_GPU_SHARE, Growth, Node, growth
 from tune.spec import SweepSpec
 from tune.supervisor import own_handlers
 
@@ -36,6 +37,7 @@ QUIET = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that diverged has no metrics to report
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # else Ctrl-C looks like success
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # the study remembers; Tune's snapshots are never read
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000000",  # the searcher says how many may wait
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -90,7 +92,7 @@ def connected(spec: SweepSpec) -> Iterator[list[Node]]:
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a failed trial is told by us, once
     if ray.is_initialized():
         _check(ray.get_runtime_context().gcs_address, "the Ray that this process uses")
-        yield _nodes()
+        yield nodes_now()
         return
     with contextlib.ExitStack() as stack:
         stack.enter_context(replaced(worker, print_to_stdstream=_nothing))  # a worker's death is told by us
@@ -116,7 +118,7 @@ def connected(spec: SweepSpec) -> Iterator[list[Node]]:
         else:
             with own_handlers():
                 _join(spec.address)
-            yield _nodes()
+            yield nodes_now()
 
 
 @contextlib.contextmanager
@@ -215,11 +217,25 @@ def _ours(left: Path) -> Path:
     return left
 
 
-def _nodes() -> list[Node]:
+def nodes_now() -> list[Node]:
+    """The cluster's nodes that are alive; those without resources are among them."""
     import ray
 
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     return [Node(float(r.get("CPU", 0)), float(r.get("GPU", 0))) for r in alive]
+
+
+def growth_now() -> Growth:
+    """Who starts the cluster's nodes: Ray names no autoscaler, but both of its generations name their nodes' types."""
+    import ray
+    from ray._private import ray_constants
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    types = {node.get("Labels", {}).get("ray.io/node-group", "") for node in nodes if node["Alive"]}
+    status = json.loads(_internal_kv_get(ray_constants.DEBUG_AUTOSCALING_STATUS) or b"{}")  # the first generation's
+    report = status.get("autoscaler_report") or {}
+    return growth([*types, *report.get("active_nodes", ())])
 
 
 def what_died() -> str | None:

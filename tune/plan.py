@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 from tune.spec import SweepSpec
 
@@ -20,12 +22,33 @@ class Node:
     here: bool = False
 
 
+class Growth(Enum):
+    """Who starts a cluster's nodes."""
+
+    NONE = "somebody, or nobody"
+    FIXED = "an autoscaler that has a list of machines and starts them all"
+    ON_DEMAND = "an autoscaler that starts as many as are asked for"
+
+
+LOCAL_TYPE = "local.cluster.node"  # what Ray calls each of the machines that a `provider: local` names
+
+
+def growth(node_types: Iterable[str]) -> Growth:
+    """Who starts nodes, by what Ray calls their types; a node that no autoscaler knows has none, or one of its own."""
+    known = {name for name in node_types if name and not re.fullmatch("node_[0-9a-f]{56}", name)}
+    if known - {LOCAL_TYPE}:
+        return Growth.ON_DEMAND
+    return Growth.FIXED if known else Growth.NONE
+
+
 @dataclass(frozen=True)
 class Plan:
     """What every trial gets, and how many run side by side.
 
     local_cores: how many cores this machine gives to the sweep where it all runs on them, else None
     largest_share: how many times its share a trial that ran out of memory can get, a power of 2
+    elastic: whether nodes may come and go, and slots with them
+    most: how many there may be side by side once all nodes came that are asked for
     """
 
     slots: int
@@ -33,6 +56,12 @@ class Plan:
     gpus_per_trial: float
     local_cores: int | None = None
     largest_share: int = 1
+    elastic: bool = False
+    most: int = 0
+
+    def slots_on(self, nodes: Iterable[Node]) -> int:
+        """How many trials these nodes run side by side."""
+        return sum(_slots(node, self.cpus_per_trial, self.gpus_per_trial) for node in nodes)
 
     def share(self, times: int) -> dict[str, float]:
         """Ray's resources for a trial that gets so many times the usual share: of a GPU, else of the cores."""
@@ -48,13 +77,14 @@ class Plan:
     def __str__(self) -> str:
         share = f"{self.gpus_per_trial:g} GPU and " if self.gpus_per_trial else ""
         cores = f"{self.cpus_per_trial:g} core{'' if self.cpus_per_trial == 1 else 's'}"
-        return f"{self.slots} trial{'' if self.slots == 1 else 's'} side by side, {share}{cores} each"
+        now = " now" if self.elastic else ""
+        return f"{self.slots} trial{'' if self.slots == 1 else 's'} side by side{now}, {share}{cores} each"
 
 
-def make_plan(spec: SweepSpec, nodes: Sequence[Node], problems: list[str]) -> Plan:
+def make_plan(spec: SweepSpec, nodes: Sequence[Node], problems: list[str], who: Growth = Growth.NONE) -> Plan:
     """Shares as asked for, or a quarter of a GPU where there are GPUs and one core a trial.
 
-    Appends a problem where a share can't be, or not one trial fits.
+    Appends a problem where a share can't be, or not one trial fits and no autoscaler brings nodes.
     """
     gpus = sum(node.gpus for node in nodes)
     cpus_each = spec.cpus_per_trial if spec.cpus_per_trial is not None else 1.0
@@ -62,17 +92,43 @@ def make_plan(spec: SweepSpec, nodes: Sequence[Node], problems: list[str]) -> Pl
     if gpus_each > 1 and gpus_each != int(gpus_each):
         problems.append(f"--gpus-per-trial: a share above 1 must be whole, but got {gpus_each:g}")
     slots = sum(_slots(node, cpus_each, gpus_each) for node in nodes)
-    if slots == 0:
+    if slots == 0 and who is not Growth.NONE:
+        if spec.gpus_per_trial is None:
+            problems.append(
+                "--gpus-per-trial: no machine is there yet from which a trial's share could be guessed; "
+                f"say it, {DEFAULT_GPU_SHARE:g} for four trials to a GPU or 0 for none"
+            )
+    elif slots == 0:
         offers = ", ".join(f"{node.cpus:g} cores and {node.gpus:g} GPUs" for node in nodes) or "nothing"
         problems.append(
             f"no room for even one trial: it asks for {cpus_each:g} cores and {gpus_each:g} GPUs, "
             f"and the machines offer {offers}; lower --cpus-per-trial or --gpus-per-trial"
         )
-    wanted = min(slots, spec.num_trials, spec.max_concurrent or slots)
+    allowed = min(spec.num_trials, spec.max_concurrent or spec.num_trials)
+    wanted = min(slots, allowed)
     here = len(nodes) == 1 and nodes[0].here and not gpus_each
-    most = max((min(1.0, node.gpus) / gpus_each if gpus_each else node.cpus / cpus_each for node in nodes), default=1.0)
-    largest_share = 2 ** int(math.log2(max(1.0, most)))
-    return Plan(wanted, cpus_each, gpus_each, max(1, int(nodes[0].cpus)) if here else None, largest_share)
+    shares = [min(1.0, node.gpus) / gpus_each if gpus_each else node.cpus / cpus_each for node in nodes]
+    if who is not Growth.NONE and gpus_each:
+        shares.append(1 / gpus_each)  # of a node that is yet to come
+    return Plan(
+        wanted,
+        cpus_each,
+        gpus_each,
+        local_cores=max(1, int(nodes[0].cpus)) if here else None,
+        largest_share=2 ** int(math.log2(max([1.0, *shares]))),
+        elastic=not any(node.here for node in nodes),
+        most=allowed if who is Growth.ON_DEMAND else wanted,
+    )
+
+
+def open_trials(spec: SweepSpec, slots: int, who: Growth) -> int:
+    """How many trials may run or wait for a slot at a time.
+
+    As many as there are slots. Where an autoscaler answers to what waits, as many again, so that nodes double until
+    all have a slot; and one at least, for nodes that are yet to come.
+    """
+    asked_for = max(1, slots) if who is Growth.ON_DEMAND else 0
+    return min(max(1, slots + asked_for), spec.max_concurrent or spec.num_trials)
 
 
 STATES = 2  # a new one is written before the old one goes
@@ -86,7 +142,7 @@ def disk_bytes(plan: Plan, model_bytes: int, keep_top: int) -> int:
     model where the file system has hard links, else it is a copy.
     """
     each_running = STATES * STATE_MODELS + 1
-    return model_bytes * (plan.slots * each_running + keep_top + 1)
+    return model_bytes * (plan.most * each_running + keep_top + 1)
 
 
 def disk_problems(spec: SweepSpec, plan: Plan, needed: int, there: int, free: int) -> list[str]:
@@ -95,7 +151,7 @@ def disk_problems(spec: SweepSpec, plan: Plan, needed: int, there: int, free: in
     there: what the run directory takes already
     """
     what = (
-        f"{plan.slots} trials side by side may take {needed / 1e9:.2f} GB (two states and a model of each, "
+        f"{plan.most} trials side by side may take {needed / 1e9:.2f} GB (two states and a model of each, "
         f"the best {spec.keep_top})"
     )
     hint = "lower --max-concurrent or --keep-top"

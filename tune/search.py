@@ -93,6 +93,7 @@ def _run(
 
 
 def _sweep(prepared: Prepared, nodes: Sequence[Any], began: float) -> dict[str, Any]:
+    from tune.cluster import growth_now
     from tune.confirmation import get_ready_to_score, score_on_test
     from tune.plan import make_plan
     from tune.prepare import room_problems
@@ -103,7 +104,7 @@ def _sweep(prepared: Prepared, nodes: Sequence[Any], began: float) -> dict[str, 
 
     spec, run_dir = prepared.spec, prepared.run_dir
     problems: list[str] = []
-    plan = make_plan(spec, nodes, problems)
+    plan = make_plan(spec, nodes, problems, growth_now())
     problems += room_problems(spec, run_dir, prepared.model_folder, plan)
     if problems:
         raise UserError(problems)

@@ -108,6 +108,11 @@ class TrialBook:
         return max(len(self._again) + len(self._larger) + len(self._trials), self.spec.num_trials - self.finished)
 
     @property
+    def open(self) -> int:
+        """How many trials are handed out and not finished."""
+        return len(self._trials)
+
+    @property
     def all_issued(self) -> bool:
         """Whether every trial was handed out at least once and none waits to be run again."""
         return not self._again and not self._larger and self._issued >= self.spec.num_trials
@@ -321,12 +326,22 @@ class TrialBook:
 
 
 class StudySearcher(Searcher):
-    """Tune's searcher: hands out what the book issues. Results go into the book through the sweep's callback."""
+    """Tune's searcher: hands out what the book issues. Results go into the book through the sweep's callback.
 
-    def __init__(self, book: TrialBook, halt: Halt, when_all_issued: Callable[[], None] = lambda: None) -> None:
+    limit: how many trials may be open at a time, asked again for each
+    """
+
+    def __init__(
+        self,
+        book: TrialBook,
+        halt: Halt,
+        limit: Callable[[], int],
+        when_all_issued: Callable[[], None] = lambda: None,
+    ) -> None:
         super().__init__(metric=book.spec.metric, mode=book.spec.mode)
         self._book = book
         self._halt = halt
+        self._limit = limit
         self._when_all_issued = when_all_issued
 
     def __getstate__(self) -> dict[str, Any]:
@@ -336,6 +351,8 @@ class StudySearcher(Searcher):
         """Tune's config of the next trial; None where none is to be started now."""
         with self._halt.on_error():
             if self._halt.error is None and self._book.remaining:
+                if self._book.open >= self._limit():
+                    return None
                 config = self._book.issue()
                 if self._book.all_issued and config is not None:
                     Thread(target=self._when_all_issued, daemon=True).start()

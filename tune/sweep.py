@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -22,8 +23,8 @@ from trainable.plain import one_line, plain
 from trainable.storage import write_text
 from trainable.trial import STUCK, FineTuningTrial
 from tune.auth import no_keys_in_actors
-from tune.cluster import replaced, temporary_folder
-from tune.plan import Plan
+from tune.cluster import growth_now, nodes_now, replaced, temporary_folder
+from tune.plan import Plan, open_trials
 from tune.progress import Progress, short
 from tune.records import result_problem
 from tune.rundir import RunDir
@@ -34,6 +35,7 @@ from tune.supervisor import Halt
 from tune.tensorboard import TensorBoardLog
 
 TRIES = 3  # of what is run where trials run
+LOOK_EVERY_S = 1.0  # for nodes that came or went
 SAME_FAILURES = 5  # a sweep whose first trials all fail the same way would go on failing
 
 
@@ -101,10 +103,9 @@ def run_trials(
         Tuner(
             trainable,
             tune_config=TuneConfig(
-                search_alg=StudySearcher(book, halt, meanwhile),
+                search_alg=StudySearcher(book, halt, Room(spec, plan, progress), meanwhile),
                 scheduler=ShareScheduler(spec.metric, halving),
                 num_samples=-1,  # the searcher says when it has finished: a trial may be run again
-                max_concurrent_trials=plan.slots,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: f"trial_{trial.config['number']}",
                 trial_dirname_creator=lambda trial: f"{trial.config['number']}-{uuid.uuid4().hex[:8]}",
@@ -153,6 +154,36 @@ def tune_mended() -> Iterator[None]:
         replaced(TuneController, _maybe_reuse_cached_actor=unless_one_starts),
     ):
         yield
+
+
+class Room:
+    """How many trials may be open, as nodes come and go; tells the user when that changes what runs side by side."""
+
+    def __init__(self, spec: SweepSpec, plan: Plan, progress: Progress) -> None:
+        self._spec = spec
+        self._plan = plan
+        self._progress = progress
+        self._slots = plan.slots
+        self._limit = plan.slots
+        self._looked_at: float | None = None
+
+    def __call__(self) -> int:
+        """The number of now, or of at most a second ago."""
+        if not self._plan.elastic:
+            return self._limit
+        if self._looked_at is None or time.monotonic() > self._looked_at + LOOK_EVERY_S:
+            with contextlib.suppress(Exception):  # a head that does not answer is the watch's business
+                self._look()
+            self._looked_at = time.monotonic()
+        return self._limit
+
+    def _look(self) -> None:
+        slots = self._plan.slots_on(nodes_now())
+        self._limit = open_trials(self._spec, slots, growth_now())
+        slots = min(slots, self._spec.num_trials, self._spec.max_concurrent or slots)
+        if slots != self._slots:
+            self._progress.say(f"nodes came or went: {slots} trial{'' if slots == 1 else 's'} side by side now")
+            self._slots = slots
 
 
 class HaltStopper(Stopper):

@@ -1,7 +1,8 @@
 """The real command line with a Trainable that breaks where a test wants, and a ledger of every epoch really trained.
 
-FAULTS: a JSON list of {"what": ..., "trial": N, "epoch": N, "times": how often} in the environment
-LEDGER: a file that gets a line "trial epoch pid" for every epoch that was trained to its end
+FAULTS: a JSON list of {"what": ..., "trial": N, "epoch": N, "times": how often, "while": a file that is there} in the
+    environment
+LEDGER: a file that gets a line "trial epoch pid host time" for every epoch that was trained to its end
 SHORTEST_LIMIT_S: instead of the shortest time, seconds, after which an epoch is taken for stuck
 WATCH: "off" for a sweep that does not watch whether Ray lives
 
@@ -50,7 +51,7 @@ class BrokenTrial(FineTuningTrial):
             run._take_training = take  # type: ignore[method-assign]
         if "failure" not in result:
             with Path(os.environ["LEDGER"]).open("a") as ledger:
-                ledger.write(f"{self._number} {epoch} {os.getpid()}\n")
+                ledger.write(f"{self._number} {epoch} {os.getpid()} {os.uname().nodename} {time.time()}\n")
         for fault in due:
             if fault["what"] in BAD_VALUES:
                 result[fault.get("metric", "f1")] = BAD_VALUES[fault["what"]]
@@ -58,6 +59,8 @@ class BrokenTrial(FineTuningTrial):
 
     def _is_due(self, fault: dict[str, Any], epoch: int) -> bool:
         if fault.get("trial", self._number) != self._number or fault.get("epoch", epoch) != epoch:
+            return False
+        if "while" in fault and not Path(fault["while"]).exists():
             return False
         happened = Path(f"{os.environ['LEDGER']}.{fault['what']}.{self._number}")
         times = len(happened.read_text()) if happened.exists() else 0

@@ -24,11 +24,19 @@ SCORES = ("train_loss", "loss", "accuracy", "f1", "matthews_correlation", "learn
 
 
 class Line(NamedTuple):
-    """An epoch that was really trained, by the process `pid`."""
+    """An epoch that was really trained, by the process `pid` of a host, to its end at that time (seconds)."""
 
     trial: int
     epoch: int
     pid: int
+    host: str
+    ended: float
+
+
+def read_ledger(file: Path) -> list[Line]:
+    """What tests.faults.broken wrote there."""
+    words = [line.split() for line in file.read_text().splitlines()] if file.exists() else []
+    return [Line(int(trial), int(epoch), int(pid), host, float(ended)) for trial, epoch, pid, host, ended in words]
 
 
 @dataclass(frozen=True)
@@ -71,8 +79,7 @@ class Sweep:
 
     @property
     def ledger(self) -> list[Line]:
-        file = self.folder / "ledger"
-        return [Line(*map(int, line.split())) for line in file.read_text().splitlines()] if file.exists() else []
+        return read_ledger(self.folder / "ledger")
 
     @property
     def log(self) -> str:

@@ -69,4 +69,4 @@ def sweep(
 def ledger_of(folder: Path) -> list[tuple[int, int]]:
     """(trial, epoch) of every epoch that was trained to its end, in order."""
     lines = (folder / "ledger").read_text().splitlines() if (folder / "ledger").exists() else []
-    return [(int(trial), int(epoch)) for trial, epoch, _ in map(str.split, lines)]
+    return [(int(trial), int(epoch)) for trial, epoch, *_ in map(str.split, lines)]

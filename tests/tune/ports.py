@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import socket
 import struct
@@ -56,25 +57,46 @@ def kind(pid: int, driver: int) -> str:
     return agents.get(name) or ("worker" if name.startswith("ray::") else Path(name).name)
 
 
-def listening(driver: int) -> list[Port]:
-    """Every port that a driver and its processes listen on; one that is gone meanwhile listens no more."""
-    sockets = {}
+class Opened(NamedTuple):
+    """A port that is listened on: tcp or udp, on which address."""
+
+    protocol: str
+    address: str
+    number: int
+
+
+def opened(network: Path = Path("/proc/net")) -> dict[str, Opened]:
+    """Every port that is listened on in a network, by the socket's inode."""
+    found = {}
     for protocol, state in LISTENS.items():
-        for line in Path(f"/proc/net/{protocol}").read_text().splitlines()[1:]:
+        for line in (network / protocol).read_text().splitlines()[1:]:
             cells = line.split()
             if cells[3] == state:
                 host, number = cells[1].split(":")
-                sockets[cells[9]] = (protocol.removesuffix("6"), _address(host), int(number, 16))
+                found[cells[9]] = Opened(protocol.removesuffix("6"), _address(host), int(number, 16))
+    return found
+
+
+def listening(driver: int) -> list[Port]:
+    """Every port that a driver and its processes listen on; one that is gone meanwhile listens no more."""
+    sockets = opened()
     found = set()
     for pid in descendants(driver):
-        try:
-            for handle in (Path("/proc") / str(pid) / "fd").iterdir():
-                inode = str(handle.readlink()).removeprefix("socket:[").removesuffix("]")
-                if inode in sockets:
-                    found.add(Port(kind(pid, driver), *sockets[inode]))
-        except OSError:
-            continue
+        for inode in inodes(pid) & sockets.keys():
+            with contextlib.suppress(OSError):
+                found.add(Port(kind(pid, driver), *sockets[inode]))
     return sorted(found)
+
+
+def inodes(pid: int) -> set[str]:
+    """The sockets that a process has open, as far as it lives."""
+    found = set()
+    with contextlib.suppress(OSError):
+        for handle in (Path("/proc") / str(pid) / "fd").iterdir():
+            name = str(handle.readlink())
+            if name.startswith("socket:["):
+                found.add(name.removeprefix("socket:[").removesuffix("]"))
+    return found
 
 
 def _address(text: str) -> str:

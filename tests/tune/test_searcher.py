@@ -305,7 +305,7 @@ def test_the_last_trial_handed_out_is_told_once(torn: bool, tmp_path: Path) -> N
             issue(book)
         book = make_book(tmp_path, num_trials=3)
     told: list[int] = []
-    searcher = StudySearcher(book, Halt(), lambda: told.append(len(issued)))
+    searcher = StudySearcher(book, Halt(), lambda: 3, lambda: told.append(len(issued)))
     issued: list[Any] = []
     for number in range(3):
         issued.append(searcher.suggest(f"tune {number}"))
@@ -315,3 +315,26 @@ def test_the_last_trial_handed_out_is_told_once(torn: bool, tmp_path: Path) -> N
         assert bool(told) == (number == 2)
     assert len(told) == 1
     assert sorted(config["number"] for config in issued) == [0, 1, 2]
+
+
+def test_no_more_trials_are_handed_out_than_there_is_room_for_at_that_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searcher_module, "BACK_OFF_S", 0)
+    book = make_book(tmp_path, num_trials=5)
+    room = [1]
+    searcher = StudySearcher(book, Halt(), lambda: room[0])
+
+    def handed_out() -> list[int]:
+        return [config["number"] for config in iter(lambda: searcher.suggest("any"), None)]
+
+    assert handed_out() == [0]
+    room[0] = 3
+    assert handed_out() == [1, 2]
+    room[0] = 1  # nodes went; what is handed out stays so
+    book.finish(0, TrialState.FAIL, "a reason")
+    assert handed_out() == []
+    book.run_again(1)  # its worker died with the node: it waits for the room like a new one
+    assert handed_out() == []
+    book.finish(2, TrialState.FAIL, "a reason")
+    assert handed_out() == [1]

@@ -1,0 +1,131 @@
+"""A sweep on a cluster without workers brings them, uses them, and they go when it ends, however it ends.
+
+On Ray's simulated provider, in a host of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.hosts import Machine, lab
+from tests.cluster.simulated import IDLE_MINUTES, MOST_NODES
+from tests.faults.disturbed import Sweep, family, make_flags
+from tests.tune.test_end_to_end import ROOT
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+
+TRIALS, EPOCHS = 12, 4
+
+
+def points() -> list[dict[str, object]]:
+    return [{"learning_rate": 1e-3 + 1e-4 * i, "batch_size": 16, "epochs": EPOCHS} for i in range(TRIALS)]
+
+
+class Nodes:
+    """How many workers there were, and when."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def all(self) -> list[tuple[float, int]]:
+        lines = self._file.read_text().splitlines() if self._file.exists() else []
+        return [(at, sum("GPU" in node for node in nodes)) for at, nodes in map(json.loads, lines)]
+
+    def now(self) -> int:
+        return self.all()[-1][1]
+
+    def wait_for(self, number: int, within_s: float) -> float:
+        began = time.monotonic()
+        while self.now() != number:
+            assert time.monotonic() < began + within_s, f"not {number} nodes within {within_s} s: {self.all()}"
+            time.sleep(0.1)
+        return time.monotonic() - began
+
+
+@contextmanager
+def simulated(generation: int, folder: Path) -> Iterator[tuple[Machine, Nodes, dict[str, str]]]:
+    """The cluster's host, its nodes, and the environment that lets a driver in."""
+    token = folder / "token"
+    token.write_text(secrets.token_hex(32))
+    token.chmod(0o600)
+    faults = [{"what": "slow", "seconds": 1.0}]
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "HF_HUB_OFFLINE": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "LEDGER": str(folder / "ledger"),
+        "FAULTS": json.dumps(faults),
+    }
+    with lab(folder) as made:
+        host = made.add("host1", 11)
+        start = host.words(sys.executable, "-m", "tests.cluster.simulated", str(generation))
+        with (folder / "start.log").open("w") as log:
+            subprocess.run(start, env=environment, check=True, stdout=log, stderr=log)
+        watch = host.words(sys.executable, "-m", "tests.cluster.watch", f"{host.address}:6379")
+        with (folder / "nodes").open("w") as out:
+            process = subprocess.Popen(watch, env=environment, stdout=out, stderr=subprocess.DEVNULL)
+        try:
+            nodes = Nodes(folder / "nodes")
+            while not nodes.all():
+                time.sleep(0.1)
+            yield host, nodes, environment
+        finally:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.parametrize("generation", [1, 2])
+def test_nodes_come_while_a_sweep_asks_and_go_when_it_ends_or_is_killed(
+    generation: int, tmp_path: Path, tiny_model: Path
+) -> None:
+    sweep = Sweep(tmp_path, make_flags(tmp_path, tiny_model, points()))
+    with simulated(generation, tmp_path) as (host, nodes, environment):
+
+        def start() -> subprocess.Popen[str]:
+            flags = map(str, (*sweep.flags, "--address", "auto", "--gpus-per-trial", "0.5", "--out", sweep.run))
+            words = host.words(sys.executable, "-m", "tests.faults.broken", *flags)
+            return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+        time.sleep(8)  # seconds in which nothing asks
+        assert {number for _, number in nodes.all()} == {0}
+
+        driver = start()
+        began = time.monotonic()
+        nodes.wait_for(1, 60)
+        print(f"\nfirst node: {time.monotonic() - began:.1f} s")
+        nodes.wait_for(MOST_NODES, 60)
+        print(f"all nodes: {time.monotonic() - began:.1f} s")
+        while "COMPLETE" not in sweep.states():
+            time.sleep(0.1)
+        os.kill(family(driver.pid)[-1], signal.SIGKILL)
+        said, _ = driver.communicate()
+        assert driver.returncode != 0, said
+        print(f"gone after a kill: {nodes.wait_for(0, 60 * IDLE_MINUTES + 60):.1f} s")
+        finished = [trial for trial in sweep.trials() if trial.state.is_finished()]
+        assert 0 < len(finished) < TRIALS
+
+        driver = start()
+        nodes.wait_for(MOST_NODES, 90)
+        said, _ = driver.communicate()
+        assert driver.returncode == 0, said
+        assert [trial for trial in sweep.trials() if trial in finished] == finished
+        assert sweep.states() == ["COMPLETE"] * TRIALS
+        print(f"gone after the end: {nodes.wait_for(0, 60 * IDLE_MINUTES + 60):.1f} s")
+        assert max(number for _, number in nodes.all()) == MOST_NODES
+    assert "0 trials side by side now, 0.5 GPU and 1 core each" in sweep.log
+    assert f"nodes came or went: {2 * MOST_NODES} trials side by side now" in sweep.log
