@@ -6,12 +6,14 @@ import contextlib
 import fcntl
 import logging
 import os
+import re
 import shutil
 import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -176,9 +178,24 @@ def _join(address: str) -> None:
         _check(head, f"--address {address}")
         ray.init(address=head, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        if other := _other_versions(str(error)):
+            raise UserError([f"--address {address}: {version_problem(other)}"]) from error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         hint = "is it running, and is its token known here (RAY_AUTH_TOKEN_PATH)?"
         raise UserError([f"--address {address}: no Ray cluster lets us in ({reason}); {hint}"]) from error
+
+
+def version_problem(other: str) -> str:
+    """The sentence about versions that are not the driver's."""
+    return f"{other}; the versions must be the same on every node and here"
+
+
+def _other_versions(said: str) -> str | None:
+    """What the cluster has and what is here, where Ray refuses to join it for that; else None."""
+    if not said.startswith("Version mismatch"):
+        return None
+    there, here = (dict(re.findall(r"^\s+(Ray|Python): (\S+)", part, re.M)) for part in said.split("This process", 1))
+    return ", ".join(f"{name} {there[name]} (here {here.get(name)})" for name in there if there[name] != here.get(name))
 
 
 def _check(head: str, who: str) -> None:
@@ -218,8 +235,22 @@ def _ours(left: Path) -> Path:
 def _nodes() -> list[Node]:
     import ray
 
-    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    return [Node(float(r.get("CPU", 0)), float(r.get("GPU", 0))) for r in alive]
+    alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    names = node_names(alive)
+    nodes = []
+    for node in alive:
+        has = node["Resources"]
+        nodes.append(
+            Node(float(has.get("CPU", 0)), float(has.get("GPU", 0)), name=names[node["NodeID"]], id=node["NodeID"])
+        )
+    return nodes
+
+
+def node_names(table: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What to call the nodes of ray.nodes(), by id: host and address, and the id's start where two share these."""
+    names = {node["NodeID"]: f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})" for node in table}
+    counts = Counter(names.values())
+    return {id_: name if counts[name] == 1 else f"{name[:-1]}, {id_[:6]})" for id_, name in names.items()}
 
 
 def what_died() -> str | None:

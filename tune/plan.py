@@ -13,11 +13,17 @@ DEFAULT_GPU_SHARE = 0.25
 
 @dataclass(frozen=True)
 class Node:
-    """What one machine offers to trials, in Ray's logical numbers; `here` where it is this machine and ours alone."""
+    """What one machine offers to trials, in Ray's logical numbers.
+
+    here: whether it is this machine and ours alone
+    name, id: what the user and what Ray calls it; empty for this machine
+    """
 
     cpus: float
     gpus: float = 0.0
     here: bool = False
+    name: str = ""
+    id: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,11 @@ def disk_problems(spec: SweepSpec, plan: Plan, needed: int, there: int, free: in
     if needed > free + there:
         problems.append(f"the disk has {(free + there) / 1e9:.2f} GB for the run directory, but {what}; {hint}")
     return problems
+
+
+def slots_on(node: Node, plan: Plan) -> int:
+    """How many of the plan's trials fit on a node side by side."""
+    return _slots(node, plan.cpus_per_trial, plan.gpus_per_trial)
 
 
 def _slots(node: Node, cpus: float, gpus: float) -> int:
