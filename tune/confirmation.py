@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 from trainable.config import Job
@@ -19,10 +20,11 @@ def get_ready_to_score(plan: Plan) -> None:
             import transformers.modeling_utils  # noqa: F401
 
 
-def score_on_test(plan: Plan, job: Job, folder: str, test: TokenizedSplit) -> dict[str, Any]:
+def score_on_test(
+    plan: Plan, job: Job, folder: str, test: TokenizedSplit, say: Callable[[str], None] = print
+) -> dict[str, Any]:
     """`loss`, `accuracy`, `f1`, `matthews_correlation`, `rows` of a saved model on the test split."""
     threads = plan.local_cores or job.threads  # the trials are over: all cores are free
-    scored: Scored = where_trials_run(
-        plan, score_model, folder, job.label_names, test, job.pad_id, job.f1_average, threads, job.gpu_share > 0
-    )
+    arguments = (folder, job.label_names, test, job.pad_id, job.f1_average, threads, job.gpu_share > 0)
+    scored: Scored = where_trials_run(plan, score_model, *arguments, say=say)
     return {**scored.scores, "rows": len(test)}

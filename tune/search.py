@@ -92,6 +92,7 @@ def _run(
 def _sweep(prepared: Prepared, nodes: Sequence[Any], began: float) -> dict[str, Any]:
     from tune.confirmation import get_ready_to_score, score_on_test
     from tune.plan import make_plan
+    from tune.preflight import preflight, with_model_shipped
     from tune.prepare import room_problems
     from tune.progress import Progress
     from tune.report import build_report, write_best, write_report
@@ -102,6 +103,7 @@ def _sweep(prepared: Prepared, nodes: Sequence[Any], began: float) -> dict[str, 
     problems: list[str] = []
     plan = make_plan(spec, nodes, problems)
     problems += room_problems(spec, run_dir, prepared.model_folder, plan)
+    facts = preflight(prepared, plan, nodes, problems)
     if problems:
         raise UserError(problems)
     with run_dir.locked():
@@ -109,6 +111,8 @@ def _sweep(prepared: Prepared, nodes: Sequence[Any], began: float) -> dict[str, 
         stored = prepared.stored_precision()
         prepared.write_spec(stored)
         job = prepared.job(plan)
+        if facts:
+            job = with_model_shipped(job, prepared)
         book = TrialBook(spec, run_dir)
         with Progress(spec, run_dir.log_file, book.records()) as progress:
             for line in prepared.introduction(plan):
@@ -116,7 +120,7 @@ def _sweep(prepared: Prepared, nodes: Sequence[Any], began: float) -> dict[str, 
             if job.train.truncated:
                 progress.say(f"note: {job.train.truncated} training rows were cut to {prepared.max_length} tokens")
             if stored is None:
-                precision, why = choose_precision(spec, plan, prepared.shape)
+                precision, why = choose_precision(spec, plan, prepared.shape, progress.say)
                 progress.say(f"precision {precision} ({why})")
             else:
                 precision = stored
@@ -133,7 +137,8 @@ def _sweep(prepared: Prepared, nodes: Sequence[Any], began: float) -> dict[str, 
                 raise SweepFailed(f"no trial finished: {len(failed)} of {len(records)} failed{''.join(reasons)}")
             test = prepared.known_test_scores(winner)
             if test is None:
-                test = score_on_test(plan, job, str(run_dir.model(winner.number)), prepared.tokenize_test())
+                folder = str(run_dir.model(winner.number))
+                test = score_on_test(plan, job, folder, prepared.tokenize_test(), progress.say)
             report = build_report(prepared, precision, records, winner, test, time.monotonic() - began)
             write_best(run_dir, report)
             book.keep_only_what_was_asked_for()
