@@ -20,7 +20,7 @@ from typing import Any
 from trainable.errors import UserError
 from tune.auth import cluster_problems, known_token, private_token, token_problems
 from tune.mps import end_service, multi_process_service
-from tune.plan import DEFAULT_GPU_SHARE, Node
+from tune.plan import ACCELERATOR, DEFAULT_GPU_SHARE, Node
 from tune.spec import SweepSpec
 from tune.supervisor import own_handlers
 
@@ -97,7 +97,7 @@ def connected(spec: SweepSpec) -> Iterator[list[Node]]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(replaced(worker, print_to_stdstream=_nothing))  # a worker's death is told by us
         temporary = stack.enter_context(temporary_folder())
-        share = DEFAULT_GPU_SHARE if spec.gpus_per_trial is None else spec.gpus_per_trial
+        share = spec.gpus_per_trial if isinstance(spec.gpus_per_trial, float) else DEFAULT_GPU_SHARE
         if spec.address is None and 0 < share < 1 <= local_nodes(spec)[0].gpus:
             stack.enter_context(multi_process_service(temporary))
         stack.enter_context(private_token(temporary) if spec.address is None else known_token())
@@ -240,9 +240,9 @@ def _nodes() -> list[Node]:
     nodes = []
     for node in alive:
         has = node["Resources"]
-        nodes.append(
-            Node(float(has.get("CPU", 0)), float(has.get("GPU", 0)), name=names[node["NodeID"]], id=node["NodeID"])
-        )
+        kinds = tuple(name.removeprefix(ACCELERATOR) for name in has if name.startswith(ACCELERATOR))
+        cores, gpus, id_ = float(has.get("CPU", 0)), float(has.get("GPU", 0)), node["NodeID"]
+        nodes.append(Node(cores, gpus, name=names[id_], id=id_, accelerators=kinds))
     return nodes
 
 

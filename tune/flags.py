@@ -26,11 +26,12 @@ from tune.spec import (
 FLAGS = (
     "model", "dataset", "text_columns", "label_column", "num_trials", "metric", "mode", "gpus_per_trial",
     "cpus_per_trial", "max_concurrent", "max_retries", "keep_top", "checkpoint_budget_gb", "scheduler", "sampler",
-    "precision", "address", "train_rows", "seed",
+    "precision", "accelerator", "address", "train_rows", "seed",
 )  # fmt: skip
 SWITCHES = {
     "--fresh": "start over; what --out holds is moved aside, never deleted",
     "--allow-new-space": "go on with a sweep although the space was changed",
+    "--plan": "say what would be done (trials, slots, shares, disk, nodes) and end; nothing is trained or written",
 }
 
 
@@ -42,6 +43,7 @@ class Request:
     out: Path
     fresh: bool = False
     allow_new_space: bool = False
+    plan_only: bool = False
 
 
 class _Parser(argparse.ArgumentParser):
@@ -141,7 +143,7 @@ def parse(argv: Sequence[str], problems: list[str]) -> Request:
     if not out.strip() or out.startswith("~") or "\0" in out or not is_unicode(out):
         problems.append(f"--out must be a folder, but got {shown(arguments.out)}")
         out = str(Path("runs") / spec.name)
-    return Request(spec, Path(out), arguments.fresh, arguments.allow_new_space)
+    return Request(spec, Path(out), arguments.fresh, arguments.allow_new_space, arguments.plan)
 
 
 def _known_words(argv: Sequence[str], flags: Sequence[str], problems: list[str]) -> list[str]:

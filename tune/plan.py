@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tune.spec import SweepSpec
 
 DEFAULT_GPU_SHARE = 0.25
+ACCELERATOR = "accelerator_type:"  # what Ray has before the kind in a node's resources
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,7 @@ class Node:
 
     here: whether it is this machine and ours alone
     name, id: what the user and what Ray calls it; empty for this machine
+    accelerators: kinds of GPUs, as Ray calls them (H100)
     """
 
     cpus: float
@@ -24,6 +27,7 @@ class Node:
     here: bool = False
     name: str = ""
     id: str = ""
+    accelerators: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Plan:
 
     local_cores: how many cores this machine gives to the sweep where it all runs on them, else None
     largest_share: how many times its share a trial that ran out of memory can get, a power of 2
+    accelerator: the kind of GPU that a node must have to be given trials, None where any will do
     """
 
     slots: int
@@ -39,12 +44,14 @@ class Plan:
     gpus_per_trial: float
     local_cores: int | None = None
     largest_share: int = 1
+    accelerator: str | None = None
 
     def share(self, times: int) -> dict[str, float]:
         """Ray's resources for a trial that gets so many times the usual share: of a GPU, else of the cores."""
+        kind = {f"{ACCELERATOR}{self.accelerator}": 0.001} if self.accelerator is not None else {}
         if self.gpus_per_trial:
-            return {"CPU": self.cpus_per_trial, "GPU": self.gpus_per_trial * times}
-        return {"CPU": self.cpus_per_trial * times}
+            return {"CPU": self.cpus_per_trial, "GPU": self.gpus_per_trial * times, **kind}
+        return {"CPU": self.cpus_per_trial * times, **kind}
 
     @property
     def threads(self) -> int:
@@ -57,14 +64,24 @@ class Plan:
         return f"{self.slots} trial{'' if self.slots == 1 else 's'} side by side, {share}{cores} each"
 
 
-def make_plan(spec: SweepSpec, nodes: Sequence[Node], problems: list[str]) -> Plan:
+def make_plan(spec: SweepSpec, nodes: Sequence[Node], problems: list[str], gpu_share: float | None = None) -> Plan:
     """Shares as asked for, or a quarter of a GPU where there are GPUs and one core a trial.
 
+    gpu_share: what was measured where the spec asks for auto; until it is, a trial gets a whole GPU
     Appends a problem where a share can't be, or not one trial fits.
     """
+    every = nodes
+    nodes = [node for node in every if spec.accelerator is None or spec.accelerator in node.accelerators]
+    if not nodes and every:
+        problems.append(_no_accelerator(str(spec.accelerator), every))
+        nodes = every
     gpus = sum(node.gpus for node in nodes)
     cpus_each = spec.cpus_per_trial if spec.cpus_per_trial is not None else 1.0
-    gpus_each = spec.gpus_per_trial if spec.gpus_per_trial is not None else (DEFAULT_GPU_SHARE if gpus >= 1 else 0.0)
+    if spec.gpus_per_trial is None or spec.gpus_per_trial == "auto":
+        default = DEFAULT_GPU_SHARE if spec.gpus_per_trial is None else gpu_share or 1.0
+        gpus_each = default if gpus >= 1 else 0.0
+    else:
+        gpus_each = spec.gpus_per_trial
     if gpus_each > 1 and gpus_each != int(gpus_each):
         problems.append(f"--gpus-per-trial: a share above 1 must be whole, but got {gpus_each:g}")
     slots = sum(_slots(node, cpus_each, gpus_each) for node in nodes)
@@ -78,7 +95,14 @@ def make_plan(spec: SweepSpec, nodes: Sequence[Node], problems: list[str]) -> Pl
     here = len(nodes) == 1 and nodes[0].here and not gpus_each
     most = max((min(1.0, node.gpus) / gpus_each if gpus_each else node.cpus / cpus_each for node in nodes), default=1.0)
     largest_share = 2 ** int(math.log2(max(1.0, most)))
-    return Plan(wanted, cpus_each, gpus_each, max(1, int(nodes[0].cpus)) if here else None, largest_share)
+    cores = max(1, int(nodes[0].cpus)) if here else None
+    return Plan(wanted, cpus_each, gpus_each, cores, largest_share, spec.accelerator)
+
+
+def _no_accelerator(name: str, nodes: Sequence[Node]) -> str:
+    kinds = Counter(kind for node in nodes for kind in node.accelerators)
+    there = ", ".join(f"{kind} ({count} node{'' if count == 1 else 's'})" for kind, count in sorted(kinds.items()))
+    return f"--accelerator {name}: no node has it; {f'the cluster has {there}' if there else 'no node names its GPUs'}"
 
 
 STATES = 2  # a new one is written before the old one goes
@@ -115,6 +139,8 @@ def disk_problems(spec: SweepSpec, plan: Plan, needed: int, there: int, free: in
 
 def slots_on(node: Node, plan: Plan) -> int:
     """How many of the plan's trials fit on a node side by side."""
+    if plan.accelerator is not None and plan.accelerator not in node.accelerators:
+        return 0
     return _slots(node, plan.cpus_per_trial, plan.gpus_per_trial)
 
 
