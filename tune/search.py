@@ -66,7 +66,7 @@ def _run(
 
     spec = request.spec
     prepared = prepare(request, problems)
-    if request.fresh:
+    if request.fresh and not request.plan_only:
         run_dir.move_aside()
     from tune.cluster import connected, what_died
 
@@ -81,7 +81,12 @@ def _run(
 
     watch = Watch(what_died, lambda reason: give_up(ray_died(reason)))
     with contextlib.suppress(KeyboardInterrupt), storage_told(run_dir.root), connected(spec) as nodes, watch:
-        return _sweep(prepared, nodes, began)
+        if not request.plan_only:
+            return _sweep(prepared, nodes, began)
+        from tune.outlook import look_ahead, outlook_lines
+
+        print(plain("\n".join(outlook_lines(prepared, look_ahead(prepared, nodes, print)))))
+        return {}
     # Out here the interrupt is over, and with it go its frames, which hold Tune's controller and its workers' places.
     gc.collect()
     if watch.reason is not None:
@@ -91,36 +96,30 @@ def _run(
 
 def _sweep(prepared: Prepared, nodes: Sequence[Any], began: float) -> dict[str, Any]:
     from tune.confirmation import get_ready_to_score, score_on_test
-    from tune.plan import make_plan
-    from tune.preflight import preflight, with_model_shipped
-    from tune.prepare import room_problems
+    from tune.outlook import look_ahead, ready_job
     from tune.progress import Progress
     from tune.report import build_report, write_best, write_report
     from tune.searcher import TrialBook
     from tune.sweep import choose_precision, run_trials
 
     spec, run_dir = prepared.spec, prepared.run_dir
-    problems: list[str] = []
-    plan = make_plan(spec, nodes, problems)
-    problems += room_problems(spec, run_dir, prepared.model_folder, plan)
-    facts = preflight(prepared, plan, nodes, problems)
-    if problems:
-        raise UserError(problems)
+    outlook = look_ahead(prepared, nodes, print)
+    plan = outlook.plan
     with run_dir.locked():
         sweep_asides(run_dir.root)
         stored = prepared.stored_precision()
         prepared.write_spec(stored)
-        job = prepared.job(plan)
-        if facts:
-            job = with_model_shipped(job, prepared)
+        job = ready_job(prepared, outlook)
         book = TrialBook(spec, run_dir)
         with Progress(spec, run_dir.log_file, book.records()) as progress:
             for line in prepared.introduction(plan):
                 progress.say(line)
+            if outlook.share is not None:
+                progress.say(f"{plan.gpus_per_trial:g} GPU a trial ({outlook.share})")
             if job.train.truncated:
                 progress.say(f"note: {job.train.truncated} training rows were cut to {prepared.max_length} tokens")
             if stored is None:
-                precision, why = choose_precision(spec, plan, prepared.shape, progress.say)
+                precision, why = outlook.precision or choose_precision(spec, plan, prepared.shape, progress.say)
                 progress.say(f"precision {precision} ({why})")
             else:
                 precision = stored
