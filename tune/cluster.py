@@ -97,7 +97,8 @@ def connected(spec: SweepSpec) -> Iterator[list[Node]]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(replaced(worker, print_to_stdstream=_nothing))  # a worker's death is told by us
         temporary = stack.enter_context(temporary_folder())
-        share = spec.gpus_per_trial if isinstance(spec.gpus_per_trial, float) else DEFAULT_GPU_SHARE
+        given = spec.gpus_per_trial
+        share = DEFAULT_GPU_SHARE if given is None or given == "auto" else given
         if spec.address is None and 0 < share < 1 <= local_nodes(spec)[0].gpus:
             stack.enter_context(multi_process_service(temporary))
         stack.enter_context(private_token(temporary) if spec.address is None else known_token())
