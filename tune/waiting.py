@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trainable.plain import one_line
 from tune.cluster import node_names
 
 NOTICE_AFTER_S = 60.0
@@ -14,6 +15,7 @@ NOTICE_EVERY_S = 180.0
 LOOK_EVERY_S = 1.0
 MAX_LISTED = 20  # nodes, and drivers
 MAX_HELD = 5  # of one driver
+MAX_COMMAND = 120  # characters
 ALWAYS_SHOWN = ("CPU", "GPU")  # of a node, beside what was asked for
 
 
@@ -54,21 +56,23 @@ def waiting_text(asked: Mapping[str, float], room: Room | None, waited_s: float)
 
     room: None where the cluster could not be asked
     """
-    first = f"nothing runs for {waited_s:.0f} s: {_amounts(asked)} on one node"
+    first = f"nothing has been running for {waited_s:.0f} s"
     if room is None:
-        return f"{first} was asked for, and Ray's head does not say what the cluster has"
+        return f"{first}: {_amounts(asked)} was asked for, and Ray's head does not say what the cluster has"
     if any(_covers(own, asked) for own in room.own):
-        return f"{first} was asked for and given, but no worker has started there yet"
-    lines = [f"{first} can't be given"]
+        return f"{first}: {_amounts(asked)} was given, but no worker has started there yet"
+    lines = [f"{first}: no node has {_amounts(asked)} free"]
     names = [*ALWAYS_SHOWN, *(name for name in asked if name not in ALWAYS_SHOWN)]
     for node in room.nodes[:MAX_LISTED]:
         has = [f"{node.free.get(n, 0.0):g} of {node.total[n]:g} {n}" for n in names if node.total.get(n)]
-        lines.append(f"  {node.name}: free {', '.join(has) if has else 'nothing: it offers no CPU or GPU'}")
+        lines.append(f"  {node.name}: " + (f"free {', '.join(has)}" if has else "offers no CPU or GPU"))
     lines += _more(room.nodes, "nodes")
     for holder in room.holders[:MAX_LISTED]:
         more = [f"{len(holder.holds) - MAX_HELD} more"] if len(holder.holds) > MAX_HELD else []
         held = "; ".join([*holder.holds[:MAX_HELD], *more]) or "no actor or placement group; maybe tasks, not listed"
-        lines.append(f"  held by {holder.entrypoint or 'a driver'} (process {holder.pid} on {holder.address}): {held}")
+        command = one_line(holder.entrypoint) or "a driver"
+        command = command if len(command) <= MAX_COMMAND else f"{command[:MAX_COMMAND]}..."
+        lines.append(f"  held by {command} (process {holder.pid} on {holder.address}): {one_line(held)}")
     lines += _more(room.holders, "drivers")
     if not room.holders:
         lines.append("  no other driver is known to the cluster")

@@ -112,7 +112,8 @@ def test_a_node_that_lacks_much_is_told_whole_and_nothing_is_started(sweep: Swee
     other = sweep.folder / "checkout"
     for package in ("tune", "trainable", "tests"):
         shutil.copytree(ROOT / package, other / package, ignore=shutil.ignore_patterns("__pycache__"))
-    (other / "trainable" / "loop.py").open("a").write("# older\n")
+    changed = other / "trainable" / "loop.py"
+    changed.write_text(changed.read_text() + "# older\n")
     shared = sweep.folder / "not_shared"
     shared.mkdir()
     with (
@@ -169,17 +170,17 @@ def test_who_holds_the_only_core_is_told_until_it_is_free(sweep: Sweep, precisio
                 "--address", cluster.address, "--precision", precision, NOTICE_AFTER_S="4", NOTICE_EVERY_S="3",
                 **cluster.environment,
             ) as driver:  # fmt: skip
-                driver.until(lambda: sweep.log.count("nothing runs for") >= 2)
+                driver.until(lambda: sweep.log.count("nothing has been running for") >= 2)
                 assert "started" not in sweep.log
                 hog.kill()
                 assert driver.ended() == 0, driver.said
         finally:
             hog.kill()
             hog.communicate()
-    first, second = re.findall(r"nothing runs for (\d+) s: 1 CPU on one node can't be given", sweep.log)[:2]
+    first, second = re.findall(r"nothing has been running for (\d+) s: no node has 1 CPU free", sweep.log)[:2]
     assert (int(first), int(second) - int(first)) in ((4, 3), (4, 4), (5, 3))
     assert re.search(r"\n  \S+ \(\S+, \w{6}\): free 0 of 1 CPU\n", sweep.log), sweep.log
-    assert re.search(rf"held by .*HOG|held by .*python.* \(process {hog.pid} on .*\): actor Hog \(1 CPU", sweep.log)
+    assert re.search(rf"held by .*python.* \(process {hog.pid} on .*\): actor Hog \(1 CPU, process", sweep.log)
     assert "add nodes, or end this and lower --cpus-per-trial." in sweep.log
-    assert len(re.findall(r"placed after \d+ s", sweep.log)) == 1
+    assert re.search(r"placed after \d+ s", sweep.log)
     assert sweep.states() == ["COMPLETE"] * len(POINTS)
