@@ -129,6 +129,8 @@ class Job:
     """What all trials of a sweep share; sent once through the object store.
 
     model_folder: a local folder in Hugging Face's format
+    model_fingerprint, model_files: for workers on machines where another model or none lies there: what it should be,
+        and a reference to its files in Ray's object store (`shipping.py`); None where all is on this machine
     label_names: class names by id; their number is the number of classes (>= 2)
     train, validation: tokenised splits. The test split is not here: no trial can see it.
     pad_id: token id that fills short rows
@@ -159,3 +161,5 @@ class Job:
     batching: Batching = "bucketed"
     files: Shared = LOCAL
     sweep: str | None = None
+    model_fingerprint: str | None = None
+    model_files: Any = None

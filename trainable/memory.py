@@ -38,8 +38,13 @@ def limit_gpu_memory(device: torch.device, share: float) -> None:
     neighbours.
     """
     if device.type == "cuda" and share < 1:
-        context = CUDA_CONTEXT_MIB * 2**20 / torch.cuda.get_device_properties(device).total_memory
-        torch.cuda.set_per_process_memory_fraction(max(share - context, share / 2), device)
+        total_mib = torch.cuda.get_device_properties(device).total_memory / 2**20
+        torch.cuda.set_per_process_memory_fraction(tensors_mib(share, total_mib) / total_mib, device)
+
+
+def tensors_mib(share: float, total_mib: float) -> float:
+    """How much of a GPU's memory the tensors of a process with that share of it may take."""
+    return max(share * total_mib - CUDA_CONTEXT_MIB, share * total_mib / 2)
 
 
 class Ladder:

@@ -159,13 +159,17 @@ def encoder_widths(folder: Path) -> tuple[int, int, int]:
     return hidden, feed_forward, heads if hidden % heads == 0 else 1
 
 
+def model_files(folder: Path) -> list[Path]:
+    """The files that make the model what it is, as far as they are there: configuration, weights, tokenizer."""
+    parts = sorted(path.name for pattern in WEIGHT_PARTS for path in folder.glob(pattern))
+    paths = [folder / name for name in ("config.json", *WEIGHT_FILES, *parts, *TOKENIZER_FILES)]
+    return [path for path in paths if path.is_file()]
+
+
 def model_fingerprint(folder: Path) -> str:
     """SHA-256 over configuration, weights and tokenizer files, as they lie in the folder."""
     digest = hashlib.sha256()
-    parts = sorted(path.name for pattern in WEIGHT_PARTS for path in folder.glob(pattern))
-    for name in ("config.json", *WEIGHT_FILES, *parts, *TOKENIZER_FILES):
-        path = folder / name
-        if path.is_file():
-            with path.open("rb") as file:
-                digest.update(f"{name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    for path in model_files(folder):
+        with path.open("rb") as file:
+            digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()

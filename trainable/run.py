@@ -17,7 +17,7 @@ from trainable import metrics
 from trainable.batching import PAD_TO, Batch, Batches, cut_evenly, eval_order, train_order
 from trainable.config import F1Average, Job, TrialConfig, make_config
 from trainable.devices import cpu_threads, pick_device
-from trainable.errors import TrialFailed
+from trainable.errors import OutOfMemory, TrialFailed
 from trainable.loop import evaluate, make_optimizer, train_one_epoch
 from trainable.memory import Ladder, keep_freed_memory, limit_gpu_memory, peak_memory_mib
 from trainable.model import Classifier, read_tensors, write_model, write_tensors
@@ -197,6 +197,40 @@ class FineTuningRun:
             lambda aside: write_model(
                 aside, weights, classifier.config_json, classifier.architecture, job.model_folder
             ),
+        )
+
+    def take_most_memory(self, rows: int) -> None:
+        """Do once what needs the most memory: two steps on the longest rows, the largest batch of validation.
+
+        rows: how many are computed at once. Raises OutOfMemory where they don't fit. What is trained here is lost.
+        """
+        longest = np.argsort(self.train.lengths, kind="stable")[::-1][:rows].astype(np.int64)
+        self.reset(TrialConfig(batch_size=len(longest)), seed=0)
+
+        def give_up(tried_rows: int) -> None:
+            raise OutOfMemory(f"out of memory with {tried_rows} rows at a time")
+
+        train_one_epoch(
+            self.classifier.module,
+            self.optimizer,
+            [longest, longest],  # the optimizer's moments are made by the first step
+            lambda rows: [self.train.take(rows, None)],
+            give_up,
+            first_step=0,
+            total_steps=2,
+            config=self.config,
+            precision=self.job.precision,
+        )
+        self._best_weights = {name: tensor.detach().clone() for name, tensor in self.classifier.weights().items()}
+        largest = max(self._validation_order, key=lambda rows: len(rows) * int(self.validation.lengths[rows].max()))
+        classes = len(self.job.label_names)
+        evaluate(
+            self.classifier.module,
+            [largest],
+            lambda rows: [self.validation.take(rows, None)],
+            give_up,
+            classes,
+            self.job.precision,
         )
 
     # Resuming

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from trainable.errors import UserError
 from trainable.plain import one_line
-from trainable.storage import MANIFEST, is_whole, recorded_sha256, remove, write_folder
+from trainable.storage import MANIFEST, is_whole, private_folder, recorded_sha256, remove, write_folder
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -413,11 +413,7 @@ def url_problem(out: str) -> str | None:
 
 def working_folder(url: str) -> Path:
     """This user's working copy of what lies at a URL. Raises PermissionError where somebody else has put it there."""
-    home = Path(tempfile.gettempdir(), f"finetune-search-{os.getuid()}")
-    home.mkdir(mode=0o700, exist_ok=True)
-    if home.is_symlink() or home.stat().st_uid != os.getuid() or home.stat().st_mode & 0o077:
-        raise PermissionError(f"{home} is not ours alone")
-    return home / hashlib.sha256(url.encode()).hexdigest()[:16]
+    return private_folder() / hashlib.sha256(url.encode()).hexdigest()[:16]
 
 
 def _lives(pid: int) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray.tune import Trainable
 from safetensors import SafetensorError
 
@@ -19,6 +20,7 @@ from trainable.config import Job, make_config
 from trainable.errors import OutOfMemory, TrialFailed
 from trainable.memory import is_out_of_memory
 from trainable.run import FineTuningRun
+from trainable.shipping import with_model_at_hand
 
 STUCK = "stuck.txt"  # where an epoch that took too long stood
 TOO_LONG = 2.0  # times as long as earlier epochs suggest
@@ -41,6 +43,7 @@ class FineTuningTrial(Trainable):
         """Load model and data (once per worker), then begin the first trial."""
         if job is None:
             raise ValueError("FineTuningTrial needs its job: tune.with_parameters(FineTuningTrial, job=...)")
+        job = with_model_at_hand(job, ray.get)
         self._files = job.files
         self.fine_tuning = FineTuningRun(replace(job, gpu_share=min(1.0, job.gpu_share * config.get("share", 1))))
         self._begin(config)

@@ -7,19 +7,21 @@ import fcntl
 import json
 import logging
 import os
+import re
 import shutil
 import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from trainable.errors import UserError
 from tune.auth import cluster_problems, known_token, private_token, token_problems
 from tune.mps import end_service, multi_process_service
-from tune.plan import DEFAULT_GPU_SHARE, Growth, Node, growth
+from tune.plan import ACCELERATOR, DEFAULT_GPU_SHARE, Growth, Node, growth
 from tune.spec import SweepSpec
 from tune.supervisor import own_handlers
 
@@ -97,7 +99,8 @@ def connected(spec: SweepSpec) -> Iterator[list[Node]]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(replaced(worker, print_to_stdstream=_nothing))  # a worker's death is told by us
         temporary = stack.enter_context(temporary_folder())
-        share = DEFAULT_GPU_SHARE if spec.gpus_per_trial is None else spec.gpus_per_trial
+        given = spec.gpus_per_trial
+        share = DEFAULT_GPU_SHARE if given is None or given == "auto" else given
         if spec.address is None and 0 < share < 1 <= local_nodes(spec)[0].gpus:
             stack.enter_context(multi_process_service(temporary))
         stack.enter_context(private_token(temporary) if spec.address is None else known_token())
@@ -178,9 +181,24 @@ def _join(address: str) -> None:
         _check(head, f"--address {address}")
         ray.init(address=head, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        if other := _other_versions(str(error)):
+            raise UserError([f"--address {address}: {version_problem(other)}"]) from error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         hint = "is it running, and is its token known here (RAY_AUTH_TOKEN_PATH)?"
         raise UserError([f"--address {address}: no Ray cluster lets us in ({reason}); {hint}"]) from error
+
+
+def version_problem(other: str) -> str:
+    """The sentence about versions that are not the driver's."""
+    return f"{other}; the versions must be the same on every node and here"
+
+
+def _other_versions(said: str) -> str | None:
+    """What the cluster has and what is here, where Ray refuses to join it for that; else None."""
+    if not said.startswith("Version mismatch"):
+        return None
+    there, here = (dict(re.findall(r"^\s+(Ray|Python): (\S+)", part, re.M)) for part in said.split("This process", 1))
+    return ", ".join(f"{name} {there[name]} (here {here.get(name)})" for name in there if there[name] != here.get(name))
 
 
 def _check(head: str, who: str) -> None:
@@ -221,8 +239,22 @@ def nodes_now() -> list[Node]:
     """The cluster's nodes that are alive; those without resources are among them."""
     import ray
 
-    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    return [Node(float(r.get("CPU", 0)), float(r.get("GPU", 0))) for r in alive]
+    alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    names = node_names(alive)
+    nodes = []
+    for node in alive:
+        has = node["Resources"]
+        kinds = tuple(name.removeprefix(ACCELERATOR) for name in has if name.startswith(ACCELERATOR))
+        cores, gpus, id_ = float(has.get("CPU", 0)), float(has.get("GPU", 0)), node["NodeID"]
+        nodes.append(Node(cores, gpus, name=names[id_], id=id_, accelerators=kinds))
+    return nodes
+
+
+def node_names(table: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What to call the nodes of ray.nodes(), by id: host and address, and the id's start where two share these."""
+    names = {node["NodeID"]: f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})" for node in table}
+    counts = Counter(names.values())
+    return {id_: name if counts[name] == 1 else f"{name[:-1]}, {id_[:6]})" for id_, name in names.items()}
 
 
 def growth_now() -> Growth:

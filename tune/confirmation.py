@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,11 @@ def _fetch_and_score(files: Shared, folder: str, *arguments: Any) -> Scored:
     return score_model(folder, *arguments)
 
 
-def score_on_test(plan: Plan, job: Job, folder: str, test: TokenizedSplit) -> dict[str, Any]:
+def score_on_test(
+    plan: Plan, job: Job, folder: str, test: TokenizedSplit, say: Callable[[str], None] = print
+) -> dict[str, Any]:
     """`loss`, `accuracy`, `f1`, `matthews_correlation`, `rows` of a saved model on the test split."""
     threads = plan.local_cores or job.threads  # the trials are over: all cores are free
-    scored: Scored = where_trials_run(
-        plan, _fetch_and_score, job.files, folder,
-        job.label_names, test, job.pad_id, job.f1_average, threads, job.gpu_share > 0,
-    )  # fmt: skip
+    arguments = (job.files, folder, job.label_names, test, job.pad_id, job.f1_average, threads, job.gpu_share > 0)
+    scored: Scored = where_trials_run(plan, _fetch_and_score, *arguments, say=say)
     return {**scored.scores, "rows": len(test)}

@@ -27,12 +27,13 @@ from tune.spec import (
 FLAGS = (
     "model", "dataset", "text_columns", "label_column", "num_trials", "metric", "mode", "gpus_per_trial",
     "cpus_per_trial", "max_concurrent", "max_retries", "keep_top", "checkpoint_budget_gb", "scheduler", "sampler",
-    "precision", "address", "train_rows", "seed",
+    "precision", "accelerator", "address", "train_rows", "seed",
 )  # fmt: skip
 OUT = "the run directory, or a URL like s3://bucket/prefix (default: runs/<preset or spec name>)"
 SWITCHES = {
     "--fresh": "start over; what --out holds is moved aside, never deleted",
     "--allow-new-space": "go on with a sweep although the space was changed",
+    "--plan": "say what would be done (trials, slots, shares, disk, nodes) and end; nothing is trained or written",
 }
 
 
@@ -44,6 +45,7 @@ class Request:
     out: str | Path
     fresh: bool = False
     allow_new_space: bool = False
+    plan_only: bool = False
 
 
 class _Parser(argparse.ArgumentParser):
@@ -146,7 +148,8 @@ def parse(argv: Sequence[str], problems: list[str]) -> Request:
     if "://" in out and (problem := url_problem(out)) is not None:
         problems.append(f"--out {problem}")
         out = str(Path("runs") / spec.name)
-    return Request(spec, out if "://" in out else Path(out), arguments.fresh, arguments.allow_new_space)
+    place = out if "://" in out else Path(out)
+    return Request(spec, place, arguments.fresh, arguments.allow_new_space, arguments.plan)
 
 
 def _known_words(argv: Sequence[str], flags: Sequence[str], problems: list[str]) -> list[str]:

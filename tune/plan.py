@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -11,15 +12,24 @@ from enum import Enum
 from tune.spec import SweepSpec
 
 DEFAULT_GPU_SHARE = 0.25
+ACCELERATOR = "accelerator_type:"  # what Ray has before the kind in a node's resources
 
 
 @dataclass(frozen=True)
 class Node:
-    """What one machine offers to trials, in Ray's logical numbers; `here` where it is this machine and ours alone."""
+    """What one machine offers to trials, in Ray's logical numbers.
+
+    here: whether it is this machine and ours alone
+    name, id: what the user and what Ray calls it; empty for this machine
+    accelerators: kinds of GPUs, as Ray calls them (H100)
+    """
 
     cpus: float
     gpus: float = 0.0
     here: bool = False
+    name: str = ""
+    id: str = ""
+    accelerators: tuple[str, ...] = ()
 
 
 class Growth(Enum):
@@ -49,6 +59,7 @@ class Plan:
     largest_share: how many times its share a trial that ran out of memory can get, a power of 2
     elastic: whether nodes may come and go, and slots with them
     most: how many there may be side by side once all nodes came that are asked for
+    accelerator: the kind of GPU that a node must have to be given trials, None where any will do
     """
 
     slots: int
@@ -58,16 +69,19 @@ class Plan:
     largest_share: int = 1
     elastic: bool = False
     most: int = 0
+    accelerator: str | None = None
 
     def slots_on(self, nodes: Iterable[Node]) -> int:
         """How many trials these nodes run side by side."""
-        return sum(_slots(node, self.cpus_per_trial, self.gpus_per_trial) for node in nodes)
+        fit = (node for node in nodes if self.accelerator is None or self.accelerator in node.accelerators)
+        return sum(_slots(node, self.cpus_per_trial, self.gpus_per_trial) for node in fit)
 
     def share(self, times: int) -> dict[str, float]:
         """Ray's resources for a trial that gets so many times the usual share: of a GPU, else of the cores."""
+        kind = {f"{ACCELERATOR}{self.accelerator}": 0.001} if self.accelerator is not None else {}
         if self.gpus_per_trial:
-            return {"CPU": self.cpus_per_trial, "GPU": self.gpus_per_trial * times}
-        return {"CPU": self.cpus_per_trial * times}
+            return {"CPU": self.cpus_per_trial, "GPU": self.gpus_per_trial * times, **kind}
+        return {"CPU": self.cpus_per_trial * times, **kind}
 
     @property
     def threads(self) -> int:
@@ -81,14 +95,31 @@ class Plan:
         return f"{self.slots} trial{'' if self.slots == 1 else 's'} side by side{now}, {share}{cores} each"
 
 
-def make_plan(spec: SweepSpec, nodes: Sequence[Node], problems: list[str], who: Growth = Growth.NONE) -> Plan:
+def make_plan(
+    spec: SweepSpec,
+    nodes: Sequence[Node],
+    problems: list[str],
+    who: Growth = Growth.NONE,
+    gpu_share: float | None = None,
+) -> Plan:
     """Shares as asked for, or a quarter of a GPU where there are GPUs and one core a trial.
 
+    gpu_share: what was measured where the spec asks for auto; until it is, a trial gets a whole GPU
     Appends a problem where a share can't be, or not one trial fits and no autoscaler brings nodes.
     """
+    every = nodes
+    nodes = [node for node in every if spec.accelerator is None or spec.accelerator in node.accelerators]
+    if not nodes and every and who is Growth.NONE:
+        problems.append(_no_accelerator(str(spec.accelerator), every))
+        nodes = every
     gpus = sum(node.gpus for node in nodes)
     cpus_each = spec.cpus_per_trial if spec.cpus_per_trial is not None else 1.0
-    gpus_each = spec.gpus_per_trial if spec.gpus_per_trial is not None else (DEFAULT_GPU_SHARE if gpus >= 1 else 0.0)
+    if spec.gpus_per_trial is None or spec.gpus_per_trial == "auto":
+        default = DEFAULT_GPU_SHARE if spec.gpus_per_trial is None else gpu_share or 1.0
+        to_come = spec.gpus_per_trial == "auto" and not any(_slots(node, cpus_each, 0) for node in nodes)
+        gpus_each = default if gpus >= 1 or (to_come and who is not Growth.NONE) else 0.0
+    else:
+        gpus_each = spec.gpus_per_trial
     if gpus_each > 1 and gpus_each != int(gpus_each):
         problems.append(f"--gpus-per-trial: a share above 1 must be whole, but got {gpus_each:g}")
     slots = sum(_slots(node, cpus_each, gpus_each) for node in nodes)
@@ -116,8 +147,9 @@ def make_plan(spec: SweepSpec, nodes: Sequence[Node], problems: list[str], who: 
         gpus_each,
         local_cores=max(1, int(nodes[0].cpus)) if here else None,
         largest_share=2 ** int(math.log2(max([1.0, *shares]))),
-        elastic=not any(node.here for node in nodes),
+        elastic=not any(node.here for node in every),
         most=allowed if who is Growth.ON_DEMAND else wanted,
+        accelerator=spec.accelerator,
     )
 
 
@@ -129,6 +161,12 @@ def open_trials(spec: SweepSpec, slots: int, who: Growth) -> int:
     """
     asked_for = max(1, slots) if who is Growth.ON_DEMAND else 0
     return min(max(1, slots + asked_for), spec.max_concurrent or spec.num_trials)
+
+
+def _no_accelerator(name: str, nodes: Sequence[Node]) -> str:
+    kinds = Counter(kind for node in nodes for kind in node.accelerators)
+    there = ", ".join(f"{kind} ({count} node{'' if count == 1 else 's'})" for kind, count in sorted(kinds.items()))
+    return f"--accelerator {name}: no node has it; {f'the cluster has {there}' if there else 'no node names its GPUs'}"
 
 
 STATES = 2  # a new one is written before the old one goes

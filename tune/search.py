@@ -69,7 +69,7 @@ def _run(
 
     spec = request.spec
     prepared = prepare(request, problems)
-    if request.fresh:
+    if request.fresh and not request.plan_only:
         run_dir.move_aside()
     from tune.cluster import connected, what_died
 
@@ -84,7 +84,12 @@ def _run(
 
     watch = Watch(what_died, lambda reason: give_up(ray_died(reason)))
     with contextlib.suppress(KeyboardInterrupt), storage_told(run_dir.name), connected(spec) as nodes, watch:
-        return _sweep(prepared, nodes, began)
+        if not request.plan_only:
+            return _sweep(prepared, nodes, began)
+        from tune.outlook import look_ahead, outlook_lines
+
+        print(plain("\n".join(outlook_lines(prepared, look_ahead(prepared, nodes, print)))))
+        return {}
     # Out here the interrupt is over, and with it go its frames, which hold Tune's controller and its workers' places.
     gc.collect()
     if watch.reason is not None:
@@ -93,34 +98,31 @@ def _run(
 
 
 def _sweep(prepared: Prepared, nodes: Sequence[Any], began: float) -> dict[str, Any]:
-    from tune.cluster import growth_now
     from tune.confirmation import get_ready_to_score, score_on_test
-    from tune.plan import make_plan
-    from tune.prepare import room_problems
+    from tune.outlook import look_ahead, ready_job
     from tune.progress import Progress
     from tune.report import build_report, write_best, write_report
     from tune.searcher import TrialBook
     from tune.sweep import choose_precision, run_trials
 
     spec, run_dir = prepared.spec, prepared.run_dir
-    problems: list[str] = []
-    plan = make_plan(spec, nodes, problems, growth_now())
-    problems += room_problems(spec, run_dir, prepared.model_folder, plan)
-    if problems:
-        raise UserError(problems)
+    outlook = look_ahead(prepared, nodes, print)
+    plan = outlook.plan
     with run_dir.locked():
         sweep_asides(run_dir.root)
         stored = prepared.stored_precision()
         prepared.write_spec(stored)
-        job = prepared.job(plan)
+        job = ready_job(prepared, outlook)
         book = TrialBook(spec, run_dir)
         with Progress(spec, run_dir.log_file, book.records()) as progress:
             for line in prepared.introduction(plan):
                 progress.say(line)
+            if outlook.share is not None:
+                progress.say(f"{plan.gpus_per_trial:g} GPU a trial ({outlook.share})")
             if job.train.truncated:
                 progress.say(f"note: {job.train.truncated} training rows were cut to {prepared.max_length} tokens")
             if stored is None:
-                precision, why = choose_precision(spec, plan, prepared.shape)
+                precision, why = outlook.precision or choose_precision(spec, plan, prepared.shape, progress.say)
                 progress.say(f"precision {precision} ({why})")
             else:
                 precision = stored
@@ -137,8 +139,9 @@ def _sweep(prepared: Prepared, nodes: Sequence[Any], began: float) -> dict[str, 
                 raise SweepFailed(f"no trial finished: {len(failed)} of {len(records)} failed{''.join(reasons)}")
             test = prepared.known_test_scores(winner)
             if test is None:
-                run_dir.files.fetch(run_dir.model(winner.number))
-                test = score_on_test(plan, job, str(run_dir.model(winner.number)), prepared.tokenize_test())
+                folder = run_dir.model(winner.number)
+                run_dir.files.fetch(folder)
+                test = score_on_test(plan, job, str(folder), prepared.tokenize_test(), progress.say)
             report = build_report(prepared, precision, records, winner, test, time.monotonic() - began)
             write_best(run_dir, report)
             book.keep_only_what_was_asked_for()

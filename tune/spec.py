@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -61,9 +61,10 @@ class SweepSpec:
     precision: str = "auto"
     batching: str = "bucketed"
     seed: int = 42
-    gpus_per_trial: float | None = None
+    gpus_per_trial: float | Literal["auto"] | None = None
     cpus_per_trial: float | None = None
     max_concurrent: int | None = None
+    accelerator: str | None = None
     address: str | None = None
     num_cpus: int | None = None
     num_gpus: int | None = None
@@ -123,6 +124,10 @@ def _integer(low: int) -> Callable[[Any], Any]:
     return _number(f"an integer >= {low}", lambda n: n >= low, integer=True)
 
 
+def _or_auto(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: value if value == "auto" else read(value)
+
+
 def _one_of(*choices: str) -> Callable[[Any], str]:
     def read(value: Any) -> str:
         if value not in choices:
@@ -160,11 +165,12 @@ FIELDS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "batching": (_one_of("bucketed", "shuffled"), "rows of like length together (faster), or as they come"),
     "seed": (_integer(0), "of the sweep; each trial's own follows from it"),
     "gpus_per_trial": (
-        _number(f"0 or a number >= {_SMALLEST}", lambda n: n == 0 or n >= _SMALLEST),
-        "share of a GPU for each trial",
+        _or_auto(_number(f"auto, 0 or a number >= {_SMALLEST}", lambda n: n == 0 or n >= _SMALLEST)),
+        "share of a GPU for each trial; auto measures how much memory one takes",
     ),
     "cpus_per_trial": (_number(f"a number >= {_SMALLEST}", lambda n: n >= _SMALLEST), "cores for each trial"),
     "max_concurrent": (_integer(1), "trials side by side, at most"),
+    "accelerator": (_text, "run on the cluster's nodes with this kind of GPU only, as Ray calls it (H100)"),
     "address": (_text, "an existing Ray cluster (auto or host:port); default: a private local one"),
     "num_cpus": (_integer(1), "cores the private local Ray offers (default: all)"),
     "num_gpus": (_integer(0), "GPUs the private local Ray offers, as logical numbers (default: all)"),

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import ray
 from optuna.trial import TrialState
 from ray import tune
 from ray.exceptions import RayActorError, RayError, RayTaskError
@@ -33,25 +32,27 @@ from tune.searcher import StudySearcher, TrialBook
 from tune.spec import SweepSpec
 from tune.supervisor import Halt
 from tune.tensorboard import TensorBoardLog
+from tune.waiting import Waiting, when_placed
 
 TRIES = 3  # of what is run where trials run
 LOOK_EVERY_S = 1.0  # for nodes that came or went
 SAME_FAILURES = 5  # a sweep whose first trials all fail the same way would go on failing
 
 
-def where_trials_run(plan: Plan, function: Callable[..., Any], *arguments: Any) -> Any:
+def where_trials_run(
+    plan: Plan, function: Callable[..., Any], *arguments: Any, say: Callable[[str], None] = print
+) -> Any:
     """Call a function on a machine and with a share as trials have, and wait for what it returns.
 
     Where trials run on this machine's cores, that is here: another process would only cost its start.
+    say: is told while the cluster has no room
     Raises RayDied where the process or its machine dies again and again.
     """
     if plan.local_cores is not None:
         return function(*arguments)
-    # Ray's own retries never end where memory runs out.
-    remote = ray.remote(num_cpus=plan.cpus_per_trial, num_gpus=plan.gpus_per_trial, max_retries=0)(function)
     for _ in range(TRIES):
         try:
-            return ray.get(remote.remote(*arguments))
+            return when_placed(plan.share(1), say, function, arguments)
         except RayTaskError:
             raise
         except RayError as error:
@@ -59,11 +60,13 @@ def where_trials_run(plan: Plan, function: Callable[..., Any], *arguments: Any) 
     raise RayDied(f"{function.__name__} found no worker that lives ({reason})")
 
 
-def choose_precision(spec: SweepSpec, plan: Plan, shape: EncoderShape) -> tuple[str, str]:
+def choose_precision(
+    spec: SweepSpec, plan: Plan, shape: EncoderShape, say: Callable[[str], None] = print
+) -> tuple[str, str]:
     """bf16 or fp32, and why: as asked for, or the faster one by measurement."""
     if spec.precision != "auto":
         return spec.precision, "as asked for"
-    seconds = where_trials_run(plan, measure_precision, shape, plan.threads, plan.gpus_per_trial > 0)
+    seconds = where_trials_run(plan, measure_precision, shape, plan.threads, plan.gpus_per_trial > 0, say=say)
     chosen = "bf16" if seconds["bf16"] < 0.95 * seconds["fp32"] else "fp32"
     return chosen, f"measured a layer: bf16 {seconds['bf16'] * 1000:.1f} ms, fp32 {seconds['fp32'] * 1000:.1f} ms"
 
@@ -115,7 +118,7 @@ def run_trials(
                 storage_path=str(storage),
                 verbose=0,
                 stop=HaltStopper(halt),
-                callbacks=[SweepCallback(run_dir, book, progress, halt, plan.largest_share)],
+                callbacks=[SweepCallback(run_dir, book, progress, halt, plan)],
                 checkpoint_config=CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
             ),
         ).fit()
@@ -207,12 +210,13 @@ class HaltStopper(Stopper):
 class SweepCallback(Callback):
     """Every event of every trial, told in one order: study, TensorBoard, user."""
 
-    def __init__(self, run_dir: RunDir, book: TrialBook, progress: Progress, halt: Halt, largest_share: int) -> None:
+    def __init__(self, run_dir: RunDir, book: TrialBook, progress: Progress, halt: Halt, plan: Plan) -> None:
         self._run_dir = run_dir
         self._book = book
         self._progress = progress
         self._halt = halt
-        self._largest_share = largest_share
+        self._plan = plan
+        self._waiting = Waiting(progress.say)
         self._tensorboard = TensorBoardLog(run_dir)
         self._open: set[int] = set()
         self._closed: set[str] = set()
@@ -221,6 +225,13 @@ class SweepCallback(Callback):
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks into a snapshot that nobody reads
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Tune's loop went round, some ten times a second whatever happens."""
+        with self._halt.on_error():
+            pending = [] if self._open else [trial for trial in trials if trial.status == "PENDING"]
+            shares = [min(trial.config["share"], self._plan.largest_share) for trial in pending]
+            self._waiting.tick(self._plan.share(min(shares)) if shares else None)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A worker took the trial."""
@@ -294,7 +305,7 @@ class SweepCallback(Callback):
             tries = self._book.spec.max_retries + 1
             reason = f"{reason}; it was tried {tries} times" if tries > 1 else reason
         if kind == "memory":
-            share = self._book.run_with_larger_share(number, self._largest_share)
+            share = self._book.run_with_larger_share(number, self._plan.largest_share)
             if share is not None:
                 self._set_aside(number, f"{reason}; it will be run with {share} times the share of the others")
                 return

@@ -4,6 +4,7 @@ FAULTS: a JSON list of {"what": ..., "trial": N, "epoch": N, "times": how often,
     environment
 LEDGER: a file that gets a line "trial epoch pid host time" for every epoch that was trained to its end
 SHORTEST_LIMIT_S: instead of the shortest time, seconds, after which an epoch is taken for stuck
+NOTICE_AFTER_S, NOTICE_EVERY_S: instead of how long, seconds, nothing may run before it is told, and told again
 WATCH: "off" for a sweep that does not watch whether Ray lives
 
     python -m tests.faults.broken FLAGS
@@ -120,8 +121,12 @@ def main() -> int:
     """The command line, with the broken Trainable."""
     import tune.cluster
     import tune.sweep
+    import tune.waiting
     from tune.search import main as search
 
+    for name in ("NOTICE_AFTER_S", "NOTICE_EVERY_S"):
+        if name in os.environ:
+            setattr(tune.waiting, name, float(os.environ[name]))
     if os.environ.get("WATCH") == "off":
         tune.cluster.what_died = lambda: None
     tune.sweep.FineTuningTrial = BrokenTrial  # type: ignore[misc]

@@ -14,6 +14,7 @@ import pytest
 from tests.faults.broken import BAD_VALUES, MISSING
 from tests.faults.sweeps import ledger_of, sweep
 from tests.tune.test_searcher import epoch, leave_model, make_book
+from tune.plan import Plan
 from tune.progress import Progress
 from tune.records import REPORTED, result_problem
 from tune.scheduler import ShareHalving, ShareScheduler
@@ -28,7 +29,9 @@ class Controller:
         self.book = make_book(folder)
         self.halt = Halt()
         self.progress = Progress(self.book.spec, folder / "log.txt", out=StringIO()).__enter__()
-        self.callback = SweepCallback(self.book.run_dir, self.book, self.progress, self.halt, largest_share=2)
+        self.callback = SweepCallback(
+            self.book.run_dir, self.book, self.progress, self.halt, Plan(1, 1.0, 0.0, largest_share=2)
+        )
         self.scheduler = ShareScheduler("f1", ShareHalving("max", 2.0))
 
     def start(self) -> Any:

@@ -55,8 +55,8 @@ class Cluster:
 
 
 @contextmanager
-def cluster_for(sweep: Sweep) -> Iterator[Cluster]:
-    """A head without slots and two nodes of one core, which let in only who knows their token."""
+def cluster_for(sweep: Sweep, nodes: int = 2) -> Iterator[Cluster]:
+    """A head without slots and some nodes of one core, which let in only who knows their token."""
     # Sockets lie in the folder: their paths must be short.
     with tempfile.TemporaryDirectory(prefix="ft-test-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         token = Path(folder, "token")
@@ -64,7 +64,7 @@ def cluster_for(sweep: Sweep) -> Iterator[Cluster]:
         token.chmod(0o600)
         access = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.cluster", "2"],
+            [sys.executable, "-m", "tests.faults.cluster", str(nodes)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -75,7 +75,7 @@ def cluster_for(sweep: Sweep) -> Iterator[Cluster]:
         )
         try:
             cluster = Cluster(process, access)
-            for _ in range(3):
+            for _ in range(1 + nodes):
                 cluster.read_node()
             yield cluster
         finally:

@@ -281,7 +281,7 @@ NUMBERS = {  # a value out of range for each, and the rule
     "reduction_factor": (1, "a number > 1"),
     "state_interval_s": (-0.5, "a number >= 0"),
     "cpus_per_trial": (0, "a number >= 0.0001"),
-    "gpus_per_trial": (-1, "0 or a number >= 0.0001"),
+    "gpus_per_trial": (-1, "auto, 0 or a number >= 0.0001"),
     "max_concurrent": (0, "an integer >= 1"),
     "train_rows": (1, "an integer >= 2"),
     "validation_fraction": (0.6, "a number > 0 and <= 0.5"),
