@@ -5,7 +5,6 @@ The driver runs on the cluster's head and does not need the machine that submitt
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 import http.client
@@ -35,9 +34,9 @@ SERVER_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 SPEC_FILE = "sweep.yaml"  # all that travels with a job
 OUT, SETTINGS = "finetune_search_out", "finetune_search_settings"  # a job's metadata
 STOP_WAIT_S = int(STOP_LIMIT_S) + 8  # Ray gives a job 3 s by default, too few to write what it has
-SILENCE_S = 60.0  # a log without a word for so long is asked for anew: the connection may be dead
 LOST_S = 60.0  # a job server that does not answer for so long is given up
-POLL_S = 1.0
+POLL_S = 1.0  # between two looks at a job
+LOG_CHARACTERS = 100_000  # for as many more, a log is asked for less often: it always comes whole
 SIGTERM_CODE = 143  # what a driver that was stopped exits with
 KNOWN_SHOWN = 10
 
@@ -62,27 +61,27 @@ def submit(request: Request, words: Sequence[str], problems: list[str]) -> int:
         values = {**spec_as_yaml_values(request.spec), "name": request.spec.name}
         values.pop("address", None)
         text = write_yaml(values)
-        flags = ["--fresh"] * request.fresh + ["--allow-new-space"] * request.allow_new_space
         settings = hashlib.sha256(text.encode()).hexdigest()
-        base = _base_id(request.spec.name, out)
-        running = _running(client, base)
+        running = _running(client, out)
         if running is None:
+            base = _base_id(request.spec.name, out)
             job = f"{base}-{1 + max(_attempts(client, base), default=0)}"
+            flags = ["--fresh"] * request.fresh + ["--allow-new-space"] * request.allow_new_space
             try:
                 _hand_over(client, job, text, [*flags, "--out", out], {OUT: out, SETTINGS: settings}, words)
-            except RuntimeError:
-                running = _running(client, base)  # the same command may have been given twice at once
+            except RuntimeError:  # the same command may have been given twice at once
+                running = _running(client, out)
                 if running is None:
                     raise
-            else:
-                print(
-                    plain(f"submitted as {job} to {server.url}; Ctrl-C detaches, the sweep goes on there"), flush=True
-                )
-                return _follow(client, server, job, out)
-        if request.fresh or running.metadata.get(SETTINGS) != settings:
+        if running is None:
+            told = f"submitted as {job} to {server.url}; Ctrl-C detaches, the sweep goes on there"
+        elif request.fresh or running.metadata.get(SETTINGS) != settings:
             raise UserError([_busy(out, running.submission_id, server)])
-        print(plain(f"this sweep runs already, as {running.submission_id}; Ctrl-C detaches"), flush=True)
-        return _follow(client, server, running.submission_id, out)
+        else:
+            job = running.submission_id
+            told = f"this sweep runs already, as {job}; Ctrl-C detaches"
+        print(plain(told), flush=True)
+        return _follow(client, server, job, out)
 
 
 def attach(job: str, address: str | None) -> int:
@@ -101,7 +100,7 @@ def stop(job: str, address: str | None) -> int:
     with _connected(server, problems) as client:
         found = _find(client, server, "--stop", job)
         if found.status.is_terminal():
-            raise UserError([f"--stop {job}: has ended already ({found.status})"])
+            raise UserError([f"--stop {job}: has ended already ({found.status.value.lower()})"])
         asked = False
         while not client.get_job_info(job).status.is_terminal():
             asked = asked or client.stop_job(job)  # one that has not begun yet can't be asked
@@ -132,7 +131,7 @@ def _problems_on_a_cluster(request: Request, out: str) -> list[str]:
 
 
 def _server(given: str | None, problems: list[str]) -> Server:
-    """The job server that is meant; problems of its address and the token are appended."""
+    """The job server that is meant; what is wrong with its address, the token and its door is appended."""
     name = next((variable for variable in SERVER_VARIABLES if os.environ.get(variable)), "--submit")
     text = given or os.environ.get(name) or DEFAULT_SERVER
     name = "--submit" if given else name
@@ -147,13 +146,13 @@ def _server(given: str | None, problems: list[str]) -> Server:
         problems.append(f"{name} must be a job server's address, like {DEFAULT_SERVER}, but got {shown(text)}")
     else:
         problems += token_problems(f"{name} {url}")
+        problems += _door_problems(Server(url, f"{name} {url}"))
     return Server(url, f"{name} {url}")
 
 
 @contextlib.contextmanager
 def _connected(server: Server, problems: list[str]) -> Iterator[Any]:
     """A client of the job server, which asks for a token. Raises UserError with `problems` and what it says."""
-    problems = problems or _door_problems(server)
     if problems:
         raise UserError(problems)
     try:
@@ -246,9 +245,9 @@ def _attempts(client: Any, base: str) -> list[int]:
     return [int(match[1]) for match in numbers if match]
 
 
-def _running(client: Any, base: str) -> Any:
+def _running(client: Any, out: str) -> Any:
     """The job at a run directory that has not ended; None where there is none."""
-    jobs = (job for job in _sweeps(client) if job.submission_id.rpartition("-")[0] == base)
+    jobs = (job for job in _sweeps(client) if os.path.normpath(job.metadata[OUT]) == os.path.normpath(out))
     return next((job for job in jobs if not job.status.is_terminal()), None)
 
 
@@ -287,63 +286,43 @@ def _hand_over(
 # Following
 
 
-class _Log:
-    """What a job has printed, as far as it was not shown yet."""
-
-    def __init__(self, client: Any, job: str) -> None:
-        self._client, self._job = client, job
-        self._shown = 0  # characters
-        self._deaf = False  # nobody reads what is printed
-
-    async def stream(self) -> None:
-        """Show it as it comes, until the job or the connection ends."""
-        at = 0
-        async with asyncio.timeout(SILENCE_S) as silence:
-            async for text in self._client.tail_job_logs(self._job):
-                silence.reschedule(asyncio.get_running_loop().time() + SILENCE_S)
-                self._show(text, at)
-                at += len(text)
-
-    def rest(self) -> None:
-        """Show all that is left."""
-        self._show(self._client.get_job_logs(self._job), 0)
-
-    def _show(self, text: str, at: int) -> None:
-        """Show what is new of a text that stands at this character of the log."""
-        new = text[max(0, self._shown - at) :]
-        self._shown = max(self._shown, at + len(text))
-        if new and not self._deaf:
-            try:
-                print(plain(new), end="", flush=True)
-            except BrokenPipeError:  # whoever read has gone; the sweep has not
-                self._deaf = True
-
-
 def _follow(client: Any, server: Server, job: str, out: str) -> int:
-    """Show a job's log until it ends; returns its exit code. Ctrl-C tells how to go on and is raised again."""
-    import aiohttp
+    """Show a job's log until it ends; returns its exit code. Ctrl-C tells how to go on and is raised again.
 
-    broken = (RuntimeError, OSError, aiohttp.ClientError)
-    log, heard = _Log(client, job), time.monotonic()
+    The log is asked for again and again: a connection that broke, or a machine that slept, changes nothing.
+    """
+    shown, heard, deaf = 0, time.monotonic(), False
     try:
         while True:
-            with contextlib.suppress(*broken):
-                asyncio.run(log.stream())
             try:
-                found = client.get_job_info(job)
+                found = client.get_job_info(job)  # before the log: what it has at the end is whole
+                text = _log(client, found)
                 heard = time.monotonic()
-                if found.status.is_terminal():
-                    with contextlib.suppress(*broken):
-                        log.rest()
-                    return _exit_code(found)
-            except broken as error:
+            except (RuntimeError, OSError) as error:
                 if time.monotonic() - heard > LOST_S:
                     gone = f"{server.who}: does not answer any more ({_last_line(error)}); the sweep may go on there"
                     _tell(gone, server, job, out)
                     return 1
-            time.sleep(POLL_S)
+            else:
+                try:
+                    print(plain(text[shown:]) if not deaf else "", end="", flush=not deaf)
+                except BrokenPipeError:  # whoever read has gone; the sweep has not
+                    deaf = True
+                shown = max(shown, len(text))
+                if found.status.is_terminal():
+                    return _exit_code(found)
+            time.sleep(POLL_S * (1 + shown / LOG_CHARACTERS))
     except KeyboardInterrupt:
         _tell("detached; the sweep goes on there", server, job, out)
+        raise
+
+
+def _log(client: Any, job: Any) -> str:
+    try:
+        return str(client.get_job_logs(job.submission_id))
+    except RuntimeError:
+        if job.status.is_terminal():  # its node may be gone
+            return ""
         raise
 
 
