@@ -54,7 +54,7 @@ def submit(request: Request, words: Sequence[str], problems: list[str]) -> int:
     One that runs already in the same run directory is followed instead. words: the command line
     problems: what is known to be wrong; raised as a UserError with all that is found here
     """
-    out = str(request.out).replace("s3:/", "s3://", 1) if str(request.out).startswith("s3:/") else str(request.out)
+    out = str(request.out)
     problems += _problems_on_a_cluster(request, out)
     server = _server(request.submit, problems)
     with _connected(server, problems) as client:
@@ -115,7 +115,7 @@ def stop(job: str, address: str | None) -> int:
 def _problems_on_a_cluster(request: Request, out: str) -> list[str]:
     """What can't be there as it is here: paths that only this machine, or this working directory, knows."""
     problems = []
-    if not out.startswith(("/", "s3://")):
+    if not out.startswith("/") and "://" not in out:
         problems.append(
             f"--out {out}: what is submitted runs elsewhere; give an absolute path that all of the cluster's nodes "
             "share, or s3://BUCKET/PREFIX"

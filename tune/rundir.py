@@ -232,6 +232,8 @@ class RunDir:
 
     def owner(self) -> str | None:
         """The driver that is at work here, like "4711 on host"; None where none is. Writes nothing."""
+        if isinstance(self.files, Store):
+            return self.files.driver()
         try:
             handle = os.open(self.lock_file, os.O_RDONLY)
         except OSError:

@@ -22,9 +22,10 @@ from urllib.parse import quote
 
 from trainable.errors import UserError
 from trainable.plain import one_line
+from trainable.store import url_problem
 from tune.progress import clock, short
 from tune.records import STUDY_NAME, SWEEP_ID, TrialRecord, record_from, result_problem
-from tune.rundir import WHAT_TO_DO, RunDir
+from tune.rundir import WHAT_TO_DO, RunDir, open_run_dir
 from tune.selection import rank
 from tune.spec import Given, SweepSpec, build_spec, read_yaml
 
@@ -42,12 +43,12 @@ LOG_LINES, LOG_WIDTH = 5, 200
 class Status:
     """What the files of a run directory say of its sweep.
 
-    driver: the process at work here, like "4711 on host"; best: of the trials that ran their whole schedule
-    test: the winner's scores, once the sweep is finished
+    run: its path or URL; driver: the process at work there, like "4711 on host"
+    best: of the trials that ran their whole schedule; test: the winner's scores, once the sweep is finished
     last_epoch_at: when the last epoch ended that the study knows of, seconds since 1970
     """
 
-    root: Path
+    run: str
     spec: SweepSpec
     state: Literal["running", "stopped", "finished"]
     driver: str | None
@@ -72,8 +73,7 @@ def status(run: str | Path) -> Status:
 
     Reads only, on a file system that can't be written to as well, and neither starts nor disturbs anything.
     """
-    run_dir = RunDir(Path(run))
-    _refuse_what_holds_no_sweep(run_dir)
+    run_dir = _opened_run_dir(run)
     problems: list[str] = []
     stored = read_yaml(run_dir.spec_file, problems)  # within limits, which read_spec has not
     if stored is None:
@@ -89,7 +89,7 @@ def status(run: str | Path) -> Status:
     finished = report is not None and len(report["trials"]) >= len(records)
     epochs = [epoch for record in records for epoch in record.epochs]
     return Status(
-        root=run_dir.root,
+        run=run_dir.name,
         spec=spec,
         state="running" if driver is not None else "finished" if finished else "stopped",
         driver=driver,
@@ -99,6 +99,24 @@ def status(run: str | Path) -> Status:
         last_epoch_at=max(map(_ended_at, epochs), default=None),
         log_tail=_log_tail(run_dir.log_file),
     )
+
+
+def _opened_run_dir(run: str | Path) -> RunDir:
+    """The run directory, with here what lies at a URL. Raises UserError where it holds no sweep."""
+    if "://" in str(run) and (problem := url_problem(str(run))) is not None:
+        raise UserError([f"--status {problem}"])
+    run_dir = open_run_dir(run, reading=True)
+    if run_dir.files.url is None:
+        _refuse_what_holds_no_sweep(run_dir)
+        return run_dir
+    try:
+        for path in (run_dir.spec_file, run_dir.study_file, run_dir.log_file, run_dir.report_json):
+            run_dir.files.fetch(path)
+    except (OSError, ValueError) as error:
+        raise UserError([f"--status {run_dir.name}: {getattr(error, 'strerror', None) or error}"]) from error
+    if not run_dir.holds_sweep:
+        raise UserError([f"--status {run_dir.name}: holds no sweep (no spec.yaml)"])
+    return run_dir
 
 
 def _refuse_what_holds_no_sweep(run_dir: RunDir) -> None:
@@ -259,12 +277,12 @@ def _attributes(rows: sqlite3.Cursor) -> dict[int, dict[str, Any]]:
 
 def as_lines(found: Status, now: float) -> list[str]:
     """A status for people. now: seconds since 1970"""
-    spec, root = found.spec, found.root
+    spec, run = found.spec, found.run
     by = f" (process {found.driver})" if found.driver is not None else ""
     ended = len(found.records) - found.count("RUNNING")
     opened = f"{found.count('RUNNING')} {'running' if found.state == 'running' else 'begun'}"
     lines = [
-        f"sweep {spec.name} in {root}: {found.state}{by}",
+        f"sweep {spec.name} in {run}: {found.state}{by}",
         f"trials      {ended} of {spec.num_trials} ended: {found.count('COMPLETE')} done, {found.count('PRUNED')} "
         f"stopped early, {found.count('FAIL')} failed; {opened}",
     ]
@@ -288,18 +306,19 @@ def as_lines(found: Status, now: float) -> list[str]:
         lines.append("last epoch  none yet")
     if found.log_tail and found.state != "finished":
         lines += ["log", *(f"  {line}" for line in found.log_tail)]
-    command = f"python -m tune.search {shlex.quote(str(root / 'spec.yaml'))} --out {shlex.quote(str(root))}"
-    where = "   (on the cluster's head)" if spec.address is not None else ""
+    command = f"python -m tune.search {shlex.quote(f'{run}/spec.yaml')} --out {shlex.quote(run)}"
+    command += "   (on the cluster's head)" if spec.address is not None else ""
+    if "://" in run:
+        command = "the command that began it"
     if found.state == "stopped":
-        lines.append(f"go on with  {command}{where}")
+        lines.append(f"go on with  {command}")
     elif found.state == "finished":
-        lines.append(f"best model  {root / 'best'}")
-        lines.append(f"more        {command} --num-trials N{where}")
+        lines.append(f"best model  {run}/best")
     return [one_line(line) for line in lines]
 
 
 def show(run: str) -> int:
     """Print the status of a run directory; returns the exit code."""
-    found = status(os.path.expanduser(run))
+    found = status(run if "://" in run else os.path.expanduser(run))
     print("\n".join(as_lines(found, time.time())))
     return found.exit_code

@@ -91,7 +91,7 @@ def test_a_finished_sweep_has_scores_and_a_model(finished: Path, capsys: pytest.
     out = capsys.readouterr().out.splitlines()
     assert out[0] == f"sweep pairs in {finished}: finished"
     assert f"test        accuracy {report['test']['accuracy']:.4f}, f1 {report['test']['f1']:.4f}" in out
-    assert out[-2] == f"best model  {finished / 'best'}"
+    assert out[-1] == f"best model  {finished / 'best'}"
     found = status(finished)
     assert found.best is not None
     assert found.best.number == report["best"]["trial"]
@@ -211,6 +211,23 @@ def read_only(killed: Path) -> Iterator[Path]:
 
 def test_a_file_system_that_is_mounted_for_reading_will_do(read_only: Path) -> None:
     assert status(read_only).state == "stopped"
+
+
+def test_an_object_store_is_read_as_well(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"file://{finished}"
+    before = everything(finished)
+    assert main(["--status", url]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"best model  {url}/best"
+    assert everything(finished) == before
+    driver = finished / "driver.json"
+    driver.write_text(json.dumps({"id": "x", "host": "node-1", "pid": 4711}))
+    assert (status(url).state, status(url).driver) == ("running", "4711 on node-1")
+    os.utime(driver, (time.time() - 120,) * 2)
+    assert status(url).state == "finished"
+    (finished / "spec.yaml").unlink()
+    for name, said in {url: f"{url}: holds no sweep (no spec.yaml)", "s3://": "must be a folder or a URL like"}.items():
+        assert main(["--status", name]) == 2
+        assert capsys.readouterr().err.startswith(f"--status {said}")
 
 
 def test_what_is_no_run_directory_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
