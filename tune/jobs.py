@@ -162,8 +162,11 @@ def _connected(server: Server, problems: list[str]) -> Iterator[Any]:
         raise UserError([_not_installed(error)]) from error
     logging.disable(logging.WARNING)  # Ray's client tells of every upload
     try:
-        with known_token(), _no_other_server():
-            client = JobSubmissionClient(server.url)
+        try:
+            with known_token(), _no_other_server():
+                client = JobSubmissionClient(server.url)
+        except (LookupError, TypeError, ValueError) as error:
+            raise UserError([f"{server.who}: is no Ray job server ({_last_line(error)})"]) from error
         yield client
     except AuthenticationError as error:
         wrong = "asks for another token than the one that is known here (RAY_AUTH_TOKEN_PATH)"

@@ -43,6 +43,7 @@ class FakeServer:
 
     url: str = ""
     asks_for_token: bool = True
+    version: Any = field(default_factory=lambda: {"version": "4", "ray_version": "2.60.0", "ray_commit": "x"})
     begin: dict[str, Any] = field(default_factory=dict)
     jobs: dict[str, FakeJob] = field(default_factory=dict)
     packages: dict[str, bytes] = field(default_factory=dict)
@@ -68,7 +69,7 @@ class FakeServer:
             return found
 
         async def version(request: web.Request) -> web.Response:
-            return web.json_response({"version": "4", "ray_version": "2.60.0", "ray_commit": "x"})
+            return web.json_response(self.version)
 
         async def package(request: web.Request) -> web.Response:
             name = request.match_info["name"]

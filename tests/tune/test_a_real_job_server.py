@@ -164,7 +164,7 @@ def test_a_sweep_is_let_go_met_again_stopped_and_gone_on_with(head: Head, tmp_pa
     code, out, err = head.command("--stop", job, "--submit", head.url)
     took = time.monotonic() - began
     assert (code, out) == (0, f"stopped; what is finished is kept in {run}, and its command goes on\n"), err
-    assert took < 20
+    assert took < 20, "it was not killed after the time that it has"
     rest, err = again.communicate(timeout=20)
     assert (again.returncode, err) == (143, "stopped; the same command goes on\n")
     assert "Go on with: python -m tune.search --dataset" in rest
@@ -195,8 +195,6 @@ def test_a_sweep_that_ends_hands_over_its_exit_code_and_messages(head: Head, tmp
     code, shown, err = head.command("--attach", job, "--submit", head.url)
     assert (code, shown, err) == (0, out.partition("\n")[2], "")
     assert head.command("--status", shared / "run")[0] == 0
-    assert head.command(*words)[:2][1].count("nothing left to do") == 1
-
     code, out, err = head.command(*words, "--metric", "accuracy")
     assert (code, err) == (2, "")
     assert "metric: f1 there, accuracy here" in out

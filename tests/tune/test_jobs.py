@@ -420,6 +420,18 @@ def test_a_server_that_lets_in_anybody_gets_nothing(server: FakeServer, capsys: 
     assert not server.tokens
 
 
+@pytest.mark.parametrize("version", [{"ray_version": "1"}, {}, [], {"ray_version": None}])
+def test_a_server_of_another_kind_behind_the_same_door(
+    server: FakeServer, version: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.version = version
+    told = refusal("--submit", server.url, capsys=capsys)
+    assert told.startswith(
+        f"--submit {server.url}: {'refuses' if version == {'ray_version': '1'} else 'is no Ray job'}"
+    )
+    assert not server.jobs
+
+
 def test_another_token_is_told(server: FakeServer, token: Path, capsys: pytest.CaptureFixture[str]) -> None:
     token.write_text("b" * 64)
     wrong = "asks for another token than the one that is known here (RAY_AUTH_TOKEN_PATH)"
