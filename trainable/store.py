@@ -82,6 +82,10 @@ class Shared:
     def refuse_if_driven(self) -> None:
         """Raise UserError where another driver is at work on another machine."""
 
+    def driver(self) -> str | None:
+        """The driver at work here, like "4711 on host", by its signs of life; a folder has a lock instead."""
+        return None
+
     def name_of(self, path: Path) -> str:
         """What the user calls it."""
         return str(path)
@@ -349,6 +353,17 @@ class Store(Shared):
                 f"last heard of {silent_s:.0f} s ago); where it was killed, wait for {DEAD_AFTER_S:.0f} s"
             ]
         )
+
+    def driver(self) -> str | None:
+        """The driver that gave a sign of life lately, by this machine's clock: asking the store's own writes there."""
+        file = self.root / DRIVER
+        try:
+            owner = json.loads(self.read_text(file))
+            told = f"{int(owner['pid'])} on {one_line(str(owner['host']))}"
+            (info,) = self._try(file, lambda: self._files.get_file_info([self._key(file)]))
+        except (FileNotFoundError, ValueError, TypeError, KeyError):
+            return None
+        return told if time.time() - info.mtime_ns / 1e9 < DEAD_AFTER_S else None
 
     def _silent_s(self, file: Path) -> float:
         """How long ago an object was written, by the store's own clock."""

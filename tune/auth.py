@@ -76,11 +76,11 @@ def no_keys_in_actors() -> Iterator[None]:
         class_cache.ENV_VARS_TO_PROPAGATE = before
 
 
-def token_problems(address: str) -> list[str]:
-    """Why there is nothing to show to the cluster at that address; found without importing Ray."""
+def token_problems(who: str) -> list[str]:
+    """Why there is nothing to show to a cluster that messages call by that name; found without importing Ray."""
     mode = os.environ.get("RAY_AUTH_MODE", "token")
     if mode.lower() != "token":
-        return [f"--address {address}: only a cluster that asks for a token is joined, but got RAY_AUTH_MODE={mode}"]
+        return [f"{who}: only a cluster that asks for a token is joined, but got RAY_AUTH_MODE={mode}"]
     if os.environ.get("RAY_AUTH_TOKEN", "").strip():
         return []
     named = os.environ.get("RAY_AUTH_TOKEN_PATH")
@@ -89,7 +89,7 @@ def token_problems(address: str) -> list[str]:
         if path.read_text(encoding="utf-8").strip():
             return []
     return [
-        f"--address {address}: only a cluster that asks for a token is joined, but no token is known here: {path} "
+        f"{who}: only a cluster that asks for a token is joined, but no token is known here: {path} "
         "is missing or empty; RAY_AUTH_TOKEN_PATH=FILE names another file"
     ]
 

@@ -161,7 +161,7 @@ def address_problems(address: str | None) -> list[str]:
     if address is None:
         return []
     if address == "auto":
-        return token_problems(address)
+        return token_problems(f"--address {address}")
     host, colon, port = address.rpartition(":")
     if not colon or not host or "/" in host or not port.isdigit() or not 0 < int(port) < 65536:
         return [f"--address must be auto or host:port, but got {address!r}"]
@@ -169,7 +169,7 @@ def address_problems(address: str | None) -> list[str]:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()
     except OSError as error:
         return [f"--address {address}: nothing answers there ({error.strerror or error}); is the cluster running?"]
-    return token_problems(address)
+    return token_problems(f"--address {address}")
 
 
 def _join(address: str) -> None:

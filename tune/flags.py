@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,17 +36,28 @@ SWITCHES = {
     "--allow-new-space": "go on with a sweep although the space was changed",
     "--plan": "say what would be done (trials, slots, shares, disk, nodes) and end; nothing is trained or written",
 }
+ERRANDS = {
+    "attach": ("ID", "follow the log of a sweep that was submitted"),
+    "stop": ("ID", "stop it in order; its command goes on with it later"),
+    "status": ("RUN", "tell the state of the sweep in a run directory: exit code 0 finished, 3 running, 4 stopped"),
+}
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a command line asks for: a sweep, where, and what to do with one that is there already."""
+    """What a command line asks for: a sweep, where, and what to do with one that is there already.
+
+    submit: the job server that the sweep is handed to, "" for the default one; None runs it from here
+    errand: one of ERRANDS with its ID or RUN, instead of a sweep
+    """
 
     spec: SweepSpec
     out: str | Path
     fresh: bool = False
     allow_new_space: bool = False
     plan_only: bool = False
+    submit: str | None = None
+    errand: tuple[str, str] | None = None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -87,6 +99,16 @@ def make_parser() -> argparse.ArgumentParser:
     )
     for switch, shown in SWITCHES.items():
         parser.add_argument(switch, action="store_true", help=shown)
+    parser.add_argument(
+        "--submit",
+        nargs="?",
+        const="",
+        metavar="ADDRESS",
+        help="run the sweep as a job of the Ray cluster whose job server is there (default: http://127.0.0.1:8265) and "
+        "follow its log; Ctrl-C detaches",
+    )
+    for name, (metavar, shown) in ERRANDS.items():
+        parser.add_argument(_flag(name), metavar=metavar, help=shown)
     return parser
 
 
@@ -116,6 +138,9 @@ def parse(argv: Sequence[str], problems: list[str]) -> Request:
         problems += error.problems
         arguments, unexpected = parser.parse_known_args([])
     problems += [f"unexpected argument {shown(word)}" for word in unexpected]
+    errand = next(((name, getattr(arguments, name)) for name in ERRANDS if getattr(arguments, name) is not None), None)
+    if errand is not None:
+        problems += _beside_errand(argv, arguments.spec, _flag(errand[0]))
     given: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for name in (*FLAGS, "points"):
@@ -140,6 +165,12 @@ def parse(argv: Sequence[str], problems: list[str]) -> Request:
             origins[f"space.{key.strip()}"] = f"--space {_cut(text)}"
     if arguments.spec is not None and arguments.preset is not None:
         problems.append("give SPEC.yaml or --preset, not both; a YAML file can name its preset itself")
+    if arguments.submit is not None and errand is None:
+        if "address" in given:
+            problems.append(
+                "give --submit or --address, not both: what is submitted runs on the job server's own cluster"
+            )
+        given["address"], origins["address"] = "auto", "--submit"
     spec = build_spec(_under(arguments.spec, arguments.preset, Given(given, origins), problems), problems)
     out = os.path.expanduser(arguments.out) if arguments.out is not None else str(Path("runs") / spec.name)
     if not out.strip() or out.startswith("~") or "\0" in out or not is_unicode(out):
@@ -148,8 +179,17 @@ def parse(argv: Sequence[str], problems: list[str]) -> Request:
     if "://" in out and (problem := url_problem(out)) is not None:
         problems.append(f"--out {problem}")
         out = str(Path("runs") / spec.name)
-    place = out if "://" in out else Path(out)
-    return Request(spec, place, arguments.fresh, arguments.allow_new_space, arguments.plan)
+    where = out if "://" in out else Path(out)
+    return Request(spec, where, arguments.fresh, arguments.allow_new_space, arguments.plan, arguments.submit, errand)
+
+
+def _beside_errand(argv: Sequence[str], spec: str | None, flag: str) -> list[str]:
+    """What stands beside --attach, --stop or --status and has no meaning there."""
+    allowed = (flag,) if flag == "--status" else (flag, "--submit")
+    flags = [word.partition("=")[0] for word in argv if word.startswith("--")]
+    others = [shown(spec)] * (spec is not None) + [_cut(word) for word in flags if word not in allowed]
+    goes = "stands alone" if flag == "--status" else "goes with --submit ADDRESS alone"
+    return [f"{flag} {goes}; leave out {', '.join(others)}"] if others else []
 
 
 def _known_words(argv: Sequence[str], flags: Sequence[str], problems: list[str]) -> list[str]:
@@ -166,6 +206,10 @@ def _known_words(argv: Sequence[str], flags: Sequence[str], problems: list[str])
             words.append(word)
             continue
         has_value = not equals and bool(rest) and not rest[0].startswith("--")
+        if flag == "--submit" and not equals:  # what follows may be SPEC.yaml
+            is_server = has_value and re.search(r"://|:[0-9]+/?$", rest[0]) is not None
+            words.append(f"{flag}={rest.pop(0) if is_server else ''}")
+            continue
         value = rest.pop(0) if has_value else None
         if flag not in flags:
             problems.append(f"unknown flag {_cut(flag)}; {nearest(flag, flags)}")

@@ -133,22 +133,28 @@ def read_records(study: optuna.Study, metric: str, mode: str) -> tuple[TrialReco
 
 def record_of(trial: optuna.trial.FrozenTrial, metric: str, mode: str) -> TrialRecord:
     """One trial of the study as a value."""
-    attributes = trial.user_attrs
+    return record_from(trial.number, trial.state.name, trial.user_attrs, trial.params, metric, mode)
+
+
+def record_from(
+    number: int, state: str, attributes: Mapping[str, Any], params: Mapping[str, Any], metric: str, mode: str
+) -> TrialRecord:
+    """A trial as a value, from what the study has of it: its state's name, its user attributes and parameters."""
     epochs = sorted(
         (value for key, value in attributes.items() if key.startswith(EPOCH_PREFIX)), key=lambda e: int(e["epoch"])
     )
     best = best_epoch(epochs, metric, mode)
     return TrialRecord(
-        number=trial.number,
-        state=trial.state.name,
-        config=attributes.get("config", trial.params),
+        number=number,
+        state=state,
+        config=attributes.get("config", params),
         seed=attributes.get("seed"),
         value=best[metric] if best is not None else None,
         best_epoch=best["epoch"] if best is not None else None,
         epochs=tuple(epochs),
         model_sha256=attributes.get(MODEL_SHA256),
         # A driver may have died between the reason and the end, and the trial gone well when it was run again.
-        failure=attributes.get("failure") if trial.state.name == "FAIL" else None,
+        failure=attributes.get("failure") if state == "FAIL" else None,
     )
 
 

@@ -8,8 +8,11 @@ import fcntl
 import itertools
 import json
 import os
+import re
 import shutil
+import socket
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ from tune.spec import write_yaml
 
 WEIGHTS = "model.safetensors"
 OF_BEST = ("README.md", "metrics.json")  # what best/ has beside the model
+LOCK_TRIES, LOCK_PAUSE_S = 3, 0.05  # `owner` has the lock for a moment when it asks
 WHAT_TO_DO = "restore it from a copy, or start over with --fresh"
 # Of spec.yaml's `resolved`; `sweep`, the last line of all, ties study, states and report to it.
 RESOLVED = (
@@ -45,7 +49,7 @@ class RunDir:
         self.trials = self.root / "trials"
         self.report_json = self.root / "report.json"
         self.report_html = self.root / "report.html"
-        self._lock_file = self.root / ".lock"
+        self.lock_file = self.root / ".lock"
 
     @property
     def name(self) -> str:
@@ -82,7 +86,7 @@ class RunDir:
             return [f"--out {self.root}: is a file, not a folder"]
         if self.root.is_dir() and not self.holds_sweep:
             # A driver that was killed in its first moment leaves these two.
-            others = [p for p in self.root.iterdir() if p != self._lock_file and not is_aside(p)]
+            others = [p for p in self.root.iterdir() if p != self.lock_file and not is_aside(p)]
             if not fresh and (self.study_file in others or self.trials in others):
                 return [f"--out {self.root}: spec.yaml is gone, but a sweep's other files are there; {WHAT_TO_DO}"]
             if others:
@@ -94,7 +98,7 @@ class RunDir:
 
     def _unlike_ours(self) -> list[str]:
         """Entries that are not what a sweep makes of that name, or that can't be read or written."""
-        files = [self.spec_file, self.study_file, self.log_file, self.incumbent_file, self._lock_file]
+        files = [self.spec_file, self.study_file, self.log_file, self.incumbent_file, self.lock_file]
         files += [self.report_json, self.report_html]
         files += [self.study_file.with_name(f"{self.study_file.name}-{part}") for part in ("journal", "wal", "shm")]
         folders = [self.best, self.trials]
@@ -205,7 +209,7 @@ class RunDir:
     def refuse_if_locked(self) -> None:
         """Raise UserError naming the owner where another driver is at work here."""
         with contextlib.suppress(OSError):  # what can't be opened is told with all that is wrong here
-            if self._lock_file.is_file():
+            if self.lock_file.is_file():
                 with self._flocked():
                     pass
             self.files.refuse_if_driven()
@@ -226,6 +230,24 @@ class RunDir:
             os.rename(self.root, aside)
         print(f"what was in {self.root} is kept in {aside}", flush=True)
 
+    def owner(self) -> str | None:
+        """The driver that is at work here, like "4711 on host"; None where none is. Writes nothing."""
+        if isinstance(self.files, Store):
+            return self.files.driver()
+        try:
+            handle = os.open(self.lock_file, os.O_RDONLY)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _owner(handle)
+        except OSError:  # a file system without locks
+            return None
+        finally:
+            os.close(handle)
+        return None
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """One driver at a time. Raises UserError naming the owner where another one is at work."""
@@ -239,15 +261,19 @@ class RunDir:
     @contextlib.contextmanager
     def _flocked(self) -> Iterator[None]:
         self.root.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self._lock_file, os.O_RDWR | os.O_CREAT, 0o644)
+        handle = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                owner = os.pread(handle, 100, 0).decode(errors="replace").strip() or "unknown"
-                raise UserError([f"--out {self.name}: another sweep is running here (process {owner})"]) from None
+            for tries_left in reversed(range(LOCK_TRIES)):
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except OSError:
+                    if not tries_left:
+                        told = f"--out {self.name}: another sweep is running here (process {_owner(handle)})"
+                        raise UserError([told]) from None
+                    time.sleep(LOCK_PAUSE_S)
             os.ftruncate(handle, 0)
-            os.pwrite(handle, str(os.getpid()).encode(), 0)
+            os.pwrite(handle, f"{os.getpid()} on {socket.gethostname()}".encode(), 0)
             yield
         finally:
             os.close(handle)  # gives the lock back
@@ -266,3 +292,9 @@ def open_run_dir(out: str | Path, reading: bool = False) -> RunDir:
     root = Path(tempfile.mkdtemp(prefix="finetune-search-"))
     atexit.register(shutil.rmtree, root, ignore_errors=True)
     return RunDir(root, text)
+
+
+def _owner(handle: int) -> str:
+    """Who wrote last that the lock is theirs."""
+    text = os.pread(handle, 300, 0).decode(errors="replace").strip()
+    return text if re.fullmatch(r"[0-9]+( on [\w.-]+)?", text) else "unknown"

@@ -4,6 +4,7 @@ python -m tune.search                                   the demo, offline, a few
 python -m tune.search --preset mrpc                     bert-base-uncased on the hub's glue/mrpc
 python -m tune.search --dataset FOLDER --model M        your own data: train, validation, test as .csv, ...
 python -m tune.search SPEC.yaml --num-trials 40         the same command again goes on where it stopped
+python -m tune.search SPEC.yaml --out /S/run --submit   on a Ray cluster; --attach, --stop, --status RUN
 """
 
 from __future__ import annotations
@@ -159,6 +160,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             problems: list[str] = []
             request = parse(words, problems)
+            if request.errand is not None:
+                return _run_errand(request, *request.errand, problems)
+            if request.submit is not None:
+                from tune.jobs import submit
+
+                return submit(request, words, problems)
             out = request.out
             _run(request, problems, give_up=lambda error: _restart_or_exit(request, words, error))
         except UserError as error:
@@ -179,6 +186,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             _tell_our_mistake(out)
             return 1
     return 0
+
+
+def _run_errand(request: Request, errand: str, name: str, problems: list[str]) -> int:
+    """Do what --status, --attach or --stop asks for; returns the exit code."""
+    if problems:
+        raise UserError(problems)
+    try:
+        if errand == "status":
+            from tune.status import show
+
+            return show(name)
+        from tune import jobs
+
+        return (jobs.attach if errand == "attach" else jobs.stop)(name, request.submit)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
 
 
 def _restart_or_exit(request: Request, words: Sequence[str], error: RayDied) -> NoReturn:

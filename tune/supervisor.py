@@ -21,6 +21,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOP_LIMIT_S = 12.0  # after the first signal; whatever is not written by then is made again when the sweep goes on
 RESTARTS = "FINETUNE_SEARCH_RESTARTS"  # how often this command has restarted itself
 MAX_RESTARTS = 5
+COMMAND = "FINETUNE_SEARCH_COMMAND"  # what the user typed, where this process is a job's
 WATCH_EVERY_S = 1.0
 GIVE_UP_S = 30.0  # for Ray to shut down in order
 STORAGE_ERRNOS = (
@@ -183,7 +184,9 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def continuing_command(argv: Sequence[str]) -> str:
     """The command that goes on with a sweep that this one began."""
-    return shlex.join(["python", "-m", "tune.search", *(word for word in argv if word != "--fresh")])
+    return os.environ.get(COMMAND) or shlex.join(
+        ["python", "-m", "tune.search", *(word for word in argv if word != "--fresh")]
+    )
 
 
 def restart() -> None:

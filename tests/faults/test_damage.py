@@ -639,7 +639,7 @@ def test_another_driver_at_work_is_told_before_anything_starts(
         (killed / "study.db").write_bytes(b"")  # what its owner does there is not ours to judge
         code, said, started = search(sweeps, killed, capsys)
     assert (code, started) == (2, False)
-    assert f"another sweep is running here (process {os.getpid()})" in said
+    assert f"another sweep is running here (process {os.getpid()} on " in said
 
 
 def test_what_a_kill_in_the_first_moments_leaves_is_no_sweep_and_no_damage(sweeps: Sweeps, tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_a_second_driver_is_refused_with_the_owners_name(tmp_path: Path, tiny_mo
     second = command("tune.search", *flags, cwd=tmp_path)
     assert time.monotonic() - before < help_s + 1.0
     assert second.returncode == 2
-    assert f"another sweep is running here (process {process.pid})" in second.stderr
+    assert f"another sweep is running here (process {process.pid} on " in second.stderr
     fresh = command("tune.search", *flags, "--fresh", cwd=tmp_path)
     assert fresh.returncode == 2, "a running sweep was moved aside"
     process.kill()

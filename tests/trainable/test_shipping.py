@@ -15,6 +15,7 @@ from tests.trainable.runs import make_job
 from trainable.config import Job
 from trainable.pretrained import model_fingerprint
 from trainable.shipping import Files, read_files, shipped_bytes, with_model_at_hand
+from trainable.storage import private_folder
 
 
 @pytest.fixture

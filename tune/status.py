@@ -1,0 +1,324 @@
+"""The state of the sweep in a run directory, told from its files while it runs and after. Writes nothing there.
+
+python -m tune.search --status RUN       exit code 0 finished, 3 running, 4 stopped before its end
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import sqlite3
+import stat
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote
+
+from trainable.errors import UserError
+from trainable.plain import one_line
+from trainable.store import url_problem
+from tune.progress import clock, short
+from tune.records import STUDY_NAME, SWEEP_ID, TrialRecord, record_from, result_problem
+from tune.rundir import WHAT_TO_DO, RunDir, open_run_dir
+from tune.selection import rank
+from tune.spec import Given, SweepSpec, build_spec, read_yaml
+
+EXIT_CODES = {"finished": 0, "running": 3, "stopped": 4}
+STATES = ("RUNNING", "COMPLETE", "PRUNED", "FAIL", "WAITING")  # of a trial, as Optuna stores them
+TABLES = {"studies", "study_user_attributes", "trials", "trial_user_attributes"}
+MAX_REPORT_BYTES = 64 << 20
+READ_LIMIT_S = 20.0  # for a study; one of 1,000 trials takes far less than a second
+LATEST_S = 1e11  # in the year 5138, seconds since 1970
+BUSY_LIMIT_S = 5.0  # for a driver that is writing
+LOG_LINES, LOG_WIDTH = 5, 200
+
+
+@dataclass(frozen=True)
+class Status:
+    """What the files of a run directory say of its sweep.
+
+    run: its path or URL; driver: the process at work there, like "4711 on host"
+    best: of the trials that ran their whole schedule; test: the winner's scores, once the sweep is finished
+    last_epoch_at: when the last epoch ended that the study knows of, seconds since 1970
+    """
+
+    run: str
+    spec: SweepSpec
+    state: Literal["running", "stopped", "finished"]
+    driver: str | None
+    records: tuple[TrialRecord, ...]
+    best: TrialRecord | None
+    test: Mapping[str, Any] | None
+    last_epoch_at: float | None
+    log_tail: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0 finished, 3 running, 4 stopped before its end."""
+        return EXIT_CODES[self.state]
+
+    def count(self, state: str) -> int:
+        """How many trials are COMPLETE, PRUNED, FAIL or RUNNING."""
+        return sum(record.state == state for record in self.records)
+
+
+def status(run: str | Path) -> Status:
+    """What a run directory says of its sweep. Raises UserError where it holds none, or is damaged.
+
+    Reads only, on a file system that can't be written to as well, and neither starts nor disturbs anything.
+    """
+    run_dir = _opened_run_dir(run)
+    problems: list[str] = []
+    stored = read_yaml(run_dir.spec_file, problems)  # within limits, which read_spec has not
+    if stored is None:
+        raise UserError([f"{problem}; {WHAT_TO_DO}" for problem in problems])
+    resolved = run_dir.read_spec()["resolved"]
+    spec = build_spec(Given({key: value for key, value in stored.items() if key != "resolved"}, {}), problems)
+    if problems:
+        raise UserError([f"{run_dir.spec_file} is damaged ({problem}); {WHAT_TO_DO}" for problem in problems])
+    driver = run_dir.owner()
+    records = _read_records(run_dir, spec, resolved)
+    ended = sum(record.state != "RUNNING" for record in records)
+    report = _read_report(run_dir) if ended == len(records) >= spec.num_trials else None
+    finished = report is not None and len(report["trials"]) >= len(records)
+    epochs = [epoch for record in records for epoch in record.epochs]
+    return Status(
+        run=run_dir.name,
+        spec=spec,
+        state="running" if driver is not None else "finished" if finished else "stopped",
+        driver=driver,
+        records=records,
+        best=next(iter(rank(records, spec.metric, spec.mode)), None),
+        test=report["test"] if report is not None and finished else None,
+        last_epoch_at=max(map(_ended_at, epochs), default=None),
+        log_tail=_log_tail(run_dir.log_file),
+    )
+
+
+def _opened_run_dir(run: str | Path) -> RunDir:
+    """The run directory, with here what lies at a URL. Raises UserError where it holds no sweep."""
+    if "://" in str(run) and (problem := url_problem(str(run))) is not None:
+        raise UserError([f"--status {problem}"])
+    run_dir = open_run_dir(run, reading=True)
+    if run_dir.files.url is None:
+        _refuse_what_holds_no_sweep(run_dir)
+        return run_dir
+    try:
+        for path in (run_dir.spec_file, run_dir.study_file, run_dir.log_file, run_dir.report_json):
+            run_dir.files.fetch(path)
+    except (OSError, ValueError) as error:
+        raise UserError([f"--status {run_dir.name}: {getattr(error, 'strerror', None) or error}"]) from error
+    if not run_dir.holds_sweep:
+        raise UserError([f"--status {run_dir.name}: holds no sweep (no spec.yaml)"])
+    return run_dir
+
+
+def _refuse_what_holds_no_sweep(run_dir: RunDir) -> None:
+    root = run_dir.root
+    try:
+        if not root.is_dir():
+            raise UserError([f"--status {root}: {'is a file, not a folder' if root.exists() else 'no such folder'}"])
+        if not os.path.lexists(run_dir.spec_file):
+            raise UserError([f"--status {root}: holds no sweep (no spec.yaml)"])
+        read = (run_dir.spec_file, run_dir.study_file, run_dir.log_file, run_dir.report_json, run_dir.lock_file)
+        beside = [run_dir.study_file.with_name(f"{run_dir.study_file.name}-{part}") for part in ("journal", "wal")]
+        strange = [path.name for path in (*read, *beside) if not _plain_or_missing(path)]
+    except OSError as error:
+        raise UserError([f"--status {root}: {error.strerror or error}"]) from error
+    if strange:
+        raise UserError([f"--status {root}: {', '.join(strange)}: a run directory holds plain files and folders only"])
+
+
+def _plain_or_missing(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except FileNotFoundError:
+        return True
+
+
+def _read_report(run_dir: RunDir) -> dict[str, Any] | None:
+    with contextlib.suppress(OSError):
+        if run_dir.report_json.stat().st_size <= MAX_REPORT_BYTES:
+            return run_dir.read_report()
+    return None
+
+
+def _log_tail(path: Path) -> tuple[str, ...]:
+    """The log's last lines, cut where they are long."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - LOG_LINES * 4 * LOG_WIDTH))
+            lines = file.read(LOG_LINES * 4 * LOG_WIDTH).decode(errors="replace").rstrip("\n").split("\n")
+    except OSError:
+        return ()
+    return tuple(line if len(line) <= LOG_WIDTH else f"{line[:LOG_WIDTH]}..." for line in lines[-LOG_LINES:] if line)
+
+
+# The study, without Optuna: its import takes longer than all the rest, and its storage writes where it opens
+
+
+def _read_records(run_dir: RunDir, spec: SweepSpec, resolved: Mapping[str, Any]) -> tuple[TrialRecord, ...]:
+    file, begun = run_dir.study_file, resolved["precision"] is not None  # stored once the study was there
+    if not file.exists():
+        if begun:
+            raise UserError([f"{file} is gone, and with it what every trial gave; {WHAT_TO_DO}"])
+        return ()
+    try:
+        with _opened(file) as connection:
+            found = _read_study(connection, spec, begun)
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+            raise UserError([f"{file} is being written; ask again"]) from error
+        raise UserError([f"{file} is damaged ({error}); {WHAT_TO_DO}"]) from error
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise UserError([f"{file} is damaged ({error}); {WHAT_TO_DO}"]) from error
+    if found is None:
+        if begun:
+            raise UserError([f"{file} is damaged (it is empty); {WHAT_TO_DO}"])
+        return ()
+    tied_to, records = found
+    if tied_to != resolved.get("sweep") and (tied_to is not None or records):
+        told = f"{file} belongs to another sweep than {run_dir.spec_file}, or one of them was cut; {WHAT_TO_DO}"
+        raise UserError([told])
+    return records
+
+
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[sqlite3.Connection]:
+    """The data base, read-only; a copy where a killed writer left it open, which SQLite would put in order there."""
+    with contextlib.ExitStack() as stack:
+        connection = None
+        with file.open("rb") as start:
+            copy = start.read(20)[18:] == b"\x02\x02"  # write-ahead: reading makes files beside it
+        if not copy:
+            connection = stack.enter_context(_connection(f"file:{quote(str(file))}?mode=ro"))
+            try:
+                connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+                    raise
+                copy = True
+        if copy:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ft-status-")))
+            for suffix in ("", "-journal", "-wal"):
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.copyfile(f"{file}{suffix}", folder / f"study.db{suffix}")
+            connection = stack.enter_context(_connection(f"file:{quote(str(folder))}/study.db?mode=rw"))
+        assert connection is not None
+        yield connection
+
+
+@contextlib.contextmanager
+def _connection(uri: str) -> Iterator[sqlite3.Connection]:
+    with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=BUSY_LIMIT_S)) as connection:
+        until = time.monotonic() + READ_LIMIT_S
+        connection.set_progress_handler(lambda: time.monotonic() > until, 10_000)  # what a stranger's file makes it do
+        connection.execute("PRAGMA trusted_schema = OFF")
+        yield connection
+
+
+def _read_study(
+    connection: sqlite3.Connection, spec: SweepSpec, begun: bool
+) -> tuple[str | None, tuple[TrialRecord, ...]] | None:
+    """What the study is tied to, and its trials; None where there is no study yet. Raises ValueError."""
+    (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        raise ValueError(one_line(str(verdict)))
+    kinds = dict(connection.execute("SELECT name, type FROM sqlite_master WHERE type IN ('table', 'view')"))
+    if any(kinds.get(name) != "table" for name in TABLES):
+        if not kinds or not begun:  # a driver is about to make them
+            return None
+        raise ValueError("it holds no study of Optuna's")
+    studies = connection.execute("SELECT study_id, study_name FROM studies").fetchall()
+    if not studies:
+        return None
+    if [name for _, name in studies] != [STUDY_NAME]:
+        raise ValueError("it holds no sweep's study")
+    attributes = _attributes(connection.execute("SELECT study_id, key, value_json FROM study_user_attributes"))
+    of_trials = _attributes(connection.execute("SELECT trial_id, key, value_json FROM trial_user_attributes"))
+    records = []
+    for trial, number, state in connection.execute("SELECT trial_id, number, state FROM trials ORDER BY number"):
+        if type(number) is not int or state not in STATES:
+            raise ValueError("its trials are not numbered")
+        if state == "WAITING":  # asked for by a driver that died before it could begin it
+            continue
+        record = record_from(number, state, of_trials.get(trial, {}), {}, spec.metric, spec.mode)
+        for epoch in record.epochs:
+            if (wrong := result_problem({**epoch, "train_loss": epoch.get("train_loss", 0.0)})) is not None:
+                raise ValueError(f"trial {number}: {wrong}")
+            if not 0 <= _ended_at(epoch) < LATEST_S:
+                raise ValueError(f"trial {number}: an epoch that ended at no time")
+        if not isinstance(record.config, Mapping):
+            raise ValueError(f"trial {number} has no configuration")  # noqa: TRY004
+        records.append(record)
+    tied_to = attributes.get(studies[0][0], {}).get(SWEEP_ID)
+    return None if tied_to is None else str(tied_to), tuple(records)
+
+
+def _ended_at(epoch: Mapping[str, Any]) -> float:
+    return float(epoch["began_at"] + epoch["train_s"] + epoch["eval_s"])
+
+
+def _attributes(rows: sqlite3.Cursor) -> dict[int, dict[str, Any]]:
+    found: dict[int, dict[str, Any]] = {}
+    for owner, key, value in rows:
+        found.setdefault(owner, {})[str(key)] = json.loads(value)
+    return found
+
+
+# In words
+
+
+def as_lines(found: Status, now: float) -> list[str]:
+    """A status for people. now: seconds since 1970"""
+    spec, run = found.spec, found.run
+    by = f" (process {found.driver})" if found.driver is not None else ""
+    ended = len(found.records) - found.count("RUNNING")
+    opened = f"{found.count('RUNNING')} {'running' if found.state == 'running' else 'begun'}"
+    lines = [
+        f"sweep {spec.name} in {run}: {found.state}{by}",
+        f"trials      {ended} of {spec.num_trials} ended: {found.count('COMPLETE')} done, {found.count('PRUNED')} "
+        f"stopped early, {found.count('FAIL')} failed; {opened}",
+    ]
+    best = found.best
+    if best is not None and best.value is not None:
+        lines.append(
+            f"best        {spec.metric} {best.value:.4f} on validation: trial {best.number}, epoch {best.best_epoch}: "
+            f"{short(best.config)}"
+        )
+    else:
+        lines.append("best        none yet: no trial has run its whole schedule")
+    if found.test is not None:
+        scores = (
+            f"{name} {found.test[name]:.4f}" for name in ("accuracy", "f1") if isinstance(found.test.get(name), float)
+        )
+        lines.append(f"test        {', '.join(scores)}")
+    if found.last_epoch_at is not None:
+        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(found.last_epoch_at))
+        lines.append(f"last epoch  ended {clock(now - found.last_epoch_at)} ago, at {at}")
+    else:
+        lines.append("last epoch  none yet")
+    if found.log_tail and found.state != "finished":
+        lines += ["log", *(f"  {line}" for line in found.log_tail)]
+    command = f"python -m tune.search {shlex.quote(f'{run}/spec.yaml')} --out {shlex.quote(run)}"
+    command += "   (on the cluster's head)" if spec.address is not None else ""
+    if "://" in run:
+        command = "the command that began it"
+    if found.state == "stopped":
+        lines.append(f"go on with  {command}")
+    elif found.state == "finished":
+        lines.append(f"best model  {run}/best")
+    return [one_line(line) for line in lines]
+
+
+def show(run: str) -> int:
+    """Print the status of a run directory; returns the exit code."""
+    found = status(run if "://" in run else os.path.expanduser(run))
+    print("\n".join(as_lines(found, time.time())))
+    return found.exit_code
