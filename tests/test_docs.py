@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tune.cluster_file import make_parser as cluster_file_parser
 from tune.evaluate import make_parser as evaluate_parser
 from tune.flags import make_parser as search_parser
 from tune.spec import build_spec, given_from_file
@@ -29,7 +30,8 @@ def test_there_are_commands() -> None:
 
 @pytest.mark.parametrize(("module", "arguments"), COMMANDS)
 def test_every_command_parses(module: str, arguments: str) -> None:
-    parser = {"tune.search": search_parser, "tune.evaluate": evaluate_parser}[module]()
+    makers = {"tune.search": search_parser, "tune.evaluate": evaluate_parser, "tune.cluster_file": cluster_file_parser}
+    parser = makers[module]()
     assert parser.parse_args(shlex.split(arguments, comments=True)) is not None
 
 

@@ -49,7 +49,7 @@ def test_no_pickle_is_read() -> None:
         assert not called & {"torch.load", "yaml.unsafe_load", "yaml.full_load", "eval", "exec"}, path.name
 
 
-@pytest.mark.parametrize("command", ["tune.search", "tune.evaluate", "tune.demo"])
+@pytest.mark.parametrize("command", ["tune.search", "tune.evaluate", "tune.cluster_file", "tune.demo"])
 def test_help_imports_nothing_heavy(command: str) -> None:
     script = (
         "import runpy, sys\nsys.argv = ['x', '--help']\n"

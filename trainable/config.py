@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from trainable.errors import nearest, shown
+from trainable.store import LOCAL, Shared
 
 if TYPE_CHECKING:
     from trainable.tokens import TokenizedSplit
@@ -138,6 +139,7 @@ class Job:
     incumbent_file: JSON {"trial": ..., "merit": [...]} of the best finished trial; None means every trial may win
     state_interval_s: a trial's whole state is written at most this often, seconds
     batching: rows of like length together, or as they come
+    files: where what trials write lies
     sweep: what a state must say that it is of; a state of another sweep may fit by its configuration
     """
 
@@ -155,4 +157,5 @@ class Job:
     incumbent_file: str | None = None
     state_interval_s: float = 60.0
     batching: Batching = "bucketed"
+    files: Shared = LOCAL
     sweep: str | None = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import json
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -42,6 +41,7 @@ class FineTuningTrial(Trainable):
         """Load model and data (once per worker), then begin the first trial."""
         if job is None:
             raise ValueError("FineTuningTrial needs its job: tune.with_parameters(FineTuningTrial, job=...)")
+        self._files = job.files
         self.fine_tuning = FineTuningRun(replace(job, gpu_share=min(1.0, job.gpu_share * config.get("share", 1))))
         self._begin(config)
 
@@ -58,7 +58,9 @@ class FineTuningTrial(Trainable):
         run = self.fine_tuning
         run.reset(make_config(config["values"]), config["seed"])
         for state in reversed(self._states()):
-            if run.load_state(state):
+            found = self._files.fetch(state) and run.load_state(state)
+            self._files.forget(state)
+            if found:
                 break
         self._state_written = time.monotonic()
         self._bytes_written = 0
@@ -98,6 +100,7 @@ class FineTuningTrial(Trainable):
         if run.done:
             if self._can_win():
                 self._bytes_written += run.write_best(self._folder / "model")
+                self._files.publish(self._folder / "model", keep=False)
         elif time.monotonic() - self._state_written >= run.job.state_interval_s:
             self._write_state()
 
@@ -136,16 +139,18 @@ class FineTuningTrial(Trainable):
 
     def _states(self) -> list[Path]:
         """State folders, oldest first; what else lies there is not ours."""
-        ours = [path for path in self._folder.glob("state/epoch-*") if path.name[6:].isdecimal() and path.is_dir()]
-        return sorted(ours, key=lambda path: int(path.name[6:]))
+        names = self._files.folders(self._folder / "state")
+        ours = [name for name in names if name.startswith("epoch-") and name[6:].isdecimal()]
+        return [self._folder / "state" / name for name in sorted(ours, key=lambda name: int(name[6:]))]
 
     def _write_state(self) -> None:
         run = self.fine_tuning
         new, older = self._folder / "state" / f"epoch-{len(run.history)}", self._states()
         self._bytes_written += run.save_state(new)
+        self._files.publish(new, keep=False)
         for folder in older:
             if folder != new:  # a damaged one of that name was replaced
-                shutil.rmtree(folder, ignore_errors=True)  # a worker on a node that was frozen may remove them too
+                self._files.remove(folder)  # a worker on a node that was frozen may remove them too
         self._state_written = time.monotonic()
 
     def _can_win(self) -> bool:
@@ -159,7 +164,7 @@ class FineTuningTrial(Trainable):
         if run.job.incumbent_file is None:
             return True
         try:
-            incumbent = json.loads(Path(run.job.incumbent_file).read_text(encoding="utf-8"))
+            incumbent = json.loads(self._files.read_text(Path(run.job.incumbent_file)))
             return (*run.merit(run.best), -self._number) > (*incumbent["merit"], -incumbent["trial"])
         except (OSError, ValueError, TypeError, KeyError):
             return True  # not there yet, or damaged: the driver decides, and removes the model that lost

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+from pathlib import Path
 from typing import Any
 
 from trainable.config import Job
 from trainable.run import Scored, score_model
+from trainable.store import Shared
 from trainable.tokens import TokenizedSplit
 from tune.plan import Plan
 from tune.sweep import where_trials_run
@@ -19,10 +22,17 @@ def get_ready_to_score(plan: Plan) -> None:
             import transformers.modeling_utils  # noqa: F401
 
 
+def _fetch_and_score(files: Shared, folder: str, *arguments: Any) -> Scored:
+    if not files.fetch(Path(folder)):
+        raise OSError(errno.EIO, "the winner's model can't be read", folder)
+    return score_model(folder, *arguments)
+
+
 def score_on_test(plan: Plan, job: Job, folder: str, test: TokenizedSplit) -> dict[str, Any]:
     """`loss`, `accuracy`, `f1`, `matthews_correlation`, `rows` of a saved model on the test split."""
     threads = plan.local_cores or job.threads  # the trials are over: all cores are free
     scored: Scored = where_trials_run(
-        plan, score_model, folder, job.label_names, test, job.pad_id, job.f1_average, threads, job.gpu_share > 0
-    )
+        plan, _fetch_and_score, job.files, folder,
+        job.label_names, test, job.pad_id, job.f1_average, threads, job.gpu_share > 0,
+    )  # fmt: skip
     return {**scored.scores, "rows": len(test)}

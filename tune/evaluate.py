@@ -23,7 +23,7 @@ from trainable.errors import UserError
 from trainable.plain import plain
 from trainable.splits import SPLITS, Split
 from tune.entries import entry_problems
-from tune.rundir import RunDir
+from tune.rundir import open_run_dir
 
 LOSS_TOLERANCE = 1e-4  # another number of threads adds in another order
 
@@ -38,15 +38,19 @@ def evaluate_run(run: str | Path, split: str = "test", data_file: str | Path | N
     from trainable.tokens import load_tokenizer, tokenize
     from tune.cluster import usable_cores
 
-    run_dir = RunDir(Path(run))
+    run_dir = open_run_dir(run, reading=True)
+    try:
+        run_dir.files.fetch_sweep()
+    except (OSError, ValueError) as error:
+        raise UserError([f"{run_dir.name}: {getattr(error, 'strerror', None) or error}"]) from error
     problems: list[str] = []
     if not run_dir.holds_sweep:
-        raise UserError([f"{run_dir.root}: holds no sweep (no spec.yaml)"])
+        raise UserError([f"{run_dir.name}: holds no sweep (no spec.yaml)"])
     if strange := entry_problems(run_dir.root):
         raise UserError(strange)
     again = "the same `python -m tune.search` command"
     if not run_dir.best.exists():
-        raise UserError([f"{run_dir.root}: holds no best model yet; {again} goes on"])
+        raise UserError([f"{run_dir.name}: holds no best model yet; {again} goes on"])
     spec = run_dir.read_spec()
     if run_dir.best_metrics() is None or model_problems(run_dir.best):
         raise UserError([f"{run_dir.best} is damaged, or another sweep's; {again} makes it again"])
@@ -104,7 +108,10 @@ def _read_file(path: Path, resolved: Mapping[str, Any], problems: list[str]) -> 
 
 def agreement(run: str | Path, scores: Mapping[str, Any]) -> str:
     """Whether fresh test scores agree with the report's, in a sentence; empty where there is no report."""
-    report = RunDir(Path(run)).read_report()
+    run_dir = open_run_dir(run, reading=True)
+    for file in (run_dir.spec_file, run_dir.report_json):
+        run_dir.files.fetch(file)
+    report = run_dir.read_report()
     if report is None:
         return ""
     different = [
@@ -120,7 +127,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tune.evaluate", description="Score a finished sweep's best model again.", allow_abbrev=False
     )
-    parser.add_argument("run", metavar="RUN", help="the run directory")
+    parser.add_argument("run", metavar="RUN", help="the run directory, or its URL")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--split", choices=SPLITS, help="a split of the sweep's data (default: test)")
     which.add_argument("--data", metavar="FILE", help="or a labelled file with the same columns")

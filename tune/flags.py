@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from trainable.errors import UserError, nearest, shown
 from trainable.files import is_unicode
+from trainable.store import url_problem
 from tune.spec import (
     FIELDS,
     OPTIONAL,
@@ -28,6 +29,7 @@ FLAGS = (
     "cpus_per_trial", "max_concurrent", "max_retries", "keep_top", "checkpoint_budget_gb", "scheduler", "sampler",
     "precision", "address", "train_rows", "seed",
 )  # fmt: skip
+OUT = "the run directory, or a URL like s3://bucket/prefix (default: runs/<preset or spec name>)"
 SWITCHES = {
     "--fresh": "start over; what --out holds is moved aside, never deleted",
     "--allow-new-space": "go on with a sweep although the space was changed",
@@ -39,7 +41,7 @@ class Request:
     """What a command line asks for: a sweep, where, and what to do with one that is there already."""
 
     spec: SweepSpec
-    out: Path
+    out: str | Path
     fresh: bool = False
     allow_new_space: bool = False
 
@@ -61,7 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("spec", nargs="?", metavar="SPEC.yaml", help="where the settings start from")
     parser.add_argument("--preset", metavar="NAME", help=f"or a preset: {', '.join(preset_names())} (default: demo)")
-    parser.add_argument("--out", metavar="DIR", help="the run directory (default: runs/<preset or spec name>)")
+    parser.add_argument("--out", metavar="DIR", help=OUT)
     parser.add_argument(
         "--space",
         action="append",
@@ -141,7 +143,10 @@ def parse(argv: Sequence[str], problems: list[str]) -> Request:
     if not out.strip() or out.startswith("~") or "\0" in out or not is_unicode(out):
         problems.append(f"--out must be a folder, but got {shown(arguments.out)}")
         out = str(Path("runs") / spec.name)
-    return Request(spec, Path(out), arguments.fresh, arguments.allow_new_space)
+    if "://" in out and (problem := url_problem(out)) is not None:
+        problems.append(f"--out {problem}")
+        out = str(Path("runs") / spec.name)
+    return Request(spec, out if "://" in out else Path(out), arguments.fresh, arguments.allow_new_space)
 
 
 def _known_words(argv: Sequence[str], flags: Sequence[str], problems: list[str]) -> list[str]:

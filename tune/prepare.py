@@ -18,6 +18,7 @@ from trainable.metrics import majority_scores
 from trainable.plain import one_line
 from trainable.pretrained import encoder_widths, longest_row, model_bytes, model_fingerprint, model_problems
 from trainable.storage import same_text, write_text
+from trainable.store import Store
 from trainable.tokens import TokenizedSplit, load_tokenizer, tokenize
 from tune.cluster import address_problems, in_use, local_nodes
 from tune.damage import find_records
@@ -25,7 +26,7 @@ from tune.entries import entry_problems
 from tune.flags import Request
 from tune.plan import Plan, disk_bytes, disk_problems, make_plan
 from tune.records import TrialRecord
-from tune.rundir import WHAT_TO_DO, RunDir
+from tune.rundir import WHAT_TO_DO, RunDir, open_run_dir
 from tune.space import change_problem, largest, parse_domain
 from tune.spec import PRESETS, SweepSpec, spec_as_yaml_values
 
@@ -73,6 +74,7 @@ class Prepared:
             incumbent_file=str(self.run_dir.incumbent_file),
             state_interval_s=self.spec.state_interval_s,
             batching="shuffled" if self.spec.batching == "shuffled" else "bucketed",
+            files=self.run_dir.files,
             sweep=self.sweep_id,
         )
 
@@ -153,6 +155,7 @@ class Prepared:
         try:
             if not same_text(self.run_dir.report_html, page := as_html(report)):
                 write_text(self.run_dir.report_html, page)
+                self.run_dir.files.publish(self.run_dir.report_html)
         except (LookupError, TypeError, ValueError, AttributeError):
             return None
         except OSError as error:
@@ -176,7 +179,7 @@ class Prepared:
         rows = ", ".join(f"{len(split)} {name}" for name, split in data.splits.items())
         return [
             f"sweep {spec.name}: {spec.num_trials} trials for the {spec.mode} {spec.metric} on validation, "
-            f"in {self.run_dir.root}",
+            f"in {self.run_dir.name}",
             f"data {spec.dataset}: {rows} rows; text {one_line(' + '.join(data.text_columns))}; "
             f"label {one_line(data.label_column)} "
             f"({', '.join(map(one_line, data.label_names[:6]))}{', ...' if len(data.label_names) > 6 else ''}); "
@@ -189,12 +192,12 @@ class Prepared:
         """The result, where everything lies, and what to try next."""
         from tune.report import summary_lines
 
-        root = self.run_dir.root
+        root = self.run_dir.name
         lines = [
             *summary_lines(report),
             "",
-            f"best model   {root / 'best'}   (transformers.pipeline('text-classification', ...) opens it)",
-            f"report       {root / 'report.html'} and report.json; every trial: {root / 'study.db'} (Optuna)",
+            f"best model   {root}/best   (transformers.pipeline('text-classification', ...) opens it)",
+            f"report       {root}/report.html and report.json; every trial: {root}/study.db (Optuna)",
             f"curves       tensorboard --logdir {root}",
             f"score again  python -m tune.evaluate {root}",
         ]
@@ -210,7 +213,7 @@ class Prepared:
 
 def prepare(request: Request, problems: list[str]) -> Prepared:
     """Check everything that the request names. Raises UserError with `problems` and all that is found here."""
-    spec, run_dir = request.spec, RunDir(request.out)
+    spec, run_dir = request.spec, open_run_dir(request.out)
     identity = [key for key in IDENTITY if not (key == "space" and request.allow_new_space)]
     if problems:
         identity = []  # a wrong field has its default, which tells nothing of the sweep
@@ -254,6 +257,13 @@ def room_problems(spec: SweepSpec, run_dir: RunDir, model: Path, plan: Plan) -> 
 
 
 def _out_problems(run_dir: RunDir, fresh: bool) -> list[str]:
+    try:
+        if not fresh and isinstance(run_dir.files, Store):
+            if run_dir.files.holds_other_things():
+                return [f"--out {run_dir.name}: holds files but no sweep; give another prefix"]
+            run_dir.files.fetch_sweep()
+    except (OSError, ValueError) as error:  # no such bucket, no right to it, no such kind of store
+        return [f"--out {run_dir.name}: {getattr(error, 'strerror', None) or one_line(str(error))}"]
     above = next((path for path in run_dir.root.parents if os.path.exists(path)), None)
     if above is not None and not above.is_dir():
         return [f"--out {run_dir.root}: {above} is a file, not a folder"]
@@ -379,4 +389,4 @@ def _other_sweep(
     hint = "give another --out, or --fresh to start over"
     if different and changed == ["space"] and len(different) == 1:
         hint += ", or --allow-new-space to go on with it"
-    return [f"--out {run_dir.root}: holds another sweep ({'; '.join(different)}); {hint}"]
+    return [f"--out {run_dir.name}: holds another sweep ({'; '.join(different)}); {hint}"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import itertools
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import yaml
 
 from trainable.errors import UserError
 from trainable.storage import MANIFEST, is_aside, is_whole, link, recorded_sha256, write_text
+from trainable.store import Shared, Store, working_folder
 from tune.spec import write_yaml
 
 WEIGHTS = "model.safetensors"
@@ -31,8 +34,9 @@ RESOLVED = (
 class RunDir:
     """Paths in one run directory, and its small files."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, url: str | None = None) -> None:
         self.root = root.expanduser().absolute()
+        self.files = Shared(self.root) if url is None else Store(self.root, url)
         self.spec_file = self.root / "spec.yaml"
         self.study_file = self.root / "study.db"
         self.log_file = self.root / "log.txt"
@@ -42,6 +46,11 @@ class RunDir:
         self.report_json = self.root / "report.json"
         self.report_html = self.root / "report.html"
         self._lock_file = self.root / ".lock"
+
+    @property
+    def name(self) -> str:
+        """What the user calls it: a path or a URL."""
+        return self.files.name_of(self.root)
 
     def trial(self, number: int) -> Path:
         """The folder of a trial: TensorBoard events, state/, model/, failure.txt."""
@@ -141,6 +150,7 @@ class RunDir:
         """Write spec.yaml."""
         header = "# The sweep as resolved. Written by finetune-search; the same command goes on from here.\n"
         write_text(self.spec_file, header + write_yaml(values))
+        self.files.publish(self.spec_file)
 
     def best_metrics(self) -> dict[str, Any] | None:
         """What best/ says of its model: trial, epoch, scores. None where it is not there whole, or another sweep's."""
@@ -187,15 +197,27 @@ class RunDir:
             return None
         return loaded if loaded.get("sweep") == self.sweep_id else None
 
+    def publish_progress(self) -> None:
+        """Let another machine's driver go on from here, should this one die."""
+        self.files.publish_study(self.study_file)
+        self.files.publish_changed("log.txt", "trials/*/failure.txt", "trials/*/events.*")
+
     def refuse_if_locked(self) -> None:
         """Raise UserError naming the owner where another driver is at work here."""
         with contextlib.suppress(OSError):  # what can't be opened is told with all that is wrong here
             if self._lock_file.is_file():
-                with self.locked():
+                with self._flocked():
                     pass
+            self.files.refuse_if_driven()
 
     def move_aside(self) -> None:
         """Give the sweep that is here another name, so that a new one can begin in its place."""
+        if isinstance(self.files, Store):
+            with self._flocked(), self.files.lease():
+                kept = self.files.move_aside()
+                if kept is not None:
+                    print(f"what was in {self.name} is kept in {kept}", flush=True)
+            return
         if not self.root.exists():
             return
         with self.locked():
@@ -207,6 +229,15 @@ class RunDir:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """One driver at a time. Raises UserError naming the owner where another one is at work."""
+        with self._flocked(), self.files.lease():
+            try:
+                yield
+            finally:
+                with contextlib.suppress(OSError):  # a store that can't be written to is told where that is found
+                    self.publish_progress()
+
+    @contextlib.contextmanager
+    def _flocked(self) -> Iterator[None]:
         self.root.mkdir(parents=True, exist_ok=True)
         handle = os.open(self._lock_file, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -214,9 +245,24 @@ class RunDir:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 owner = os.pread(handle, 100, 0).decode(errors="replace").strip() or "unknown"
-                raise UserError([f"--out {self.root}: another sweep is running here (process {owner})"]) from None
+                raise UserError([f"--out {self.name}: another sweep is running here (process {owner})"]) from None
             os.ftruncate(handle, 0)
             os.pwrite(handle, str(os.getpid()).encode(), 0)
             yield
         finally:
             os.close(handle)  # gives the lock back
+
+
+def open_run_dir(out: str | Path, reading: bool = False) -> RunDir:
+    """A run directory by its path or URL.
+
+    reading: not as a driver, whose working copy of what lies at a URL stays untouched; this one goes with the process
+    """
+    text = str(out)
+    if "://" not in text:
+        return RunDir(Path(out))
+    if not reading:
+        return RunDir(working_folder(text), text)
+    root = Path(tempfile.mkdtemp(prefix="finetune-search-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    return RunDir(root, text)

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from trainable.errors import FinetuneSearchError, RayDied, SweepFailed, SweepInterrupted, SweepStopped, UserError
 from trainable.plain import plain
 from trainable.storage import sweep_asides
+from trainable.store import url_problem
 from tune.flags import Request, given_from_python, parse
-from tune.rundir import RunDir
+from tune.rundir import open_run_dir
 from tune.spec import Given, SweepSpec, build_spec, spec_as_yaml_values
 from tune.supervisor import Signals, Watch, continuing_command, end_at_once, restart, storage_told
 
@@ -52,7 +53,9 @@ def run(
     problems: list[str] = []
     given = Given(spec_as_yaml_values(spec), {}) if isinstance(spec, SweepSpec) else given_from_python(spec, problems)
     spec = build_spec(given, problems)
-    folder = Path(out) if out is not None else Path("runs") / spec.name
+    if out is not None and "://" in str(out) and (problem := url_problem(str(out))) is not None:
+        problems.append(f"out {problem}")
+    folder = Path("runs") / spec.name if out is None or problems else out
     return _run(Request(spec, folder, fresh, allow_new_space), problems)
 
 
@@ -60,7 +63,7 @@ def _run(
     request: Request, problems: list[str], give_up: Callable[[RayDied], None] = lambda error: None
 ) -> dict[str, Any]:
     began = time.monotonic()
-    run_dir = RunDir(request.out)
+    run_dir = open_run_dir(request.out)
     run_dir.refuse_if_locked()
     from tune.prepare import prepare
 
@@ -80,7 +83,7 @@ def _run(
         return RayDied(f"{reason}; what is finished is kept in {request.out}")
 
     watch = Watch(what_died, lambda reason: give_up(ray_died(reason)))
-    with contextlib.suppress(KeyboardInterrupt), storage_told(run_dir.root), connected(spec) as nodes, watch:
+    with contextlib.suppress(KeyboardInterrupt), storage_told(run_dir.name), connected(spec) as nodes, watch:
         return _sweep(prepared, nodes, began)
     # Out here the interrupt is over, and with it go its frames, which hold Tune's controller and its workers' places.
     gc.collect()
@@ -134,6 +137,7 @@ def _sweep(prepared: Prepared, nodes: Sequence[Any], began: float) -> dict[str, 
                 raise SweepFailed(f"no trial finished: {len(failed)} of {len(records)} failed{''.join(reasons)}")
             test = prepared.known_test_scores(winner)
             if test is None:
+                run_dir.files.fetch(run_dir.model(winner.number))
                 test = score_on_test(plan, job, str(run_dir.model(winner.number)), prepared.tokenize_test())
             report = build_report(prepared, precision, records, winner, test, time.monotonic() - began)
             write_best(run_dir, report)
@@ -147,7 +151,7 @@ def _sweep(prepared: Prepared, nodes: Sequence[Any], began: float) -> dict[str, 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
-    out = Path()
+    out: str | Path = Path()
     with Signals() as signals:
         try:
             problems: list[str] = []
@@ -186,10 +190,10 @@ def _restart_or_exit(request: Request, words: Sequence[str], error: RayDied) -> 
     end_at_once(RayDied.exit_code)
 
 
-def _tell_our_mistake(out: Path) -> None:
+def _tell_our_mistake(out: str | Path) -> None:
     trace = plain(traceback.format_exc())
     print(f"{trace}This is a mistake of ours, not yours. What is finished is kept in {out}", end="", file=sys.stderr)
-    log = out / "log.txt"
+    log = Path(out) / "log.txt"
     with contextlib.suppress(OSError):
         if log.is_file():
             with log.open("a", encoding="utf-8") as file:

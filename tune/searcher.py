@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import time
 from bisect import insort
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,7 +24,7 @@ from ray.tune.search import Searcher
 from trainable.config import RULES, TrialConfig
 from trainable.errors import UserError
 from trainable.metrics import merit
-from trainable.storage import recorded_sha256, write_folder, write_text
+from trainable.storage import write_folder, write_text
 from tune.damage import leaders_model_is_gone
 from tune.records import EPOCH_PREFIX, MODEL_SHA256, TrialRecord, open_study, read_records, record_of
 from tune.rundir import WEIGHTS, RunDir
@@ -35,6 +34,7 @@ from tune.spec import SweepSpec
 from tune.supervisor import Halt
 
 BACK_OFF_S = 1.0  # before a trial's first retry; twice as long before each further one
+PUBLISH_EVERY_S = 30.0  # what an object store has of the study is at most so old while epochs come in
 TPE_STARTUP_TRIALS = 6  # random ones, before the model of good configurations is asked
 
 
@@ -79,6 +79,7 @@ class TrialBook:
         # A trial that waits was enqueued by a driver that died before it could ask for it.
         self._issued = sum(trial.state != TrialState.WAITING for trial in trials)
         self._waiting = self._issued < len(trials)
+        self._published = time.monotonic()
         self.finished = sum(trial.state.is_finished() for trial in trials)
         records = self.records()
         for record in records:
@@ -258,17 +259,24 @@ class TrialBook:
             trial.set_user_attr(f"{EPOCH_PREFIX}{epoch}", dict(metrics))
             known[epoch] = metrics
             self._note_speed(self._configs[number], [metrics])
+        if time.monotonic() - self._published > PUBLISH_EVERY_S:
+            self._publish()
+
+    def _publish(self) -> None:
+        self.run_dir.publish_progress()
+        self._published = time.monotonic()
 
     def finish(self, number: int, state: TrialState, failure: str | None = None) -> TrialRecord:
         """Close a trial in the study, and keep on disk only the model that leads."""
         trial = self._trials[number]
         if failure is not None:
             trial.set_user_attr("failure", failure)
-        if (sha256 := recorded_sha256(self.run_dir.model(number), WEIGHTS)) is not None:
+        if (sha256 := self.run_dir.files.sha256(self.run_dir.model(number), WEIGHTS)) is not None:
             trial.set_user_attr(MODEL_SHA256, sha256)
         record = record_of(self._frozen(number), self.spec.metric, self.spec.mode)
         # A pruned trial's value in the study is the last one that it reported, which Optuna takes by itself.
         self.study.tell(trial, record.value if state == TrialState.COMPLETE else None, state=state)
+        self._publish()  # before the states go from which the trial could be finished again
         del self._trials[number], self._configs[number], self._epochs[number]
         record = replace(record, state=state.name, failure=failure)
         self.finished += 1
@@ -286,13 +294,14 @@ class TrialBook:
     def _note_leader(self) -> None:
         """Tell running trials what they have to beat."""
         if len(self._leaders) < self.spec.keep_top:  # what may lie there is not of this study
-            self.run_dir.incumbent_file.unlink(missing_ok=True)
+            self.run_dir.files.remove(self.run_dir.incumbent_file)
             return
         last = self._leaders[-1]
         if last.best is not None:
             reached = merit(last.best, self.spec.metric, self.spec.mode)
             facts = {"trial": last.number, "value": last.value, "merit": reached}
             write_text(self.run_dir.incumbent_file, json.dumps(facts) + "\n")
+            self.run_dir.files.publish(self.run_dir.incumbent_file)
 
     def _find_leaders_model(self) -> None:
         """Take the leader's model back from best/ where its own folder is gone."""
@@ -312,8 +321,8 @@ class TrialBook:
     def _drop(self, record: TrialRecord, with_model: bool = True) -> None:
         """Remove a finished trial's states, and its model where it can't win any more."""
         if with_model:
-            shutil.rmtree(self.run_dir.model(record.number), ignore_errors=True)
-        shutil.rmtree(self.run_dir.trial(record.number) / "state", ignore_errors=True)
+            self.run_dir.files.remove(self.run_dir.model(record.number))
+        self.run_dir.files.remove(self.run_dir.state(record.number))
 
 
 class StudySearcher(Searcher):

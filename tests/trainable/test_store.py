@@ -1,0 +1,197 @@
+"""Folders in an object store are there whole or not at all; here a local file system plays its part."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from trainable import store as module
+from trainable.errors import UserError
+from trainable.storage import MANIFEST, write_folder
+from trainable.store import DRIVER, Store, url_problem, working_folder
+
+
+@pytest.fixture
+def stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Store, Store]:
+    """Two machines' views of one place."""
+    monkeypatch.setattr(module, "SETTLE_S", 0.0)
+    monkeypatch.setattr(module.time, "sleep", lambda _: None)
+    (tmp_path / "place").mkdir()
+    url = f"file://{tmp_path / 'place'}"
+    views = Store(tmp_path / "one", url), Store(tmp_path / "two", url)
+    for view in views:
+        view.root.mkdir()
+    return views
+
+
+def write(folder: Path, text: str) -> None:
+    def content(aside: Path) -> None:
+        (aside / "a.txt").write_text(text)
+        (aside / "b.txt").write_text(text * 2)
+
+    write_folder(folder, content)
+
+
+def publish(store: Store, text: str) -> Path:
+    """A folder of that content, which the place's file system has a directory for."""
+    folder = store.root / "folder"
+    place = Path(str(store.url).removeprefix("file://"), "folder")
+    place.mkdir(exist_ok=True)
+    write(folder, text)
+    store.publish(folder)
+    return place
+
+
+def test_what_one_publishes_the_other_fetches(stores: tuple[Store, Store]) -> None:
+    one, two = stores
+    assert not two.fetch(two.root / "folder")
+    assert two.sha256(two.root / "folder", "a.txt") is None
+    for text in ("old", "newer"):
+        publish(one, text)
+        assert two.fetch(two.root / "folder")
+        assert (two.root / "folder" / "b.txt").read_text() == text * 2
+        assert two.sha256(two.root / "folder", "a.txt") == one.sha256(one.root / "folder", "a.txt")
+    two.remove(two.root / "folder")
+    assert not (two.root / "folder").exists()
+    assert one.folders(one.root) == []
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "no manifest", "manifest cut", "outside"])
+def test_what_is_not_whole_is_not_fetched(stores: tuple[Store, Store], damage: str, tmp_path: Path) -> None:
+    one, two = stores
+    place = publish(one, "text")
+    if damage == "cut":
+        (place / "b.txt").write_text("tex")
+    elif damage == "gone":
+        (place / "a.txt").unlink()
+    elif damage == "no manifest":
+        (place / MANIFEST).unlink()
+    elif damage == "manifest cut":
+        (place / MANIFEST).write_text((place / MANIFEST).read_text()[:-3])
+    else:
+        manifest = json.loads((place / MANIFEST).read_text())
+        manifest["../../escaped"] = manifest["a.txt"]
+        (place / MANIFEST).write_text(json.dumps(manifest))
+    assert not two.fetch(two.root / "folder")
+    assert not (two.root / "folder").exists()
+    assert not (tmp_path / "escaped").exists()
+
+
+def test_a_reader_never_sees_a_mixture(stores: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch) -> None:
+    """At every request of the second publishing the other machine sees the old folder, the new one or none."""
+    one, two = stores
+    publish(one, "old")
+    seen = []
+    request = Store._try
+
+    def looked_at(self: Store, what: Path, do: object) -> object:
+        result = request(self, what, do)  # type: ignore[arg-type]
+        if self is one:
+            seen.append((two.root / "folder" / "a.txt").read_text() if two.fetch(two.root / "folder") else None)
+            two.forget(two.root / "folder")
+        return result
+
+    monkeypatch.setattr(Store, "_try", looked_at)
+    publish(one, "new")
+    assert seen[-1] == "new"
+    assert set(seen) == {None, "new"}
+    assert len(seen) >= 4
+
+
+def test_a_study_is_copied_between_two_writes(stores: tuple[Store, Store]) -> None:
+    one, two = stores
+    file = one.root / "study.db"
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("create table t (n)")
+        connection.execute("insert into t values (1)")
+        connection.commit()
+        connection.execute("insert into t values (2)")  # under way
+        one.publish_study(file)
+    assert two.fetch(two.root / "study.db")
+    with closing(sqlite3.connect(two.root / "study.db")) as connection:
+        assert connection.execute("select n from t").fetchall() == [(1,)]
+
+
+def test_a_second_driver_is_refused_until_the_first_is_silent(
+    stores: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = stores
+    with one.lease():
+        with pytest.raises(UserError, match=f"another sweep is running here .process {os.getpid()} on "):
+            two.refuse_if_driven()
+        with pytest.raises(UserError), two.lease():
+            pass
+    with two.lease():  # the first one ended
+        pass
+    owner = {"id": "x", "host": "elsewhere", "pid": 1}
+    (two.root / "driver").write_text(json.dumps(owner))
+    two._put(two.root / DRIVER, two.root / "driver")
+    with pytest.raises(UserError, match="on elsewhere, last heard of"):
+        one.refuse_if_driven()
+    monkeypatch.setattr(module, "DEAD_AFTER_S", -1.0)
+    one.refuse_if_driven()
+
+
+def test_a_dead_process_of_this_machine_holds_nothing(stores: tuple[Store, Store]) -> None:
+    one, _ = stores
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    owner = {"id": "x", "host": module.socket.gethostname(), "pid": int(dead.stdout)}
+    one._write(one.root / DRIVER, json.dumps(owner))
+    one.refuse_if_driven()
+
+
+def test_whose_lease_was_taken_publishes_nothing_more(
+    stores: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = stores
+    monkeypatch.setattr(module, "BEAT_S", 0.01)
+    with one.lease():
+        two._write(two.root / DRIVER, json.dumps({"id": "other"}))
+        deadline = time.monotonic() + 10
+        while not one._lost:
+            assert time.monotonic() < deadline
+        (one.root / "log.txt").write_text("mine")
+        with pytest.raises(OSError, match="another driver has taken this sweep over"):
+            one.publish_changed("log.txt")
+    assert json.loads(two.read_text(two.root / DRIVER)) == {"id": "other"}, "the new owner's lease was removed"
+
+
+def test_a_request_is_tried_again_and_then_told(stores: tuple[Store, Store]) -> None:
+    one, _ = stores
+    calls: list[int] = []
+
+    def fails(times: int) -> str:
+        calls.append(1)
+        if len(calls) <= times:
+            raise OSError("AWS Error NETWORK_CONNECTION\nand more")
+        return "done"
+
+    assert one._try(one.root, lambda: fails(module.TRIES - 1)) == "done"
+    calls.clear()
+    with pytest.raises(OSError, match="NETWORK_CONNECTION") as raised:
+        one._try(one.root / "x", lambda: fails(99))
+    assert raised.value.filename == one.name_of(one.root / "x")
+    assert len(calls) == module.TRIES
+
+
+@pytest.mark.parametrize("out", ["s3://bucket/x", "gs://bucket", "s3://bucket/x?endpoint_override=http://127.0.0.1:1"])
+def test_places(out: str) -> None:
+    assert url_problem(out) is None
+
+
+def test_a_working_folder_is_its_owners_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(module.tempfile, "gettempdir", lambda: str(tmp_path))
+    folder = working_folder("s3://bucket/x")
+    assert folder != working_folder("s3://bucket/y")
+    assert folder.parent.stat().st_mode & 0o077 == 0
+    folder.parent.chmod(0o755)
+    with pytest.raises(PermissionError):
+        working_folder("s3://bucket/x")

@@ -1,0 +1,135 @@
+"""Sweeps whose run directory lies in an object store: a real S3 protocol over loopback, from a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+
+from tests.faults.disturbed import Sweep, make_flags
+from tests.tune.test_end_to_end import command
+from trainable.store import DRIVER, Store, working_folder
+
+pytestmark = pytest.mark.cluster
+
+KEYS = {"AWS_ACCESS_KEY_ID": "a" * 16, "AWS_SECRET_ACCESS_KEY": "b" * 20, "AWS_EC2_METADATA_DISABLED": "true"}
+POINTS = [{"learning_rate": rate, "batch_size": 16, "epochs": 3} for rate in (3e-3, 1e-3, 5e-3)]
+SERVER = """
+import boto3, sys
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+server.start()
+port = server.get_host_and_port()[1]
+boto3.client("s3", endpoint_url=f"http://127.0.0.1:{port}", region_name="us-east-1").create_bucket(Bucket="bucket")
+print("port", port, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """What follows `s3://bucket/prefix`, so that the server of this module is asked."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        text=True, env={**os.environ, **KEYS},
+    )  # fmt: skip
+    assert process.stdout is not None
+    port = next(line.split()[1] for line in process.stdout if line.startswith("port "))
+    yield f"?endpoint_override=http://127.0.0.1:{port}&region=us-east-1"
+    process.kill()
+    process.communicate()
+
+
+@pytest.fixture(autouse=True)
+def keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def store(s3: str, tmp_path: Path) -> Store:
+    return Store(tmp_path / "copy", f"s3://bucket/{tmp_path.name}{s3}")
+
+
+def test_it_goes_on_from_another_machine(tmp_path: Path, tiny_model: Path, s3: str, store: Store) -> None:
+    url = str(store.url)
+    flags = (*make_flags(tmp_path, tiny_model, POINTS), "--sampler", "random")
+    sweep = Sweep(tmp_path, flags, ({"what": "slow", "seconds": 0.5},))
+    copy = working_folder(url)
+    with sweep.started("--out", url) as driver:
+        driver.until(lambda: "trial 0 done" in log_of(copy) and any(line.trial == 2 for line in sweep.ledger))
+        second = command("tune.search", *map(str, flags), "--out", url, cwd=tmp_path)
+        assert second.returncode == 2
+        assert f"another sweep is running here (process {driver.process.pid}" in second.stderr
+        driver.process.send_signal(signal.SIGKILL)
+        driver.process.wait()
+    trained = {(line.trial, line.epoch) for line in sweep.ledger}
+    before = len(sweep.ledger)
+    shutil.rmtree(copy)  # all that this machine knew
+    store.remove(store.root / DRIVER)  # a minute later
+    assert store.folders(store.root / "trials" / "2" / "state"), "no state was published"
+
+    done = sweep.finish("--out", url)
+    assert done.said == ""
+    again = {(line.trial, line.epoch) for line in sweep.ledger[before:]}
+    assert not {epoch for epoch in again if epoch[0] == 0}, "a finished trial was run again"
+    assert trained | again == {(trial, epoch) for trial in range(3) for epoch in (1, 2, 3)}
+    assert len(again & trained) <= 2, "more than the epochs under way was trained again"
+
+    store.fetch_sweep()
+    report = json.loads((store.root / "report.json").read_text())
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{store.root / 'study.db'}")
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 3
+    assert study.trials[report["best"]["trial"]].value == study.best_value
+    assert (store.root / "best" / "model.safetensors").is_file()
+    for number in range(3):
+        assert not store.folders(store.root / "trials" / str(number)), "states or models are left"
+    assert store._objects(store.root / "trials"), "curves are gone"
+
+    checked = command("tune.evaluate", url, cwd=tmp_path)
+    assert checked.returncode == 0, checked.stderr
+    assert "agrees with report.json" in checked.stderr
+    nothing_left = command("tune.search", *map(str, flags), "--out", url, cwd=tmp_path)
+    assert nothing_left.returncode == 0
+    assert "nothing left to do" in nothing_left.stdout
+
+
+def log_of(run: Path) -> str:
+    return (run / "log.txt").read_text() if (run / "log.txt").exists() else ""
+
+
+def test_what_a_url_may_be(tmp_path: Path, tiny_model: Path, s3: str) -> None:
+    flags = [*map(str, make_flags(tmp_path, tiny_model, POINTS)), "--out"]
+    for out, problem in {
+        "s3://": "--out must be a folder or a URL like s3://bucket/prefix",
+        "s3://key:secret@bucket/x": "--out a URL with a key or a password in it would be written into logs",
+        f"s3://nobucket/x{s3}": "--out s3://nobucket/x: there is no such bucket",
+        "gopher://a/b": "--out gopher://a/b: Unrecognized filesystem type in URI",
+    }.items():
+        done = command("tune.search", *flags, out, cwd=tmp_path)
+        assert done.returncode == 2
+        assert problem in done.stderr
+        assert "secret" not in done.stderr
+
+
+def test_what_is_there_is_neither_touched_nor_lost(tmp_path: Path, tiny_model: Path, s3: str, store: Store) -> None:
+    url = str(store.url)
+    flags = [*map(str, make_flags(tmp_path, tiny_model, POINTS[:1])), "--out", url]
+    store._write(store.root / "mine.txt", "mine")
+    refused = command("tune.search", *flags, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "holds files but no sweep; give another prefix" in refused.stderr
+    done = command("tune.search", *flags, "--fresh", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"is kept in {store.name_of(store.root)}.old-1" in done.stdout
+    other = Store(store.root, url.replace("?", ".old-1?"))
+    assert other.read_text(store.root / "mine.txt") == "mine"
+    assert store.fetch(store.root / "best")

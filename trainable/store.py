@@ -1,0 +1,430 @@
+"""Where a run directory lies: a folder that all machines share, or an object store with a working copy on each."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import itertools
+import json
+import os
+import shutil
+import socket
+import sqlite3
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from trainable.errors import UserError
+from trainable.plain import one_line
+from trainable.storage import MANIFEST, is_whole, recorded_sha256, remove, write_folder
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
+
+T = TypeVar("T")
+
+TRIES = 4  # of each request, with pauses of 1, 2 and 4 s; the file system's own come before
+BEAT_S = 15.0  # a driver gives a sign of life this often
+DEAD_AFTER_S = 60.0  # a driver that gave none for so long is taken for dead
+SETTLE_S = 1.0  # after which two drivers that began at once know which one came later
+DRIVER = "driver.json"
+
+
+class Shared:
+    """A folder that every machine of the sweep sees: what is written is there for all."""
+
+    url: str | None = None
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self.root = root
+
+    def publish(self, path: Path, keep: bool = True) -> None:
+        """Let all machines see a file or a folder that was written here whole; keep: this copy stays."""
+
+    def fetch(self, path: Path) -> bool:
+        """Have a folder that another machine may have published; False where there is none that is whole."""
+        return path.exists()
+
+    def forget(self, path: Path) -> None:
+        """Remove this machine's copy of what is published."""
+
+    def folders(self, folder: Path) -> list[str]:
+        """The folders in a folder; none where it is not there."""
+        return [entry.name for entry in os.scandir(folder) if entry.is_dir()] if folder.is_dir() else []
+
+    def read_text(self, path: Path) -> str:
+        """A small file. Raises OSError where it is not there, ValueError where it is no text."""
+        return path.read_text(encoding="utf-8")
+
+    def sha256(self, folder: Path, name: str) -> str | None:
+        """What the manifest of a folder says of a file; None where it says nothing."""
+        return recorded_sha256(folder, name)
+
+    def publish_study(self, study_file: Path) -> None:
+        """Let all see the study as it stands."""
+
+    def publish_changed(self, *patterns: str) -> None:
+        """Let all see the files of these patterns that grow while the sweep runs."""
+
+    def fetch_sweep(self) -> None:
+        """Have here what the driver needs."""
+
+    def lease(self) -> contextlib.AbstractContextManager[None]:
+        """Be the only driver; a folder's lock is its own."""
+        return contextlib.nullcontext()
+
+    def refuse_if_driven(self) -> None:
+        """Raise UserError where another driver is at work on another machine."""
+
+    def name_of(self, path: Path) -> str:
+        """What the user calls it."""
+        return str(path)
+
+    def remove(self, path: Path) -> None:
+        """Remove a file or a folder for all; nothing may be there."""
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+LOCAL = Shared()
+
+
+class Store(Shared):
+    """A folder of an object store. `root` is this machine's working copy; paths below it name objects.
+
+    A folder's manifest is its last object, so that who reads sees it whole or not at all.
+    url: any that pyarrow opens as a file system, like s3://bucket/prefix
+    """
+
+    def __init__(self, root: Path, url: str) -> None:
+        super().__init__(root)
+        self.url = url
+        self._opened: tuple[FileSystem, str] | None = None
+        self._lost = False  # another driver has taken over
+        self._published: dict[Path, tuple[int, int]] = {}
+
+    def __reduce__(self) -> tuple[type[Store], tuple[Path, str]]:
+        return Store, (self.root, str(self.url))
+
+    @property
+    def _files(self) -> FileSystem:
+        return self._open()[0]
+
+    def _open(self) -> tuple[FileSystem, str]:
+        if self._opened is None:
+            from pyarrow.fs import FileSystem
+
+            files, base = FileSystem.from_uri(self.url)
+            self._opened = files, base.rstrip("/")
+        return self._opened
+
+    def _key(self, path: Path) -> str:
+        inside = path.relative_to(self.root).as_posix()
+        base = self._open()[1]
+        return base if inside == "." else f"{base}/{inside}"
+
+    def _try(self, what: Path, request: Callable[[], T]) -> T:
+        """Do that, again where it fails. Raises OSError that names the object; FileNotFoundError at once."""
+        for attempt in range(TRIES):
+            try:
+                return request()
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                if attempt == TRIES - 1:
+                    raise OSError(errno.EIO, str(error).strip().partition("\n")[0], self.name_of(what)) from error
+                time.sleep(2.0**attempt)
+        raise AssertionError("not reached")
+
+    def name_of(self, path: Path) -> str:
+        """An object's URL, for the user."""
+        inside = path.relative_to(self.root).as_posix()
+        url = str(self.url).partition("?")[0].rstrip("/")
+        return url if inside == "." else f"{url}/{inside}"
+
+    # Files and folders
+
+    def publish(self, path: Path, keep: bool = True) -> None:
+        """Copy a file, or a folder with its manifest last, into the store."""
+        if path.is_dir():
+            files = sorted((file for file in path.iterdir() if file.is_file()), key=lambda file: file.name == MANIFEST)
+            self._delete(path / MANIFEST)  # of an older one: no reader may see a mixture
+            for file in files:
+                self._put(file)
+            if not keep:
+                self.forget(path)
+        else:
+            self._put(path)
+
+    def forget(self, path: Path) -> None:
+        """Remove this machine's copy of a folder that is published."""
+        shutil.rmtree(path, ignore_errors=True)
+
+    def _put(self, file: Path, source: Path | None = None) -> None:
+        if self._lost:
+            raise OSError(errno.EIO, "another driver has taken this sweep over", self.name_of(file))
+
+        def put() -> None:
+            with (source or file).open("rb") as here, self._files.open_output_stream(self._key(file)) as there:
+                shutil.copyfileobj(here, there, 8 << 20)
+
+        self._try(file, put)
+
+    def publish_study(self, study_file: Path) -> None:
+        """Copy the study as it stands between two writes (SQLite's backup)."""
+        if not study_file.is_file():
+            return
+        with tempfile.TemporaryDirectory(dir=self.root) as folder:
+            copy = Path(folder, "study.db")
+            source, target = sqlite3.connect(study_file), sqlite3.connect(copy)
+            with contextlib.closing(source), contextlib.closing(target):
+                source.backup(target)
+            self._put(study_file, copy)
+
+    def publish_changed(self, *patterns: str) -> None:
+        """Copy the files of these patterns that have changed since they were copied last."""
+        for file in [file for pattern in patterns for file in self.root.glob(pattern)]:
+            facts = file.stat().st_size, file.stat().st_mtime_ns
+            if self._published.get(file) != facts:
+                self.publish(file)
+                self._published[file] = facts
+
+    def fetch(self, path: Path) -> bool:
+        """Bring a file here, or a folder: only where it is whole."""
+        from pyarrow.fs import FileType
+
+        try:
+            if self._try(path, lambda: self._files.get_file_info(self._key(path))).type == FileType.File:
+                text = self._read(path)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(text)
+                return True
+            manifest = self._read(path / MANIFEST)
+            if is_whole(path) and (path / MANIFEST).read_bytes() == manifest:
+                return True
+            names = [name for name in json.loads(manifest) if "/" not in name and name not in ("", ".", "..")]
+
+            def get(aside: Path) -> None:
+                for name in names:
+                    self._get(path / name, aside / name)
+
+            write_folder(path, get)
+        except (FileNotFoundError, ValueError, TypeError, AttributeError):
+            return False
+        if json.loads((path / MANIFEST).read_text(encoding="utf-8")) != json.loads(manifest):
+            shutil.rmtree(path, ignore_errors=True)
+            return False
+        return True
+
+    def _get(self, path: Path, target: Path) -> None:
+        def get() -> None:
+            with self._files.open_input_stream(self._key(path)) as there, target.open("wb") as here:
+                shutil.copyfileobj(there, here, 8 << 20)
+
+        self._try(path, get)
+
+    def _read(self, path: Path) -> bytes:
+        def read() -> bytes:
+            with self._files.open_input_stream(self._key(path)) as file:
+                return bytes(file.read())
+
+        return self._try(path, read)
+
+    def read_text(self, path: Path) -> str:
+        """A small object. Raises OSError where it is not there, ValueError where it is no text."""
+        return self._read(path).decode("utf-8")
+
+    def sha256(self, folder: Path, name: str) -> str | None:
+        """What the manifest of a folder says of a file; None where it says nothing."""
+        try:
+            return str(json.loads(self.read_text(folder / MANIFEST))[name]["sha256"])
+        except (FileNotFoundError, ValueError, TypeError, KeyError):
+            return None
+
+    def folders(self, folder: Path) -> list[str]:
+        """The folders in a folder of the store; none where it is not there."""
+        return [name for name, is_folder in self._entries(folder).items() if is_folder]
+
+    def _entries(self, folder: Path) -> dict[str, bool]:
+        """What lies in a folder of the store, and whether it is a folder."""
+        from pyarrow.fs import FileSelector, FileType
+
+        selector = FileSelector(self._key(folder), allow_not_found=True)
+        found = self._try(folder, lambda: self._files.get_file_info(selector))
+        return {info.base_name: info.type == FileType.Directory for info in found if info.base_name}
+
+    def remove(self, path: Path) -> None:
+        """Remove a file or a folder, here and in the store: its manifest first."""
+        super().remove(path)
+        if path.suffix:  # only our files have one
+            self._delete(path)
+            return
+        self._delete(path / MANIFEST)
+        with contextlib.suppress(FileNotFoundError):
+            self._try(path, lambda: self._files.delete_dir(self._key(path)))
+
+    def _delete(self, path: Path) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._try(path, lambda: self._files.delete_file(self._key(path)))
+
+    # The sweep
+
+    def fetch_sweep(self) -> None:
+        """Make the working copy anew of what the driver needs: all but states and events, which only grow there.
+
+        Raises OSError where the store can't be read.
+        """
+        for entry in list(self.root.iterdir()) if self.root.is_dir() else []:
+            if entry.name != ".lock":
+                remove(entry)
+        names = set(self._entries(self.root))
+        for name in ("spec.yaml", "study.db", "log.txt", "incumbent.json", "report.json", "report.html", "best"):
+            if name in names:
+                self.fetch(self.root / name)
+        for number in self._entries(self.root / "trials"):
+            trial = self.root / "trials" / number
+            inside = self._entries(trial) if number.isdecimal() else []
+            for name in ("model", "failure.txt"):
+                if name in inside:
+                    self.fetch(trial / name)
+
+    def holds_other_things(self) -> bool:
+        """Whether there is something but no sweep. Raises OSError where the store can't be read."""
+        from pyarrow.fs import FileType
+
+        bucket = self._open()[1].partition("/")[0]
+        if self._try(self.root, lambda: self._files.get_file_info(bucket)).type == FileType.NotFound:
+            raise FileNotFoundError(errno.ENOENT, "there is no such bucket", self.name_of(self.root))
+        names = set(self._entries(self.root)) - {DRIVER}
+        if "spec.yaml" in names:
+            return False
+        # Folders that were emptied may stay as empty objects.
+        return bool(names - {"trials", "best"}) or any(self._objects(self.root / name) for name in names)
+
+    def _objects(self, folder: Path) -> list[str]:
+        from pyarrow.fs import FileSelector, FileType
+
+        selector = FileSelector(self._key(folder), allow_not_found=True, recursive=True)
+        found = self._try(folder, lambda: self._files.get_file_info(selector))
+        return [info.path for info in found if info.type == FileType.File]
+
+    def move_aside(self) -> str | None:
+        """Give all objects another prefix; returns its URL, None where there are none."""
+        from pyarrow.fs import FileType
+
+        files, base = self._open()
+        objects = [path for path in self._objects(self.root) if path != f"{base}/{DRIVER}"]
+        if not objects:
+            return None
+        aside = next(
+            f".old-{number}"
+            for number in itertools.count(1)
+            if files.get_file_info(f"{base}.old-{number}").type == FileType.NotFound
+        )
+        for path in objects:
+            self._try(self.root, partial(files.copy_file, path, base + aside + path[len(base) :]))
+        for path in objects:
+            self._try(self.root, partial(files.delete_file, path))
+        return self.name_of(self.root) + aside
+
+    def refuse_if_driven(self) -> None:
+        """Raise UserError naming the owner where another driver gave a sign of life lately."""
+        file = self.root / DRIVER
+        try:
+            owner = json.loads(self.read_text(file))
+            host, pid = str(owner["host"]), int(owner["pid"])
+            silent_s = self._silent_s(file)
+        except (FileNotFoundError, ValueError, TypeError, KeyError):
+            return
+        if silent_s > DEAD_AFTER_S or (host == socket.gethostname() and not _lives(pid)):
+            return
+        raise UserError(
+            [
+                f"--out {self.name_of(self.root)}: another sweep is running here (process {pid} on {one_line(host)}, "
+                f"last heard of {silent_s:.0f} s ago); where it was killed, wait for {DEAD_AFTER_S:.0f} s"
+            ]
+        )
+
+    def _silent_s(self, file: Path) -> float:
+        """How long ago an object was written, by the store's own clock."""
+        probe = self.root / f"{DRIVER}.{uuid.uuid4().hex[:8]}"
+        self._write(probe, "now")
+        now, then = self._files.get_file_info([self._key(probe), self._key(file)])
+        self._delete(probe)
+        return float((now.mtime_ns - then.mtime_ns) / 1e9)
+
+    def _write(self, path: Path, text: str) -> None:
+        def write() -> None:
+            with self._files.open_output_stream(self._key(path)) as file:
+                file.write(text.encode())
+
+        self._try(path, write)
+
+    @contextlib.contextmanager
+    def lease(self) -> Iterator[None]:
+        """Be the only driver as long as the context lasts: a sign of life is written again and again.
+
+        Raises UserError naming the owner where there is another one. Whose signs stopped for a minute, as those of a
+        machine that slept, may find that another driver has taken over: then nothing more is published.
+        """
+        self.refuse_if_driven()
+        file, mine = self.root / DRIVER, {"id": uuid.uuid4().hex, "host": socket.gethostname(), "pid": os.getpid()}
+        self._write(file, json.dumps(mine))
+        time.sleep(SETTLE_S)
+        if json.loads(self.read_text(file)) != mine:  # two came at once: the later one stays
+            self.refuse_if_driven()
+        end = threading.Event()
+
+        def beat() -> None:
+            while not end.wait(BEAT_S):
+                with contextlib.suppress(OSError, ValueError):
+                    self._lost = json.loads(self.read_text(file)) != mine
+                    if self._lost:
+                        return
+                    self._write(file, json.dumps(mine))
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            end.set()
+            thread.join()
+            if not self._lost:
+                with contextlib.suppress(OSError):
+                    self._delete(file)
+
+
+def url_problem(out: str) -> str | None:
+    """Why text with a scheme is no place for a run directory; None where it may be one."""
+    scheme, _, rest = out.partition("://")
+    where = rest.partition("?")[0].strip("/")
+    if not scheme.isalnum() or not where:
+        return "must be a folder or a URL like s3://bucket/prefix"
+    if "@" in where.partition("/")[0]:
+        return "a URL with a key or a password in it would be written into logs; give keys as the provider's tools do"
+    return None
+
+
+def working_folder(url: str) -> Path:
+    """This user's working copy of what lies at a URL. Raises PermissionError where somebody else has put it there."""
+    home = Path(tempfile.gettempdir(), f"finetune-search-{os.getuid()}")
+    home.mkdir(mode=0o700, exist_ok=True)
+    if home.is_symlink() or home.stat().st_uid != os.getuid() or home.stat().st_mode & 0o077:
+        raise PermissionError(f"{home} is not ours alone")
+    return home / hashlib.sha256(url.encode()).hexdigest()[:16]
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
