@@ -17,7 +17,7 @@ search: $(VENV)/.ready
 	@$(BIN)/python -m tune.search
 
 test: $(VENV)/.ready
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/.ready
 	@$(BIN)/ruff check --quiet .

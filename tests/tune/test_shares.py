@@ -109,7 +109,7 @@ def test_the_most_rows_of_any_configuration(space: Any, points: Any, rows: int) 
 def test_every_trial_gets_the_share_and_never_more_than_the_cores_allow() -> None:
     nodes = [Node(16, 1), Node(3, 2), Node(8)]
     for share, slots in [(1 / 8, 8 + 3), (1 / 4, 4 + 3), (1 / 3, 3 + 3), (1 / 2, 2 + 3), (1.0, 1 + 2)]:
-        plan = make_plan(spec(gpus_per_trial="auto"), nodes, problems := [], share)
+        plan = make_plan(spec(gpus_per_trial="auto"), nodes, problems := [], gpu_share=share)
         assert (plan.slots, plan.gpus_per_trial, plan.threads, problems) == (slots, share, 1, [])
         assert plan.share(plan.largest_share)["GPU"] <= 1.0
 
