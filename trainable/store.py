@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import shutil
 import socket
 import sqlite3
@@ -43,6 +44,13 @@ class Shared:
 
     def __init__(self, root: Path = Path("/")) -> None:
         self.root = root
+
+    def here(self, path: Path) -> Path:
+        """Where this machine has what the driver's machine has at a path."""
+        return path
+
+    def refuse_if_changed(self) -> None:
+        """Raise UserError where the sweep went on elsewhere since it was fetched."""
 
     def publish(self, path: Path, keep: bool = True) -> None:
         """Let all machines see a file or a folder that was written here whole; keep: this copy stays."""
@@ -96,6 +104,7 @@ class Shared:
 
 
 LOCAL = Shared()
+_SECRET = re.compile(r"secret|passw|token|key|sig|cred|@", re.IGNORECASE)  # in what follows the question mark
 
 
 class Store(Shared):
@@ -111,9 +120,11 @@ class Store(Shared):
         self._opened: tuple[FileSystem, str] | None = None
         self._lost = False  # another driver has taken over
         self._published: dict[Path, tuple[int, int]] = {}
+        self._sender = root  # the working copy of the machine that this object comes from
+        self._study_seen: int | None = None  # when the study was written that this machine knows of, ns
 
-    def __reduce__(self) -> tuple[type[Store], tuple[Path, str]]:
-        return Store, (self.root, str(self.url))
+    def __reduce__(self) -> tuple[Callable[[Path, str], Store], tuple[Path, str]]:
+        return _received, (self.root, str(self.url))
 
     @property
     def _files(self) -> FileSystem:
@@ -151,6 +162,10 @@ class Store(Shared):
         url = str(self.url).partition("?")[0].rstrip("/")
         return url if inside == "." else f"{url}/{inside}"
 
+    def here(self, path: Path) -> Path:
+        """Where this machine has what the driver's machine has at a path."""
+        return self.root / path.relative_to(self._sender)
+
     # Files and folders
 
     def publish(self, path: Path, keep: bool = True) -> None:
@@ -186,9 +201,13 @@ class Store(Shared):
         with tempfile.TemporaryDirectory(dir=self.root) as folder:
             copy = Path(folder, "study.db")
             source, target = sqlite3.connect(study_file), sqlite3.connect(copy)
-            with contextlib.closing(source), contextlib.closing(target):
-                source.backup(target)
+            try:
+                with contextlib.closing(source), contextlib.closing(target):
+                    source.backup(target)
+            except sqlite3.Error as error:
+                raise OSError(errno.EIO, f"the study can't be copied: {error}", str(study_file)) from error
             self._put(study_file, copy)
+        self._study_seen = self._written_at(study_file)
 
     def publish_changed(self, *patterns: str) -> None:
         """Copy the files of these patterns that have changed since they were copied last."""
@@ -287,6 +306,8 @@ class Store(Shared):
             if entry.name != ".lock":
                 remove(entry)
         names = set(self._entries(self.root))
+        self._published = {}
+        self._study_seen = self._written_at(self.root / "study.db")
         for name in ("spec.yaml", "study.db", "log.txt", "incumbent.json", "report.json", "report.html", "best"):
             if name in names:
                 self.fetch(self.root / name)
@@ -304,7 +325,7 @@ class Store(Shared):
         bucket = self._open()[1].partition("/")[0]
         if self._try(self.root, lambda: self._files.get_file_info(bucket)).type == FileType.NotFound:
             raise FileNotFoundError(errno.ENOENT, "there is no such bucket", self.name_of(self.root))
-        names = set(self._entries(self.root)) - {DRIVER}
+        names = {name for name in self._entries(self.root) if not name.startswith(DRIVER)}
         if "spec.yaml" in names:
             return False
         # Folders that were emptied may stay as empty objects.
@@ -345,7 +366,9 @@ class Store(Shared):
             silent_s = self._silent_s(file)
         except (FileNotFoundError, ValueError, TypeError, KeyError):
             return
-        if silent_s > DEAD_AFTER_S or (host == socket.gethostname() and not _lives(pid)):
+        # A process that restarted itself keeps its number, as one does in a container that is started again.
+        gone = host == socket.gethostname() and (pid == os.getpid() or not _lives(pid))
+        if silent_s > DEAD_AFTER_S or gone:
             return
         raise UserError(
             [
@@ -365,12 +388,27 @@ class Store(Shared):
             return None
         return told if time.time() - info.mtime_ns / 1e9 < DEAD_AFTER_S else None
 
+    def refuse_if_changed(self) -> None:
+        """Raise UserError where the sweep went on elsewhere since it was fetched."""
+        if self._written_at(self.root / "study.db") != self._study_seen:
+            told = (
+                f"--out {self.name_of(self.root)}: the sweep went on elsewhere meanwhile; give the same command again"
+            )
+            raise UserError([told])
+
+    def _written_at(self, file: Path) -> int | None:
+        """When an object was written, ns; None where there is none."""
+        info = self._try(file, lambda: self._files.get_file_info(self._key(file)))
+        return None if info.mtime_ns is None else int(info.mtime_ns)
+
     def _silent_s(self, file: Path) -> float:
         """How long ago an object was written, by the store's own clock."""
         probe = self.root / f"{DRIVER}.{uuid.uuid4().hex[:8]}"
-        self._write(probe, "now")
-        now, then = self._files.get_file_info([self._key(probe), self._key(file)])
-        self._delete(probe)
+        try:
+            self._write(probe, "now")
+            now, then = self._files.get_file_info([self._key(probe), self._key(file)])
+        finally:
+            self._delete(probe)
         return float((now.mtime_ns - then.mtime_ns) / 1e9)
 
     def _write(self, path: Path, text: str) -> None:
@@ -397,11 +435,16 @@ class Store(Shared):
 
         def beat() -> None:
             while not end.wait(BEAT_S):
-                with contextlib.suppress(OSError, ValueError):
+                try:
                     self._lost = json.loads(self.read_text(file)) != mine
-                    if self._lost:
-                        return
-                    self._write(file, json.dumps(mine))
+                    if not self._lost:
+                        self._write(file, json.dumps(mine))
+                except (FileNotFoundError, ValueError):  # another driver came, and went
+                    self._lost = True
+                except OSError:  # the store does not answer; what must be written there will tell
+                    continue
+                if self._lost:
+                    return
 
         thread = threading.Thread(target=beat, daemon=True)
         thread.start()
@@ -421,9 +464,16 @@ def url_problem(out: str) -> str | None:
     where = rest.partition("?")[0].strip("/")
     if not scheme.isalnum() or not where:
         return "must be a folder or a URL like s3://bucket/prefix"
-    if "@" in where.partition("/")[0]:
+    user = where.partition("/")[0].rpartition("@")[0]
+    if ":" in user or (user and not scheme.startswith("abfs")) or _SECRET.search(rest.partition("?")[2]):
         return "a URL with a key or a password in it would be written into logs; give keys as the provider's tools do"
     return None
+
+
+def _received(sender: Path, url: str) -> Store:
+    store = Store(working_folder(url), url)
+    store._sender = sender
+    return store
 
 
 def working_folder(url: str) -> Path:

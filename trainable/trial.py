@@ -45,6 +45,8 @@ class FineTuningTrial(Trainable):
             raise ValueError("FineTuningTrial needs its job: tune.with_parameters(FineTuningTrial, job=...)")
         job = with_model_at_hand(job, ray.get)
         self._files = job.files
+        if job.incumbent_file is not None:
+            job = replace(job, incumbent_file=str(job.files.here(Path(job.incumbent_file))))
         self.fine_tuning = FineTuningRun(replace(job, gpu_share=min(1.0, job.gpu_share * config.get("share", 1))))
         self._begin(config)
 
@@ -56,7 +58,7 @@ class FineTuningTrial(Trainable):
     def _begin(self, config: dict[str, Any]) -> None:
         began = time.perf_counter()
         self._number = int(config["number"])
-        self._folder = Path(config["folder"])
+        self._folder = self._files.here(Path(config["folder"]))
         self._epoch_s: float | None = config.get("epoch_s")
         run = self.fine_tuning
         run.reset(make_config(config["values"]), config["seed"])

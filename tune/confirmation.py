@@ -24,9 +24,10 @@ def get_ready_to_score(plan: Plan) -> None:
 
 
 def _fetch_and_score(files: Shared, folder: str, *arguments: Any) -> Scored:
-    if not files.fetch(Path(folder)):
+    place = files.here(Path(folder))
+    if not files.fetch(place):
         raise OSError(errno.EIO, "the winner's model can't be read", folder)
-    return score_model(folder, *arguments)
+    return score_model(str(place), *arguments)
 
 
 def score_on_test(

@@ -17,7 +17,7 @@ def find_records(run_dir: RunDir, spec: SweepSpec, problems: list[str]) -> tuple
     and where another driver is at work.
     """
     try:
-        with run_dir.locked():
+        with run_dir.held():
             sweep_asides(run_dir.root)
             records = _read_study(run_dir, spec)
             problems += [*_what_the_study_lacks(run_dir, records), *_what_the_leader_lacks(run_dir, spec, records)]

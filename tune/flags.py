@@ -179,6 +179,8 @@ def parse(argv: Sequence[str], problems: list[str]) -> Request:
     if "://" in out and (problem := url_problem(out)) is not None:
         problems.append(f"--out {problem}")
         out = str(Path("runs") / spec.name)
+    if arguments.plan and arguments.submit is not None:
+        problems.append("--plan goes without --submit: it plans for this machine, or for the cluster at --address")
     where = out if "://" in out else Path(out)
     return Request(spec, where, arguments.fresh, arguments.allow_new_space, arguments.plan, arguments.submit, errand)
 

@@ -50,12 +50,14 @@ def look_ahead(prepared: Prepared, nodes: Sequence[Node], say: Callable[[str], N
     stored = prepared.stored_precision()
     precision = (stored, "as before") if stored else choose_precision(spec, plan, prepared.shape, say)
     job = replace(ready_job(prepared, outlook), precision=precision[0])  # type: ignore[arg-type]
-    share = measure_share(spec, plan, job, _smallest_gpu_mib(facts), prepared.max_length, say)
+    share = measure_share(spec, plan, job, _smallest_gpu_mib(facts, not plan.elastic), prepared.max_length, say)
     if share.gpus is None:
         raise UserError([share.why])
     if plan.elastic:
         nodes = nodes_now()  # the probe may have brought the first one
     plan = make_plan(spec, nodes, problems, who, share.gpus)
+    if {node.id for node in nodes if plan.slots_on([node])} - facts.keys():
+        facts = preflight(prepared, plan, nodes, problems)
     problems += room_problems(spec, prepared.run_dir, prepared.model_folder, plan)
     if problems:
         raise UserError(problems)
@@ -73,9 +75,9 @@ def ready_job(prepared: Prepared, outlook: Outlook) -> Job:
     return with_model_shipped(job, prepared) if outlook.plan.elastic else job
 
 
-def _smallest_gpu_mib(facts: Mapping[str, NodeFacts]) -> float | None:
+def _smallest_gpu_mib(facts: Mapping[str, NodeFacts], here: bool) -> float | None:
     known = [gpu.memory_mib for node in facts.values() for gpu in node.gpus or ()]
-    known += [memory for _, memory in (gpus_here() or ())] if not facts else []
+    known += [memory for _, memory in (gpus_here() or ())] if here else []
     return min(known, default=None)
 
 

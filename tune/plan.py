@@ -173,14 +173,18 @@ STATES = 2  # a new one is written before the old one goes
 STATE_MODELS = 4  # weights, two moments of AdamW, the best epoch's weights
 
 
+def bytes_while_training(trials: int, model_bytes: int) -> int:
+    """The most that so many running trials have on disk at a time: states and a model of each."""
+    return model_bytes * trials * (STATES * STATE_MODELS + 1)
+
+
 def disk_bytes(plan: Plan, model_bytes: int, keep_top: int) -> int:
     """The most that a sweep has on disk at a time: states and a model of each running trial, and what leads.
 
     For a moment a model that will lead lies beside the one that it replaces; best/ shares its files with a trial's
     model where the file system has hard links, else it is a copy.
     """
-    each_running = STATES * STATE_MODELS + 1
-    return model_bytes * (plan.most * each_running + keep_top + 1)
+    return bytes_while_training(plan.most, model_bytes) + model_bytes * (keep_top + 1)
 
 
 def disk_problems(spec: SweepSpec, plan: Plan, needed: int, there: int, free: int) -> list[str]:

@@ -23,7 +23,7 @@ from trainable.shipping import read_files, shipped_bytes
 from tune import facts
 from tune.cluster import version_problem
 from tune.facts import NodeFacts, facts_here, facts_of, leave_mark, project_digest, read_clock, seen_marks
-from tune.plan import Node, Plan, disk_bytes
+from tune.plan import Node, Plan, bytes_while_training, disk_bytes
 from tune.prepare import Prepared
 
 ANSWER_WITHIN_S = 60.0  # all that is asked of all nodes together
@@ -160,7 +160,7 @@ def preflight(prepared: Prepared, plan: Plan, nodes: Sequence[Node], problems: l
         prepared.model_fingerprint,
         disk_bytes(plan, size, prepared.spec.keep_top) - taken,
         shipped_bytes(prepared.model_folder),
-        {} if shared else {n.id: disk_bytes(plan, size, 1) // plan.slots * plan.slots_on([n]) for n in asked},
+        {} if shared else {n.id: bytes_while_training(plan.slots_on([n]), size) + size for n in asked},
     )
     try:
         answers, here = ask_nodes([node.id for node in asked], str(prepared.model_folder), wanted)

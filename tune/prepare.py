@@ -253,15 +253,25 @@ def prepare(request: Request, problems: list[str]) -> Prepared:
 def room_problems(spec: SweepSpec, run_dir: RunDir, model: Path, plan: Plan) -> list[str]:
     """Why the disk has no room for what the sweep may write."""
     taken, free = run_dir.disk()
-    return disk_problems(spec, plan, disk_bytes(plan, model_bytes(model), spec.keep_top), taken, free)
+    size = model_bytes(model)
+    if run_dir.files.url is None:
+        return disk_problems(spec, plan, disk_bytes(plan, size, spec.keep_top), taken, free)
+    # States go into the store from where they are written; the driver has the models that lead, and the study.
+    wanted = size * (spec.keep_top + 2)
+    what = f"the driver's copy of {run_dir.name} may take {wanted / 1e9:.2f} GB"
+    disk = f"the disk of the temporary folder has {(free + taken) / 1e9:.2f} GB"
+    return [f"{disk}, but {what}; set TMPDIR to a larger one"] if wanted > free + taken else []
 
 
 def _out_problems(run_dir: RunDir, fresh: bool) -> list[str]:
     try:
-        if not fresh and isinstance(run_dir.files, Store):
-            if run_dir.files.holds_other_things():
+        if isinstance(run_dir.files, Store):
+            if run_dir.files.holds_other_things() and not fresh:
                 return [f"--out {run_dir.name}: holds files but no sweep; give another prefix"]
-            run_dir.files.fetch_sweep()
+            with run_dir.held():
+                run_dir.files.fetch_sweep()
+    except UserError as error:
+        return list(error.problems)
     except (OSError, ValueError) as error:  # no such bucket, no right to it, no such kind of store
         return [f"--out {run_dir.name}: {getattr(error, 'strerror', None) or one_line(str(error))}"]
     above = next((path for path in run_dir.root.parents if os.path.exists(path)), None)

@@ -128,7 +128,7 @@ class Progress:
         self._best = best
         self._detail(f"trial {record.number} {outcome(record, self.spec.metric)}; {self.summary()}")
 
-    def failed(self, number: int, config: Mapping[str, Any], failure: str, where: Path) -> None:
+    def failed(self, number: int, config: Mapping[str, Any], failure: str, where: str) -> None:
         """A trial failed: what, with which configuration, and where the log lies."""
         self.say(f"trial {number} FAILED: {failure.strip()}\n  configuration: {short(config)}\n  log: {where}")
 

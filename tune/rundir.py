@@ -210,15 +210,16 @@ class RunDir:
         """Raise UserError naming the owner where another driver is at work here."""
         with contextlib.suppress(OSError):  # what can't be opened is told with all that is wrong here
             if self.lock_file.is_file():
-                with self._flocked():
+                with self.held():
                     pass
             self.files.refuse_if_driven()
 
     def move_aside(self) -> None:
         """Give the sweep that is here another name, so that a new one can begin in its place."""
         if isinstance(self.files, Store):
-            with self._flocked(), self.files.lease():
+            with self.held(), self.files.lease():
                 kept = self.files.move_aside()
+                self.files.fetch_sweep()  # nothing is left to be fetched: the copy is emptied
                 if kept is not None:
                     print(f"what was in {self.name} is kept in {kept}", flush=True)
             return
@@ -251,7 +252,8 @@ class RunDir:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """One driver at a time. Raises UserError naming the owner where another one is at work."""
-        with self._flocked(), self.files.lease():
+        with self.held(), self.files.lease():
+            self.files.refuse_if_changed()
             try:
                 yield
             finally:
@@ -259,7 +261,8 @@ class RunDir:
                     self.publish_progress()
 
     @contextlib.contextmanager
-    def _flocked(self) -> Iterator[None]:
+    def held(self) -> Iterator[None]:
+        """One process of this machine at a time. Raises UserError naming the owner where another one is at work."""
         self.root.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -288,7 +291,10 @@ def open_run_dir(out: str | Path, reading: bool = False) -> RunDir:
     if "://" not in text:
         return RunDir(Path(out))
     if not reading:
-        return RunDir(working_folder(text), text)
+        try:
+            return RunDir(working_folder(text), text)
+        except OSError as error:
+            raise UserError([f"--out {text.partition('?')[0]}: its copy here has no place: {error}"]) from error
     root = Path(tempfile.mkdtemp(prefix="finetune-search-"))
     atexit.register(shutil.rmtree, root, ignore_errors=True)
     return RunDir(root, text)

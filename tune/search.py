@@ -71,7 +71,8 @@ def _run(
     spec = request.spec
     prepared = prepare(request, problems)
     if request.fresh and not request.plan_only:
-        run_dir.move_aside()
+        with storage_told(run_dir.name):
+            run_dir.move_aside()
     from tune.cluster import connected, what_died
 
     finished = prepared.finished_report()
@@ -81,7 +82,7 @@ def _run(
         return finished
 
     def ray_died(reason: str) -> RayDied:
-        return RayDied(f"{reason}; what is finished is kept in {request.out}")
+        return RayDied(f"{reason}; what is finished is kept in {run_dir.name}")
 
     watch = Watch(what_died, lambda reason: give_up(ray_died(reason)))
     with contextlib.suppress(KeyboardInterrupt), storage_told(run_dir.name), connected(spec) as nodes, watch:
@@ -95,7 +96,7 @@ def _run(
     gc.collect()
     if watch.reason is not None:
         raise ray_died(watch.reason)
-    raise SweepInterrupted(f"stopped; what is finished is kept in {request.out}")
+    raise SweepInterrupted(f"stopped; what is finished is kept in {run_dir.name}")
 
 
 def _sweep(prepared: Prepared, nodes: Sequence[Any], began: float) -> dict[str, Any]:
@@ -136,7 +137,9 @@ def _sweep(prepared: Prepared, nodes: Sequence[Any], began: float) -> dict[str, 
             records, winner = book.records(), book.leader
             if winner is None:
                 failed = [record for record in records if record.failure]
-                reasons = [f"\n  trial {r.number}: {r.failure}; log: {run_dir.failure(r.number)}" for r in failed[:5]]
+                logs = [run_dir.files.name_of(run_dir.failure(record.number)) for record in failed]
+                told = zip(failed[:5], logs, strict=False)
+                reasons = [f"\n  trial {record.number}: {record.failure}; log: {log}" for record, log in told]
                 raise SweepFailed(f"no trial finished: {len(failed)} of {len(records)} failed{''.join(reasons)}")
             test = prepared.known_test_scores(winner)
             if test is None:

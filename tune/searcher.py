@@ -88,7 +88,7 @@ class TrialBook:
         self._leaders = ranked[: spec.keep_top]
         self._find_leaders_model()
         for record in records:
-            if record.state != "RUNNING":
+            if record.state != "RUNNING" and run_dir.files.folders(run_dir.trial(record.number)):
                 self._drop(record, with_model=record not in self._leaders)
         self._note_leader()
 

@@ -322,13 +322,14 @@ class SweepCallback(Callback):
         where = self._run_dir.failure(number)
         where.parent.mkdir(parents=True, exist_ok=True)
         write_text(where, f"{text.rstrip()}\n\nconfiguration: {short(values)}\nseed: {trial.config['seed']}\n")
-        self._progress.failed(number, values, text, where)
+        told = self._run_dir.files.name_of(where)
+        self._progress.failed(number, values, text, told)
         self._close(trial, TrialState.FAIL, reason)
         self._failures.append(re.sub(r"\d+(\.\d+)?(e[+-]?\d+)?", "N", reason))
         if not self._some_trial_ended_well and len(self._failures) == SAME_FAILURES and len(set(self._failures)) == 1:
             raise SweepFailed(
                 f"the first {SAME_FAILURES} trials all failed the same way: {reason}\n"
-                f"log: {where}\nThe same command tries the trials that are left."
+                f"log: {told}\nThe same command tries the trials that are left."
             )
 
     def _close(self, trial: Any, state: TrialState, failure: str | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import sqlite3
@@ -124,11 +125,14 @@ def test_a_second_driver_is_refused_until_the_first_is_silent(
     stores: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two = stores
-    with one.lease():
-        with pytest.raises(UserError, match=f"another sweep is running here .process {os.getpid()} on "):
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other, one.lease():
+        owner = {"id": "x", "host": module.socket.gethostname(), "pid": other.pid}
+        one._write(one.root / DRIVER, json.dumps(owner))
+        with pytest.raises(UserError, match=f"another sweep is running here .process {other.pid} on "):
             two.refuse_if_driven()
         with pytest.raises(UserError), two.lease():
             pass
+        other.kill()
     with two.lease():  # the first one ended
         pass
     owner = {"id": "x", "host": "elsewhere", "pid": 1}
@@ -164,6 +168,55 @@ def test_whose_lease_was_taken_publishes_nothing_more(
     assert json.loads(two.read_text(two.root / DRIVER)) == {"id": "other"}, "the new owner's lease was removed"
 
 
+def test_whose_lease_was_taken_and_given_back_publishes_nothing_either(
+    stores: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = stores
+    monkeypatch.setattr(module, "BEAT_S", 0.01)
+    with one.lease():
+        two._delete(two.root / DRIVER)  # as another driver leaves it that came and ended
+        deadline = time.monotonic() + 10
+        while not one._lost:
+            assert time.monotonic() < deadline
+
+
+def test_a_program_that_was_restarted_in_its_place_is_no_other_driver(stores: tuple[Store, Store]) -> None:
+    one, _ = stores
+    owner = {"id": "before execv", "host": module.socket.gethostname(), "pid": os.getpid()}
+    one._write(one.root / DRIVER, json.dumps(owner))
+    with one.lease():
+        pass
+
+
+def test_a_copy_that_is_older_than_the_store_is_not_worked_on(stores: tuple[Store, Store]) -> None:
+    one, two = stores
+    for view in stores:
+        view.fetch_sweep()
+    one.refuse_if_changed()
+    with closing(sqlite3.connect(one.root / "study.db")) as connection:
+        connection.execute("create table t (n)")
+        connection.commit()
+    one.publish_study(one.root / "study.db")
+    one.refuse_if_changed()
+    with pytest.raises(UserError, match="went on elsewhere meanwhile"):
+        two.refuse_if_changed()
+
+
+def test_a_damaged_study_is_told_as_a_file_that_fails(stores: tuple[Store, Store]) -> None:
+    one, _ = stores
+    (one.root / "study.db").write_bytes(b"no database at all" * 100)
+    with pytest.raises(OSError, match="the study can't be copied"):
+        one.publish_study(one.root / "study.db")
+
+
+def test_each_machine_has_a_copy_of_its_own(stores: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = stores
+    monkeypatch.setattr(module, "working_folder", lambda url: two.root)
+    there = copy.copy(one)  # as pickling makes it anew
+    assert there.here(one.root / "trials" / "3") == two.root / "trials" / "3"
+    assert one.here(one.root / "trials") == one.root / "trials"
+
+
 def test_a_request_is_tried_again_and_then_told(stores: tuple[Store, Store]) -> None:
     one, _ = stores
     calls: list[int] = []
@@ -182,7 +235,26 @@ def test_a_request_is_tried_again_and_then_told(stores: tuple[Store, Store]) -> 
     assert len(calls) == module.TRIES
 
 
-@pytest.mark.parametrize("out", ["s3://bucket/x", "gs://bucket", "s3://bucket/x?endpoint_override=http://127.0.0.1:1"])
+@pytest.mark.parametrize(
+    "out",
+    [
+        "s3://key:secret@bucket/x", "abfs://account:key@host/x", "abfs://a.host/c?client_secret=x", "s3://b/x?sas=y&sig=z",
+        "s3://key@bucket/x", "s3://bucket/x?endpoint_override=http://me:password@host",
+    ],
+)  # fmt: skip
+def test_urls_that_hold_keys(out: str) -> None:
+    assert "a key or a password" in str(url_problem(out))
+
+
+@pytest.mark.parametrize(
+    "out",
+    [
+        "s3://bucket/x",
+        "abfs://container@account.host/x",
+        "gs://bucket",
+        "s3://bucket/x?endpoint_override=http://127.0.0.1:1",
+    ],
+)
 def test_places(out: str) -> None:
     assert url_problem(out) is None
 

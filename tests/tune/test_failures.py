@@ -141,7 +141,7 @@ def test_stopped_before_the_first_trial_it_goes_on_too(tmp_path: Path, tiny_mode
 
 
 def wait_for(condition: object, driver: subprocess.Popen[str]) -> None:
-    for _ in range(600):
+    for _ in range(1000):
         if condition():  # type: ignore[operator]
             return
         assert driver.poll() is None, driver.communicate()

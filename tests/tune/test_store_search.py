@@ -130,6 +130,9 @@ def test_what_is_there_is_neither_touched_nor_lost(tmp_path: Path, tiny_model: P
     done = command("tune.search", *flags, "--fresh", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"is kept in {store.name_of(store.root)}.old-1" in done.stdout
+    again = command("tune.search", *flags, "--fresh", cwd=tmp_path)  # where this machine has a copy of the first
+    assert again.returncode == 0, again.stderr
+    assert f"is kept in {store.name_of(store.root)}.old-2" in again.stdout
     other = Store(store.root, url.replace("?", ".old-1?"))
     assert other.read_text(store.root / "mine.txt") == "mine"
     assert store.fetch(store.root / "best")
