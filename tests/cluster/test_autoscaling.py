@@ -121,13 +121,15 @@ def test_nodes_come_while_a_sweep_asks_and_go_when_it_ends_or_is_killed(
         time.sleep(8)  # seconds in which nothing asks
         assert {number for _, number in nodes.all()} == {0}
 
-        with running() as driver:
-            figure("first node", driver.until(lambda: nodes.now() == 1, 60))
-            figure("all nodes, after that", driver.until(lambda: nodes.now() == MOST_NODES, 60))
-            driver.until(lambda: " done: " in sweep.log, 60)
-        figure("gone after a kill", nodes.none_left())
-        finished = [trial for trial in sweep.trials() if trial.state.is_finished()]
-        assert 0 < len(finished) < TRIALS
+        finished = []
+        if generation == 2:
+            with running() as driver:
+                figure("first node", driver.until(lambda: nodes.now() == 1, 60))
+                figure("all nodes, after that", driver.until(lambda: nodes.now() == MOST_NODES, 60))
+                driver.until(lambda: " done: " in sweep.log, 60)
+            figure("gone after a kill", nodes.none_left())
+            finished = [trial for trial in sweep.trials() if trial.state.is_finished()]
+            assert 0 < len(finished) < TRIALS
 
         with running() as driver:
             driver.until(lambda: nodes.now() == MOST_NODES, 60)
