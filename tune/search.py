@@ -65,6 +65,7 @@ def _run(
 ) -> dict[str, Any]:
     began = time.monotonic()
     run_dir = open_run_dir(request.out)
+    out = run_dir.name if "://" in str(request.out) else request.out  # as it was given, but for a URL's options
     run_dir.refuse_if_locked()
     from tune.prepare import prepare
 
@@ -82,7 +83,7 @@ def _run(
         return finished
 
     def ray_died(reason: str) -> RayDied:
-        return RayDied(f"{reason}; what is finished is kept in {run_dir.name}")
+        return RayDied(f"{reason}; what is finished is kept in {out}")
 
     watch = Watch(what_died, lambda reason: give_up(ray_died(reason)))
     with contextlib.suppress(KeyboardInterrupt), storage_told(run_dir.name), connected(spec) as nodes, watch:
@@ -96,7 +97,7 @@ def _run(
     gc.collect()
     if watch.reason is not None:
         raise ray_died(watch.reason)
-    raise SweepInterrupted(f"stopped; what is finished is kept in {run_dir.name}")
+    raise SweepInterrupted(f"stopped; what is finished is kept in {out}")
 
 
 def _sweep(prepared: Prepared, nodes: Sequence[Any], began: float) -> dict[str, Any]:
