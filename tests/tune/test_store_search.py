@@ -38,11 +38,18 @@ sys.stdin.read()
 def s3() -> Iterator[str]:
     """What follows `s3://bucket/prefix`, so that the server of this module is asked."""
     process = subprocess.Popen(
-        [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        text=True, env={**os.environ, **KEYS},
+        [sys.executable, "-W", "ignore", "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, env={**os.environ, **KEYS},
     )  # fmt: skip
     assert process.stdout is not None
-    port = next(line.split()[1] for line in process.stdout if line.startswith("port "))
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if line.startswith("port "):
+            break
+    assert said, "the server said nothing"
+    assert said[-1].startswith("port "), "".join(said)
+    port = said[-1].split()[1]
     yield f"?endpoint_override=http://127.0.0.1:{port}&region=us-east-1"
     process.kill()
     process.communicate()
