@@ -73,7 +73,7 @@ def _run(
     prepared = prepare(request, problems)
     if request.fresh and not request.plan_only:
         with storage_told(run_dir.name):
-            run_dir.move_aside()
+            prepared.run_dir.move_aside()
     from tune.cluster import connected, what_died
 
     finished = prepared.finished_report()
