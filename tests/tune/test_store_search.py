@@ -18,7 +18,7 @@ from tests.faults.disturbed import Sweep, make_flags
 from tests.tune.test_end_to_end import command
 from trainable.store import DRIVER, Store, working_folder
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 
 KEYS = {"AWS_ACCESS_KEY_ID": "a" * 16, "AWS_SECRET_ACCESS_KEY": "b" * 20, "AWS_EC2_METADATA_DISABLED": "true"}
 POINTS = [{"learning_rate": rate, "batch_size": 16, "epochs": 3} for rate in (3e-3, 1e-3, 5e-3)]
