@@ -27,7 +27,7 @@ from trainable.store import url_problem
 from tune.flags import Request, given_from_python, parse
 from tune.rundir import open_run_dir
 from tune.spec import Given, SweepSpec, build_spec, spec_as_yaml_values
-from tune.supervisor import Signals, Watch, continuing_command, end_at_once, restart, storage_told
+from tune.supervisor import Signals, Watch, continuing_command, end_at_once, heed_signals, restart, storage_told
 
 if TYPE_CHECKING:
     from tune.prepare import Prepared
@@ -133,7 +133,9 @@ def _sweep(prepared: Prepared, nodes: Sequence[Any], began: float) -> dict[str, 
             prepared.write_spec(precision)
             if book.finished:
                 progress.say(f"going on: {book.finished} trials are finished, {book.remaining} are left")
+            heed_signals()
             run_trials(spec, plan, job, run_dir, book, progress, meanwhile=lambda: get_ready_to_score(plan))
+            heed_signals()
             progress.end_table()
             records, winner = book.records(), book.leader
             if winner is None:

@@ -29,6 +29,8 @@ STORAGE_ERRNOS = (
 )  # fmt: skip
 STORAGE_WORDS = ("disk is full", "disk I/O error", "readonly database", "unable to open database", "No space left")
 
+_stop_asked = threading.Event()
+
 
 class Halt:
     """Why the sweep is to end; the first reason stands. Tune asks for it after every event."""
@@ -86,6 +88,7 @@ class Signals:
         return self
 
     def __exit__(self, *_: object) -> None:
+        _stop_asked.clear()
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -93,9 +96,16 @@ class Signals:
         if self.received is not None:
             end_at_once(128 + number)
         self.received = number
+        _stop_asked.set()
         timer = threading.Timer(STOP_LIMIT_S, end_at_once, [128 + number])
         timer.daemon = True
         timer.start()
+        raise KeyboardInterrupt
+
+
+def heed_signals() -> None:
+    """Raise KeyboardInterrupt where a signal came whose own was lost: Python only prints what a finalizer raises."""
+    if _stop_asked.is_set():
         raise KeyboardInterrupt
 
 

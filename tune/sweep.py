@@ -30,7 +30,7 @@ from tune.rundir import RunDir
 from tune.scheduler import ShareHalving, ShareScheduler
 from tune.searcher import StudySearcher, TrialBook
 from tune.spec import SweepSpec
-from tune.supervisor import Halt
+from tune.supervisor import Halt, heed_signals
 from tune.tensorboard import TensorBoardLog
 from tune.waiting import Waiting, when_placed
 
@@ -228,6 +228,7 @@ class SweepCallback(Callback):
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Tune's loop went round, some ten times a second whatever happens."""
+        heed_signals()
         with self._halt.on_error():
             pending = [] if self._open else [trial for trial in trials if trial.status == "PENDING"]
             shares = [min(trial.config["share"], self._plan.largest_share) for trial in pending]

@@ -150,15 +150,12 @@ def test_a_cluster_that_does_not_answer_is_one_clear_error(
 
 
 def test_auto_without_a_cluster_says_so(tmp_path: Path, tiny_model: Path, token: Path) -> None:
-    from ray._private.services import find_gcs_addresses
-
-    if find_gcs_addresses():
-        pytest.skip("somebody else's Ray runs on this machine: auto finds it")
+    """Nor does it take a sweep's private Ray that runs beside it: Ray finds that one, and the token is another."""
     data = write_pairs(tmp_path / "pairs", {"train": 48, "validation": 24, "test": 24})
     done = command(
         "tune.search", "--dataset", data, "--model", tiny_model, "--address", "auto", "--out", "run", cwd=tmp_path
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("--address auto: no Ray cluster lets us in (Could not find any running Ray instance")
+    assert done.stderr.startswith("--address auto: no Ray cluster lets us in (")
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()

@@ -17,7 +17,17 @@ import pytest
 
 from trainable.errors import StorageFailed
 from tune import supervisor
-from tune.supervisor import Halt, Signals, Watch, continuing_command, own_handlers, storage_told, storage_trouble
+from tune.supervisor import (
+    Halt,
+    Signals,
+    Watch,
+    continuing_command,
+    heed_signals,
+    own_handlers,
+    storage_told,
+    storage_trouble,
+)  # fmt: skip
+from tune.sweep import SweepCallback
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT])
@@ -74,6 +84,30 @@ def test_the_first_signal_raises_and_handlers_come_back(monkeypatch: pytest.Monk
             signal.raise_signal(signal.SIGINT)
         assert exits == [130]
     assert signal.getsignal(signal.SIGTERM) == before
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.cancel()
+
+
+def test_a_signal_whose_interrupt_was_lost_is_heeded_at_the_next_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a finalizer of a library's: Python prints what one raises, and goes on."""
+
+    class Finalized:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    lost: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: lost.append(unraisable.exc_type))
+    monkeypatch.setattr(supervisor, "STOP_LIMIT_S", 600.0)
+    with Signals() as signals:
+        heed_signals()
+        Finalized()
+        assert (signals.received, lost) == (signal.SIGINT, [KeyboardInterrupt])
+        with pytest.raises(KeyboardInterrupt):
+            heed_signals()
+        with pytest.raises(KeyboardInterrupt):
+            SweepCallback.on_step_end(object.__new__(SweepCallback), 0, [])
+    heed_signals()
     for thread in threading.enumerate():
         if isinstance(thread, threading.Timer):
             thread.cancel()
