@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from tests.faults.disturbed import Sweep, make_flags
 from tests.tune.test_end_to_end import command
 from trainable.store import DRIVER, Store, working_folder
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.cluster
 
 KEYS = {"AWS_ACCESS_KEY_ID": "a" * 16, "AWS_SECRET_ACCESS_KEY": "b" * 20, "AWS_EC2_METADATA_DISABLED": "true"}
 POINTS = [{"learning_rate": rate, "batch_size": 16, "epochs": 3} for rate in (3e-3, 1e-3, 5e-3)]
@@ -35,22 +37,18 @@ sys.stdin.read()
 
 
 @pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """What follows `s3://bucket/prefix`, so that the server of this module is asked."""
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, env={**os.environ, **KEYS},
-    )  # fmt: skip
-    assert process.stdout is not None
-    said = []
-    for line in process.stdout:
-        said.append(line)
-        if line.startswith("port "):
-            break
-    assert said, "the server said nothing"
-    assert said[-1].startswith("port "), "".join(said)
-    port = said[-1].split()[1]
-    yield f"?endpoint_override=http://127.0.0.1:{port}&region=us-east-1"
+    log = tmp_path_factory.mktemp("s3") / "log"  # a pipe that nobody reads fills up, and then the server hangs
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", SERVER], stdin=subprocess.PIPE, stdout=output, stderr=output,
+            env={**os.environ, **KEYS},
+        )  # fmt: skip
+    while not (found := re.search(r"^port (\d+)\n", log.read_text(), re.MULTILINE)):
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.1)
+    yield f"?endpoint_override=http://127.0.0.1:{found[1]}&region=us-east-1"
     process.kill()
     process.communicate()
 
