@@ -34,7 +34,7 @@ TRIES = 4  # of each request, with pauses of 1, 2 and 4 s; the file system's own
 BEAT_S = 15.0  # a driver gives a sign of life this often
 DEAD_AFTER_S = 60.0  # a driver that gave none for so long is taken for dead
 SETTLE_S = 1.0  # after which two drivers that began at once know which one came later
-DRIVER = "driver.json"
+DRIVER_FILE = "driver.json"
 
 
 class Shared:
@@ -322,10 +322,10 @@ class Store(Shared):
         """Whether there is something but no sweep. Raises OSError where the store can't be read."""
         from pyarrow.fs import FileType
 
-        bucket = self._open()[1].partition("/")[0]
+        bucket = Path(self._open()[1]).parts[0]
         if self._try(self.root, lambda: self._files.get_file_info(bucket)).type == FileType.NotFound:
             raise FileNotFoundError(errno.ENOENT, "there is no such bucket", self.name_of(self.root))
-        names = {name for name in self._entries(self.root) if not name.startswith(DRIVER)}
+        names = {name for name in self._entries(self.root) if not name.startswith(DRIVER_FILE)}
         if "spec.yaml" in names:
             return False
         # Folders that were emptied may stay as empty objects.
@@ -343,7 +343,7 @@ class Store(Shared):
         from pyarrow.fs import FileType
 
         files, base = self._open()
-        objects = [path for path in self._objects(self.root) if path != f"{base}/{DRIVER}"]
+        objects = [path for path in self._objects(self.root) if path != f"{base}/{DRIVER_FILE}"]
         if not objects:
             return None
         aside = next(
@@ -359,7 +359,7 @@ class Store(Shared):
 
     def refuse_if_driven(self) -> None:
         """Raise UserError naming the owner where another driver gave a sign of life lately."""
-        file = self.root / DRIVER
+        file = self.root / DRIVER_FILE
         try:
             owner = json.loads(self.read_text(file))
             host, pid = str(owner["host"]), int(owner["pid"])
@@ -379,7 +379,7 @@ class Store(Shared):
 
     def driver(self) -> str | None:
         """The driver that gave a sign of life lately, by this machine's clock: asking the store's own writes there."""
-        file = self.root / DRIVER
+        file = self.root / DRIVER_FILE
         try:
             owner = json.loads(self.read_text(file))
             told = f"{int(owner['pid'])} on {one_line(str(owner['host']))}"
@@ -403,7 +403,7 @@ class Store(Shared):
 
     def _silent_s(self, file: Path) -> float:
         """How long ago an object was written, by the store's own clock."""
-        probe = self.root / f"{DRIVER}.{uuid.uuid4().hex[:8]}"
+        probe = self.root / f"{DRIVER_FILE}.{uuid.uuid4().hex[:8]}"
         try:
             self._write(probe, "now")
             now, then = self._files.get_file_info([self._key(probe), self._key(file)])
@@ -426,7 +426,7 @@ class Store(Shared):
         machine that slept, may find that another driver has taken over: then nothing more is published.
         """
         self.refuse_if_driven()
-        file, mine = self.root / DRIVER, {"id": uuid.uuid4().hex, "host": socket.gethostname(), "pid": os.getpid()}
+        file, mine = self.root / DRIVER_FILE, {"id": uuid.uuid4().hex, "host": socket.gethostname(), "pid": os.getpid()}
         self._write(file, json.dumps(mine))
         time.sleep(SETTLE_S)
         if json.loads(self.read_text(file)) != mine:  # two came at once: the later one stays
@@ -464,6 +464,8 @@ def url_problem(out: str) -> str | None:
     where = rest.partition("?")[0].strip("/")
     if not scheme.isalnum() or not where:
         return "must be a folder or a URL like s3://bucket/prefix"
+    if scheme.lower() == "file":
+        return f"{out}: is a folder; give its path alone"
     user = where.partition("/")[0].rpartition("@")[0]
     if ":" in user or (user and not scheme.startswith("abfs")) or _SECRET.search(rest.partition("?")[2]):
         return "a URL with a key or a password in it would be written into logs; give keys as the provider's tools do"

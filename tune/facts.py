@@ -44,8 +44,8 @@ class NodeFacts:
     free_bytes: where the run directory is or will be; None where there is no such path
     free_temporary_bytes: where a shipped model goes, and what a worker writes that is kept elsewhere
     gpus: None where there is no nvidia-smi
-    unwritable: why it can't write below the run directory, in words; None where it can, or was not asked
-    sees: whose files below the run directory it can read (node ids, DRIVER); None where that was not asked
+    unwritable: why it can't write below the run directory, in words; None where it can
+    sees: whose files below the run directory it can read (node ids, DRIVER); None where that is not known
     clock_ahead_s: of the driver's, by at least so much; negative where it is behind
     """
 
@@ -136,27 +136,62 @@ def gpus_here() -> tuple[tuple[str, int], ...] | None:
         return None
 
 
-def leave_mark(folder: str, name: str) -> str | None:
-    """Write a file for the others to see; returns why that can't be, in words."""
+def leave_mark(root: str, folder: str, name: str) -> str | None:
+    """Write a file for the others to see; returns why that can't be, in words.
+
+    root: a folder, or an object store's URL; folder: below it
+    """
     try:
-        Path(folder, name).write_text(name, encoding="utf-8")
-    except OSError as error:
-        return str(error.strerror or error)
+        if "://" in root:
+            files, base = _store(root)
+            with files.open_output_stream(f"{base}/{folder}/{name}") as file:
+                file.write(name.encode())
+        else:
+            Path(root, folder, name).write_text(name, encoding="utf-8")
+    except (OSError, ImportError, ValueError) as error:
+        return str(getattr(error, "strerror", None) or error).strip().partition("\n")[0]
     return None
 
 
-def seen_marks(folder: str, names: Sequence[str], within_s: float) -> list[str]:
+def seen_marks(root: str, folder: str, names: Sequence[str], within_s: float) -> list[str]:
     """Whose files can be read here, of these; waits for those that can't."""
     until = time.monotonic() + within_s
     seen: list[str] = []
+    try:
+        files, base = _store(root) if "://" in root else (None, "")
+    except (OSError, ImportError, ValueError):
+        return seen
     while True:
         for name in [name for name in names if name not in seen]:
-            with contextlib.suppress(OSError):
-                if Path(folder, name).read_text(encoding="utf-8") == name:
+            with contextlib.suppress(OSError, ValueError):
+                if files is None:
+                    text = Path(root, folder, name).read_text(encoding="utf-8")
+                else:
+                    with files.open_input_stream(f"{base}/{folder}/{name}") as file:
+                        text = file.read().decode()
+                if text == name:
                     seen.append(name)
         if len(seen) == len(names) or time.monotonic() > until:
             return seen
         time.sleep(0.2)
+
+
+def remove_marks(root: str, folder: str) -> None:
+    """Remove the folder with all that is in it, where it is there and can be reached."""
+    with contextlib.suppress(OSError):
+        if "://" in root:
+            files, base = _store(root)
+            files.delete_dir(f"{base}/{folder}")
+        else:
+            shutil.rmtree(Path(root, folder))
+
+
+def _store(url: str) -> tuple[Any, str]:
+    """A file system of pyarrow's, and what the URL means there."""
+    from pyarrow.fs import FileSystem
+
+    files, base = FileSystem.from_uri(url)
+    return files, base.rstrip("/")
 
 
 def read_clock() -> float:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,9 +19,19 @@ from trainable.errors import UserError, listed
 from trainable.plain import one_line
 from trainable.pretrained import model_bytes
 from trainable.shipping import read_files, shipped_bytes
+from trainable.store import DRIVER_FILE
 from tune import facts
 from tune.cluster import version_problem
-from tune.facts import NodeFacts, facts_here, facts_of, leave_mark, project_digest, read_clock, seen_marks
+from tune.facts import (
+    NodeFacts,
+    facts_here,
+    facts_of,
+    leave_mark,
+    project_digest,
+    read_clock,
+    remove_marks,
+    seen_marks,
+)  # fmt: skip
 from tune.plan import Node, Plan, bytes_while_training, disk_bytes
 from tune.prepare import Prepared
 
@@ -37,17 +46,22 @@ DRIVER = "the driver"
 class Wanted:
     """What the facts are held against.
 
-    root: the run directory; shared: whether its nodes are to share it as a folder
+    root: the run directory; url: of the object store where it lies, None where all nodes are to share it as a folder
     run_bytes: what the sweep may write there; temporary_bytes: by node, what it may write to that one's own disk
     shipped_bytes: of the model, to nodes that don't have it
     """
 
     root: Path
-    shared: bool
+    url: str | None
     model_fingerprint: str
     run_bytes: int
     shipped_bytes: int
     temporary_bytes: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def out(self) -> str:
+        """What the user calls the run directory."""
+        return str(self.root) if self.url is None else self.url.partition("?")[0].rstrip("/")
 
 
 @dataclass(frozen=True)
@@ -82,20 +96,21 @@ def problems_of(
                 f"at most {CLOCKS_WITHIN_S:.0f} s are allowed: set the clocks (NTP)",
                 node,
             )
-    if wanted.shared:
-        answered = {node: found for node, found in {**answers, DRIVER: here}.items() if isinstance(found, NodeFacts)}
-        for node, found in answered.items():
-            if found.sees is None:
-                continue
-            if found.unwritable is not None and DRIVER in found.sees:
-                tell(f"can't write below {wanted.root}: {found.unwritable}", node)
-            writers = [n for n, other in answered.items() if n != node and other.unwritable is None]
-            if hidden := [names.get(n, n) for n in writers if n not in found.sees]:
-                tell(
-                    f"can't see what {_together(hidden)} {'writes' if len(hidden) == 1 else 'write'} below "
-                    f"{wanted.root}; --out must be a folder that all nodes share, or s3://...",
-                    node,
-                )
+    answered = {node: found for node, found in {**answers, DRIVER: here}.items() if isinstance(found, NodeFacts)}
+    for node, found in answered.items():
+        if found.sees is None:
+            continue
+        # A node that sees nothing of the driver's has another folder there.
+        if found.unwritable is not None and (DRIVER in found.sees or wanted.url is not None):
+            tell(f"can't write below {wanted.out}: {found.unwritable}", node)
+        writers = [n for n, other in answered.items() if n != node and other.unwritable is None]
+        if hidden := [names.get(n, n) for n in writers if n not in found.sees]:
+            what = f"what {_together(hidden)} {'writes' if len(hidden) == 1 else 'write'} below {wanted.out}; "
+            if wanted.url is None:
+                what = f"can't see {what}--out must be a folder that all nodes share, or s3://..."
+            else:
+                what = f"can't read {what}every node needs a way to the store, and its keys"
+            tell(what, node)
     return [f"{_together(nodes)}: {what}" for what, nodes in told.items()]
 
 
@@ -117,7 +132,7 @@ def _version_problems(found: NodeFacts, here: NodeFacts) -> list[str]:
 
 def _room_problems(node: str, found: NodeFacts, wanted: Wanted) -> list[str]:
     problems = []
-    if wanted.shared and found.free_bytes is not None and found.free_bytes < wanted.run_bytes:
+    if wanted.url is None and found.free_bytes is not None and found.free_bytes < wanted.run_bytes:
         problems.append(
             f"the disk has {found.free_bytes / 1e9:.2f} GB for {wanted.root}, but the sweep may write "
             f"{wanted.run_bytes / 1e9:.2f} GB; lower --max-concurrent or --keep-top"
@@ -151,16 +166,16 @@ def preflight(prepared: Prepared, plan: Plan, nodes: Sequence[Node], problems: l
     asked = [node for node in nodes if plan.slots_on([node])]
     if all(node.here for node in nodes) or not asked:
         return {}
-    shared = prepared.run_dir.files.url is None
+    url = prepared.run_dir.files.url
     taken, _ = prepared.run_dir.disk()
     size = model_bytes(prepared.model_folder)
     wanted = Wanted(
         prepared.run_dir.root,
-        shared,
+        url,
         prepared.model_fingerprint,
         disk_bytes(plan, size, prepared.spec.keep_top) - taken,
         shipped_bytes(prepared.model_folder),
-        {} if shared else {n.id: bytes_while_training(plan.slots_on([n]), size) + size for n in asked},
+        {} if url is None else {n.id: bytes_while_training(plan.slots_on([n]), size) + size for n in asked},
     )
     try:
         answers, here = ask_nodes([node.id for node in asked], str(prepared.model_folder), wanted)
@@ -192,8 +207,8 @@ def ask_nodes(
         own = facts_here(model_folder, project, root)
         said = asking.everywhere(facts_here, model_folder, project, root)
         ahead = asking.clocks()
-        with _marks_below(wanted.root) if wanted.shared else contextlib.nullcontext() as folder:
-            unwritable, sees, own_sees = asking.marks(folder) if folder is not None else ({}, {}, None)
+        with _marks_below(wanted) as place:
+            unwritable, sees, own_sees = asking.marks(*place)
     answers: dict[str, NodeFacts | Silent] = dict(asking.silent)
     for node in said.keys() - answers.keys():
         answers[node] = facts_of(said[node], sees.get(node), unwritable.get(node), ahead[node])
@@ -213,23 +228,30 @@ def _sent_as_it_stands() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _marks_below(root: Path) -> Iterator[str]:
-    """A folder for the nodes' marks in the run directory, or in what is there of its path; it goes with the context.
+def _marks_below(wanted: Wanted) -> Iterator[tuple[str, str]]:
+    """A folder for marks in the run directory, or in what is there of its path: its root, and its name.
 
-    Named as what writers leave half made, which is swept away where a driver was killed meanwhile. Raises UserError
-    where it can't be made.
+    It goes with the context. Where a driver is killed meanwhile, what it leaves is named as other things that are half
+    made, and is swept away or not minded. Raises UserError where it can't be made.
     """
-    above = next(path for path in (root, *root.parents) if path.exists())
-    folder = above / f".preflight.{uuid.uuid4().hex[:8]}"
+    if wanted.url is None:
+        root = str(next(path for path in (wanted.root, *wanted.root.parents) if path.exists()))
+        folder = f".preflight.{uuid.uuid4().hex[:8]}"
+    else:
+        root, folder = wanted.url, f"{DRIVER_FILE}.{uuid.uuid4().hex[:8]}"
     try:
-        folder.mkdir()
-        (folder / DRIVER).write_text(DRIVER, encoding="utf-8")
+        if wanted.url is None:
+            Path(root, folder).mkdir()
+        problem = leave_mark(root, folder, DRIVER)
     except OSError as error:
-        raise UserError([f"--out {root}: {above} can't be written to: {error.strerror}"]) from error
+        problem = error.strerror
     try:
-        yield str(folder)
+        if problem is not None:
+            where = root if wanted.url is None else "the store"
+            raise UserError([f"--out {wanted.out}: {where} can't be written to: {problem}"])
+        yield root, folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_marks(root, folder)
 
 
 class _Asking:
@@ -255,15 +277,17 @@ class _Asking:
                 best[node] = min(best.get(node, reading), reading)
         return {n: math.copysign(max(0.0, abs(ahead) - unsure), ahead) for n, (unsure, ahead) in best.items()}
 
-    def marks(self, folder: str) -> tuple[dict[str, str | None], dict[str, list[str]], list[str]]:
+    def marks(self, root: str, folder: str) -> tuple[dict[str, str | None], dict[str, list[str]], list[str]]:
         """Why a node can't write there; whose marks each sees; whose the driver sees."""
         unwritable = {
             node: why
-            for node, (why, _, _) in self._each(leave_mark, {node: (folder, node) for node in self._nodes}).items()
+            for node, (why, _, _) in self._each(
+                leave_mark, {node: (root, folder, node) for node in self._nodes}
+            ).items()
         }
         names = [DRIVER, *unwritable]
-        sees = self.everywhere(seen_marks, folder, names, SEEN_WITHIN_S)
-        return unwritable, sees, seen_marks(folder, names, SEEN_WITHIN_S)
+        sees = self.everywhere(seen_marks, root, folder, names, SEEN_WITHIN_S)
+        return unwritable, sees, seen_marks(root, folder, names, SEEN_WITHIN_S)
 
     def _each(
         self, function: Callable[..., Any], arguments: Mapping[str, tuple[Any, ...]]

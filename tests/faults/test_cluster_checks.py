@@ -95,7 +95,7 @@ def test_a_plan_shows_every_node_and_writes_nothing(sweep: Sweep) -> None:
         rows = [line.split("  ") for line in shown.splitlines() if re.search(r"\(\d+\.\d+\.\d+\.\d+", line)]
         assert len(rows) == 4, shown
         assert sum("there" in row for row in rows) == 3, shown
-        assert "2 trials side by side, 1 core each" in shown
+        assert "2 trials side by side now, 1 core each" in shown
         assert shown.endswith("Nothing was started; the same command without --plan begins.\n")
         code, _, said = planned(cluster, sweep, "--accelerator", "H100")
         assert (code, said.splitlines()[0]) == (2, "--accelerator H100: no node has it; no node names its GPUs")

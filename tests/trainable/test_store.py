@@ -17,7 +17,7 @@ import pytest
 from trainable import store as module
 from trainable.errors import UserError
 from trainable.storage import MANIFEST, write_folder
-from trainable.store import DRIVER, Store, url_problem, working_folder
+from trainable.store import DRIVER_FILE, Store, url_problem, working_folder
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_a_second_driver_is_refused_until_the_first_is_silent(
     one, two = stores
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other, one.lease():
         owner = {"id": "x", "host": module.socket.gethostname(), "pid": other.pid}
-        one._write(one.root / DRIVER, json.dumps(owner))
+        one._write(one.root / DRIVER_FILE, json.dumps(owner))
         with pytest.raises(UserError, match=f"another sweep is running here .process {other.pid} on "):
             two.refuse_if_driven()
         with pytest.raises(UserError), two.lease():
@@ -137,7 +137,7 @@ def test_a_second_driver_is_refused_until_the_first_is_silent(
         pass
     owner = {"id": "x", "host": "elsewhere", "pid": 1}
     (two.root / "driver").write_text(json.dumps(owner))
-    two._put(two.root / DRIVER, two.root / "driver")
+    two._put(two.root / DRIVER_FILE, two.root / "driver")
     with pytest.raises(UserError, match="on elsewhere, last heard of"):
         one.refuse_if_driven()
     monkeypatch.setattr(module, "DEAD_AFTER_S", -1.0)
@@ -148,7 +148,7 @@ def test_a_dead_process_of_this_machine_holds_nothing(stores: tuple[Store, Store
     one, _ = stores
     dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
     owner = {"id": "x", "host": module.socket.gethostname(), "pid": int(dead.stdout)}
-    one._write(one.root / DRIVER, json.dumps(owner))
+    one._write(one.root / DRIVER_FILE, json.dumps(owner))
     one.refuse_if_driven()
 
 
@@ -158,14 +158,14 @@ def test_whose_lease_was_taken_publishes_nothing_more(
     one, two = stores
     monkeypatch.setattr(module, "BEAT_S", 0.01)
     with one.lease():
-        two._write(two.root / DRIVER, json.dumps({"id": "other"}))
+        two._write(two.root / DRIVER_FILE, json.dumps({"id": "other"}))
         deadline = time.monotonic() + 10
         while not one._lost:
             assert time.monotonic() < deadline
         (one.root / "log.txt").write_text("mine")
         with pytest.raises(OSError, match="another driver has taken this sweep over"):
             one.publish_changed("log.txt")
-    assert json.loads(two.read_text(two.root / DRIVER)) == {"id": "other"}, "the new owner's lease was removed"
+    assert json.loads(two.read_text(two.root / DRIVER_FILE)) == {"id": "other"}, "the new owner's lease was removed"
 
 
 def test_whose_lease_was_taken_and_given_back_publishes_nothing_either(
@@ -174,7 +174,7 @@ def test_whose_lease_was_taken_and_given_back_publishes_nothing_either(
     one, two = stores
     monkeypatch.setattr(module, "BEAT_S", 0.01)
     with one.lease():
-        two._delete(two.root / DRIVER)  # as another driver leaves it that came and ended
+        two._delete(two.root / DRIVER_FILE)  # as another driver leaves it that came and ended
         deadline = time.monotonic() + 10
         while not one._lost:
             assert time.monotonic() < deadline
@@ -183,7 +183,7 @@ def test_whose_lease_was_taken_and_given_back_publishes_nothing_either(
 def test_a_program_that_was_restarted_in_its_place_is_no_other_driver(stores: tuple[Store, Store]) -> None:
     one, _ = stores
     owner = {"id": "before execv", "host": module.socket.gethostname(), "pid": os.getpid()}
-    one._write(one.root / DRIVER, json.dumps(owner))
+    one._write(one.root / DRIVER_FILE, json.dumps(owner))
     with one.lease():
         pass
 

@@ -12,12 +12,12 @@ import pytest
 
 from tune import facts
 from tune.cluster import _other_versions
-from tune.facts import NodeFacts, facts_here, facts_of, leave_mark, project_digest, seen_marks
+from tune.facts import NodeFacts, facts_here, facts_of, leave_mark, project_digest, remove_marks, seen_marks
 from tune.preflight import CLOCKS_WITHIN_S, DRIVER, Silent, Wanted, problems_of
 
 NAMES = {"a": "alpha (10.0.0.1)", "b": "beta (10.0.0.2)", "c": "gamma (10.0.0.3)"}
 EVERYBODY = frozenset({*NAMES, DRIVER})
-WANTED = Wanted(Path("/data/run"), True, "model", run_bytes=10**9, shipped_bytes=10**9)
+WANTED = Wanted(Path("/data/run"), None, "model", run_bytes=10**9, shipped_bytes=10**9)
 GOOD = NodeFacts(
     versions={"Python": "3.11.7", "ray": "2.60.0", "torch": "2.13.0"},
     project="digest",
@@ -121,13 +121,19 @@ def test_everything_is_told_at_once() -> None:
         assert sum(word in problem for problem in problems) == 1, (word, problems)
 
 
-def test_where_the_run_directory_is_not_shared_nobody_has_to_see_it() -> None:
-    wanted = dataclasses.replace(WANTED, shared=False, temporary_bytes={"a": 2 * 10**9})
-    blind = but(sees=None, free_bytes=0)
-    assert found({"a": blind, "b": blind}, wanted=wanted) == []
-    problems = found({"a": but(sees=None, free_temporary_bytes=10**9), "b": blind}, wanted=wanted)
+def test_in_a_store_the_disks_are_their_nodes_own_and_the_store_is_everybodys() -> None:
+    wanted = dataclasses.replace(WANTED, url="s3://bucket/run?region=x", temporary_bytes={"a": 2 * 10**9})
+    small = but(free_bytes=0)
+    assert found({"a": small, "b": small}, wanted=wanted) == []
+    problems = found({"a": but(free_temporary_bytes=10**9), "b": small}, wanted=wanted)
     assert len(problems) == 1
     assert problems[0].startswith("alpha (10.0.0.1): the disk of its temporary folder has 1.00 GB")
+    cut_off = but(sees=frozenset(), unwritable="NoSuchBucket")
+    assert found({"a": cut_off, "b": GOOD}, wanted=wanted) == [
+        "alpha (10.0.0.1): can't write below s3://bucket/run: NoSuchBucket",
+        "alpha (10.0.0.1): can't read what beta (10.0.0.2) and the driver write below s3://bucket/run; "
+        "every node needs a way to the store, and its keys",
+    ]
 
 
 def test_facts_of_this_machine(tiny_model: Path, tmp_path: Path) -> None:
@@ -166,12 +172,22 @@ def test_the_digest_is_of_every_source_file(tmp_path: Path, monkeypatch: pytest.
     assert len(seen | {digest()}) == 7
 
 
-def test_marks_are_seen_where_they_are_and_waited_for_where_they_are_not(tmp_path: Path) -> None:
-    assert leave_mark(str(tmp_path), "a") is None
-    assert leave_mark(str(tmp_path / "nowhere"), "a") == "No such file or directory"
-    assert seen_marks(str(tmp_path), ["a", "b"], within_s=0.3) == ["a"]
-    (tmp_path / "b").write_text("torn")
-    assert seen_marks(str(tmp_path), ["a", "b"], within_s=0.0) == ["a"]
+@pytest.mark.parametrize("url", ["", "file://"])
+def test_marks_are_seen_where_they_are_and_waited_for_where_they_are_not(tmp_path: Path, url: str) -> None:
+    (tmp_path / "marks").mkdir()
+    root = f"{url}{tmp_path}"
+    assert leave_mark(root, "marks", "a") is None
+    assert seen_marks(root, "marks", ["a", "b"], within_s=0.3) == ["a"]
+    (tmp_path / "marks" / "b").write_text("torn")
+    assert seen_marks(root, "marks", ["a", "b"], within_s=0.0) == ["a"]
+    remove_marks(root, "marks")
+    assert not list(tmp_path.iterdir())
+    remove_marks(root, "marks")
+    (tmp_path / "file").touch()
+    told = leave_mark(f"{root}/file", "marks", "a")
+    assert told is not None
+    assert "directory" in told
+    assert seen_marks(f"{root}/file", "marks", ["a"], within_s=0.0) == []
 
 
 @pytest.mark.parametrize(

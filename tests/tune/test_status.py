@@ -213,8 +213,14 @@ def test_a_file_system_that_is_mounted_for_reading_will_do(read_only: Path) -> N
     assert status(read_only).state == "stopped"
 
 
-def test_an_object_store_is_read_as_well(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_object_store_is_read_as_well(
+    finished: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     url = f"file://{finished}"
+    for given, said in {"s3://": "must be a folder or a URL like", url: f"{url}: is a folder; give its path"}.items():
+        assert main(["--status", given]) == 2
+        assert capsys.readouterr().err.startswith(f"--status {said}")
+    monkeypatch.setattr("tune.status.url_problem", lambda run: None)  # a folder as the store
     before = everything(finished)
     assert main(["--status", url]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"best model  {url}/best"
@@ -225,9 +231,8 @@ def test_an_object_store_is_read_as_well(finished: Path, capsys: pytest.CaptureF
     os.utime(driver, (time.time() - 120,) * 2)
     assert status(url).state == "finished"
     (finished / "spec.yaml").unlink()
-    for name, said in {url: f"{url}: holds no sweep (no spec.yaml)", "s3://": "must be a folder or a URL like"}.items():
-        assert main(["--status", name]) == 2
-        assert capsys.readouterr().err.startswith(f"--status {said}")
+    assert main(["--status", url]) == 2
+    assert capsys.readouterr().err.startswith(f"--status {url}: holds no sweep (no spec.yaml)")
 
 
 def test_what_is_no_run_directory_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,8 +17,10 @@ import optuna
 import pytest
 
 from tests.faults.disturbed import Sweep, make_flags
-from tests.tune.test_end_to_end import command
-from trainable.store import DRIVER, Store, working_folder
+from tests.faults.test_cluster_checks import node_without
+from tests.faults.test_nodes import cluster_for
+from tests.tune.test_end_to_end import ROOT, command
+from trainable.store import DRIVER_FILE, Store, working_folder
 
 pytestmark = pytest.mark.cluster
 
@@ -79,7 +81,7 @@ def test_it_goes_on_from_another_machine(tmp_path: Path, tiny_model: Path, s3: s
     trained = {(line.trial, line.epoch) for line in sweep.ledger}
     before = len(sweep.ledger)
     shutil.rmtree(copy)  # all that this machine knew
-    store.remove(store.root / DRIVER)  # a minute later
+    store.remove(store.root / DRIVER_FILE)  # a minute later
     assert store.folders(store.root / "trials" / "2" / "state"), "no state was published"
 
     done = sweep.finish("--out", url)
@@ -105,6 +107,33 @@ def test_it_goes_on_from_another_machine(tmp_path: Path, tiny_model: Path, s3: s
     nothing_left = command("tune.search", *map(str, flags), "--out", url, cwd=tmp_path)
     assert nothing_left.returncode == 0
     assert "nothing left to do" in nothing_left.stdout
+
+
+def test_a_node_that_has_no_way_to_the_store_is_told(tmp_path: Path, tiny_model: Path, store: Store) -> None:
+    sweep = Sweep(tmp_path, make_flags(tmp_path / "given", tiny_model, POINTS))
+    there = tmp_path / "there"
+    there.mkdir()
+    # Every Python there runs it first.
+    (there / "sitecustomize.py").write_text(
+        "import pyarrow.fs\n"
+        "class FileSystem:\n"
+        "    def from_uri(url):\n"
+        "        raise OSError('no way to the store')\n"
+        "pyarrow.fs.FileSystem = FileSystem\n"
+    )
+    with (
+        cluster_for(sweep, nodes=1) as cluster,
+        node_without(cluster, sweep, PYTHONPATH=f"{there}:{ROOT}"),
+        sweep.started(
+            "--address", cluster.address, "--out", store.url, module="tune.search", **cluster.environment
+        ) as driver,
+    ):
+        assert driver.ended(within_s=90) == 2
+    said = driver.said.splitlines()
+    assert len(said) == 4, driver.said
+    assert f": can't write below {store.name_of(store.root)}: no way to the store" in said[1]
+    assert re.search(r": can't read what .* and the driver write below s3://.*; every node needs a way", said[2])
+    assert not store._objects(store.root), "something is left, or was begun"
 
 
 def log_of(run: Path) -> str:
