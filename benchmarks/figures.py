@@ -6,7 +6,7 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from tune.records import open_study
+import optuna
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class SweepFigures:
 
 def read_figures(run: Path, started_at: float, slots: int, model_bytes: int) -> SweepFigures:
     """The figures of a finished sweep without early stopping."""
-    trials = open_study(run / "study.db", "max").get_trials(deepcopy=False)
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{run / 'study.db'}")
+    trials = study.get_trials(deepcopy=False)
     epochs = {t.number: [v for k, v in sorted(t.user_attrs.items()) if k.startswith("epoch ")] for t in trials}
     first_steps = {number: min(e["began_at"] for e in of) for number, of in epochs.items()}
     ends = [t.datetime_complete.timestamp() for t in trials if t.datetime_complete]

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 def test_figures_are_read_from_a_run_directory(tmp_path: Path) -> None:
     """Two slots: worker 1 runs trials 0 and 2, worker 2 trial 1."""
     start = datetime(2026, 1, 2)
-    study = open_study(tmp_path / "study.db", "max")
+    study = open_study(tmp_path / "study.db", "max", "a sweep")
     #        trial: worker, assigned at, first step at, seconds of each epoch, ended at
     plan = {0: (1, 0.0, 5.0, [4.0, 4.0], 13.5), 1: (2, 0.0, 5.0, [18.0], 24.0), 2: (1, 13.5, 13.7, [10.0], 24.5)}
     for worker, assigned, first_step, seconds, ended in plan.values():

@@ -63,10 +63,10 @@ class TrialRecord:
         return self.best is not None and bool(self.best["collapsed"])
 
 
-def open_study(path: Path, mode: str, sweep_id: str | None = None) -> optuna.Study:
+def open_study(path: Path, mode: str, sweep_id: str | None) -> optuna.Study:
     """The study in a SQLite file, made where there is none yet; mode is "max" or "min".
 
-    sweep_id: what the study is tied to; it is noted in a study without trials
+    sweep_id: what the study is tied to; it is noted in a study without trials; None where it can't be known
 
     Here and from then on a read or write that fails raises OSError that names the file. Raises UserError where the
     study is tied to another sweep.
