@@ -8,6 +8,8 @@ from pathlib import Path
 
 import optuna
 
+from tune.records import STUDY_NAME
+
 
 @dataclass(frozen=True)
 class SweepFigures:
@@ -32,7 +34,7 @@ class SweepFigures:
 
 def read_figures(run: Path, started_at: float, slots: int, model_bytes: int) -> SweepFigures:
     """The figures of a finished sweep without early stopping."""
-    study = optuna.load_study(study_name=None, storage=f"sqlite:///{run / 'study.db'}")
+    study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{run / 'study.db'}")
     trials = study.get_trials(deepcopy=False)
     epochs = {t.number: [v for k, v in sorted(t.user_attrs.items()) if k.startswith("epoch ")] for t in trials}
     first_steps = {number: min(e["began_at"] for e in of) for number, of in epochs.items()}
