@@ -21,7 +21,7 @@ import yaml
 
 from trainable.errors import UserError
 from trainable.storage import MANIFEST, is_aside, is_whole, link, recorded_sha256, write_text
-from trainable.store import Shared, Store, working_folder
+from trainable.store import Shared, Store, storage_failed, working_folder
 from tune.spec import write_yaml
 
 WEIGHTS = "model.safetensors"
@@ -257,8 +257,9 @@ class RunDir:
             try:
                 yield
             finally:
-                with contextlib.suppress(OSError):  # a store that can't be written to is told where that is found
-                    self.publish_progress()
+                if not storage_failed():  # a store that does not answer is not asked again
+                    with contextlib.suppress(OSError):
+                        self.publish_progress()
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:

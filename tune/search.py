@@ -130,6 +130,7 @@ def _sweep(prepared: Prepared, nodes: Sequence[Any], began: float) -> dict[str, 
             else:
                 precision = stored
             job = dataclasses.replace(job, precision=precision)  # type: ignore[arg-type]
+            run_dir.publish_progress()  # a spec with a precision promises a study
             prepared.write_spec(precision)
             if book.finished:
                 progress.say(f"going on: {book.finished} trials are finished, {book.remaining} are left")

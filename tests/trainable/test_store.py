@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import os
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -267,3 +269,40 @@ def test_a_working_folder_is_its_owners_alone(monkeypatch: pytest.MonkeyPatch, t
     folder.parent.chmod(0o755)
     with pytest.raises(PermissionError):
         working_folder("s3://bucket/x")
+
+
+def test_a_store_that_stops_answering_is_given_up_and_a_slow_one_is_not(
+    stores: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ANSWER_WITHIN_S", 0.2)
+    monkeypatch.setattr(module, "PIECE_BYTES", 1)
+    one, _ = stores
+    never = threading.Event()
+    tries = []
+
+    def deaf() -> None:
+        tries.append(1)
+        never.wait()
+
+    with pytest.raises(OSError, match="no answer for 0 s") as caught:
+        one._try(one.root / "a.txt", deaf)
+    never.set()
+    assert (caught.value.filename, len(tries)) == (f"{one.url}/a.txt", 1)
+
+    class Slow(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            never.clear()
+            never.wait(0.05)
+            return super().read(size)
+
+    target = io.BytesIO()
+    one._try(one.root / "a.txt", lambda: module._copy(Slow(b"0123456789"), target))
+    assert target.getvalue() == b"0123456789"
+
+
+def test_what_a_request_raises_is_raised(stores: tuple[Store, Store]) -> None:
+    one, _ = stores
+    with pytest.raises(FileNotFoundError):
+        one.read_text(one.root / "nothing")
+    with pytest.raises(ZeroDivisionError):
+        one._try(one.root, lambda: 1 // 0)

@@ -72,6 +72,9 @@ def test_it_goes_on_from_another_machine(tmp_path: Path, tiny_model: Path, s3: s
     sweep = Sweep(tmp_path, flags, ({"what": "slow", "seconds": 0.5},))
     copy = working_folder(url)
     with sweep.started("--out", url) as driver:
+        driver.until(lambda: "trial 0 started" in log_of(copy))
+    store.remove(store.root / DRIVER_FILE)  # it was killed, and a minute has gone by
+    with sweep.started("--out", url) as driver:
         driver.until(lambda: "trial 0 done" in log_of(copy) and any(line.trial == 2 for line in sweep.ledger))
         second = command("tune.search", *map(str, flags), "--out", url, cwd=tmp_path)
         assert second.returncode == 2
@@ -81,7 +84,7 @@ def test_it_goes_on_from_another_machine(tmp_path: Path, tiny_model: Path, s3: s
     trained = {(line.trial, line.epoch) for line in sweep.ledger}
     before = len(sweep.ledger)
     shutil.rmtree(copy)  # all that this machine knew
-    store.remove(store.root / DRIVER_FILE)  # a minute later
+    store.remove(store.root / DRIVER_FILE)
     assert store.folders(store.root / "trials" / "2" / "state"), "no state was published"
 
     done = sweep.finish("--out", url)
