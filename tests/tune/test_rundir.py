@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tune.damage import _what_the_study_lacks
 from tune.rundir import RunDir
 
 
@@ -21,3 +22,10 @@ def test_a_folder_with_files_of_others_is_refused(tmp_path: Path, name: str) -> 
     (tmp_path / ".lock").touch()
     (tmp_path / name).touch()
     assert RunDir(tmp_path).problems() == [f"--out {tmp_path}: holds files but no sweep; give a new folder"]
+
+
+def test_a_stores_study_may_be_a_little_older_than_its_trials(tmp_path: Path) -> None:
+    (tmp_path / "trials" / "0" / "model").mkdir(parents=True)
+    (said,) = _what_the_study_lacks(RunDir(tmp_path), ())
+    assert "has 0 trials and none of number 0" in said
+    assert _what_the_study_lacks(RunDir(tmp_path, "s3://bucket/run"), ()) == []
