@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import errno
 import hashlib
 import itertools
 import json
 import os
-import queue
 import re
 import shutil
 import socket
@@ -22,8 +20,9 @@ import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from trainable.answers import answered, copy_moving
 from trainable.errors import StorageFailed, UserError
 from trainable.plain import one_line
 from trainable.storage import MANIFEST, is_whole, private_folder, recorded_sha256, remove, write_folder
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 TRIES = 4  # of each request, with pauses of 1, 2 and 4 s; the file system's own come before
-ANSWER_WITHIN_S = 30.0  # a request of which nothing has moved for so long is given up
-PIECE_BYTES = 8 << 20
 BEAT_S = 15.0  # a driver gives a sign of life this often
 DEAD_AFTER_S = 60.0  # a driver that gave none for so long is taken for dead
 SETTLE_S = 1.0  # after which two drivers that began at once know which one came later
@@ -139,7 +136,7 @@ class Store(Shared):
         if self._opened is None:
             from pyarrow.fs import FileSystem
 
-            files, base = _answered(lambda: FileSystem.from_uri(self.url))
+            files, base = answered(lambda: FileSystem.from_uri(self.url))
             self._opened = files, base.rstrip("/")
         return self._opened
 
@@ -152,7 +149,7 @@ class Store(Shared):
         """Do that, again where it fails. Raises OSError that names the object; FileNotFoundError at once."""
         for attempt in range(TRIES):
             try:
-                return _answered(request)
+                return answered(request)
             except FileNotFoundError:
                 raise
             except OSError as error:
@@ -195,7 +192,7 @@ class Store(Shared):
 
         def put() -> None:
             with (source or file).open("rb") as here, self._files.open_output_stream(self._key(file)) as there:
-                _copy(here, there)
+                copy_moving(here, there)
 
         self._try(file, put)
 
@@ -252,7 +249,7 @@ class Store(Shared):
     def _get(self, path: Path, target: Path) -> None:
         def get() -> None:
             with self._files.open_input_stream(self._key(path)) as there, target.open("wb") as here:
-                _copy(there, here)
+                copy_moving(there, here)
 
         self._try(path, get)
 
@@ -463,51 +460,6 @@ class Store(Shared):
             if not storage_failed() and not self._lost:
                 with contextlib.suppress(OSError):
                     self._delete(file)
-
-
-_moved = threading.local()  # .now(): tells whoever waits for this thread's request that some of it was done
-
-
-def _answered(request: Callable[[], T]) -> T:
-    """Do that in a thread of its own; pyarrow itself would wait for ever for a store that stopped answering.
-
-    Raises TimeoutError where nothing has moved for ANSWER_WITHIN_S. Ctrl-C need not wait for an answer either.
-    """
-    answers: queue.SimpleQueue[tuple[T | None, BaseException | None] | None] = queue.SimpleQueue()
-
-    def ask() -> None:
-        _moved.now = lambda: answers.put(None)
-        try:
-            answers.put((request(), None))
-        except BaseException as error:
-            answers.put((None, error))
-
-    threading.Thread(target=ask, daemon=True).start()
-    while True:
-        try:
-            answer = answers.get(timeout=ANSWER_WITHIN_S)
-        except queue.Empty:
-            _end_without_it()
-            raise TimeoutError(f"no answer for {ANSWER_WITHIN_S:.0f} s") from None
-        if answer is not None:
-            value, error = answer
-            if error is not None:
-                raise error
-            return value  # type: ignore[return-value]
-
-
-def _end_without_it() -> None:
-    """Let this process end while a request is under way; pyarrow would wait for it then, too."""
-    from pyarrow import fs
-
-    if (wait := getattr(fs, "ensure_s3_finalized", None)) is not None:
-        atexit.unregister(wait)
-
-
-def _copy(source: Any, target: Any) -> None:
-    while piece := source.read(PIECE_BYTES):
-        target.write(piece)
-        _moved.now()
 
 
 def storage_failed() -> bool:

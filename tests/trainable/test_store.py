@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from trainable import answers
 from trainable import store as module
 from trainable.errors import UserError
 from trainable.storage import MANIFEST, write_folder
@@ -274,8 +275,8 @@ def test_a_working_folder_is_its_owners_alone(monkeypatch: pytest.MonkeyPatch, t
 def test_a_store_that_stops_answering_is_given_up_and_a_slow_one_is_not(
     stores: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "ANSWER_WITHIN_S", 0.2)
-    monkeypatch.setattr(module, "PIECE_BYTES", 1)
+    monkeypatch.setattr(answers, "ANSWER_WITHIN_S", 0.2)
+    monkeypatch.setattr(answers, "PIECE_BYTES", 1)
     one, _ = stores
     never = threading.Event()
     tries = []
@@ -296,7 +297,7 @@ def test_a_store_that_stops_answering_is_given_up_and_a_slow_one_is_not(
             return super().read(size)
 
     target = io.BytesIO()
-    one._try(one.root / "a.txt", lambda: module._copy(Slow(b"0123456789"), target))
+    one._try(one.root / "a.txt", lambda: answers.copy_moving(Slow(b"0123456789"), target))
     assert target.getvalue() == b"0123456789"
 
 
