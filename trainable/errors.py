@@ -84,8 +84,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     # difflib takes seconds for thousands of names or one that is a text.
     near = len(name) <= 100 and len(names) <= 1000
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6) if near else []
-    return f"did you mean {close[0]!r}?" if close else f"known: {listed(names)}"
+    bare = {each.lstrip("-"): each for each in names}  # all flags look alike by their dashes
+    close = difflib.get_close_matches(name.lstrip("-"), bare, n=1, cutoff=0.6) if near else []
+    return f"did you mean {bare[close[0]]!r}?" if close else f"known: {listed(names)}"
 
 
 def listed(names: Sequence[str]) -> str:

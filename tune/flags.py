@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from trainable.config import RULES
 from trainable.errors import UserError, nearest, shown
 from trainable.files import is_unicode
 from trainable.store import url_problem
@@ -214,7 +215,9 @@ def _known_words(argv: Sequence[str], flags: Sequence[str], problems: list[str])
             continue
         value = rest.pop(0) if has_value else None
         if flag not in flags:
-            problems.append(f"unknown flag {_cut(flag)}; {nearest(flag, flags)}")
+            searched = flag.lstrip("-").replace("-", "_")
+            hint = f"did you mean --space {searched}=...?" if searched in RULES else nearest(flag, flags)
+            problems.append(f"unknown flag {_cut(flag)}; {hint}")
         elif value is None and not equals:
             problems.append(f"{flag} needs a value")
         else:

@@ -425,6 +425,9 @@ FLAGS = [
     flag("--num-trails 5", "unknown flag --num-trails; did you mean '--num-trials'?"),
     flag("--num-trails=5", "unknown flag --num-trails; did you mean '--num-trials'?"),
     flag("-seed 5", "unknown flag -seed; did you mean '--seed'?"),
+    flag("--learning-rate 1e-5", "unknown flag --learning-rate; did you mean --space learning_rate=...?"),
+    flag("--epochs=3", "unknown flag --epochs; did you mean --space epochs=...?"),
+    flag("--lr 1e-5", "unknown flag --lr; known: --accelerator, --address"),
     flag(
         "--sed 5 --seed --metric f2",
         "unknown flag --sed; did you mean '--seed'?",
