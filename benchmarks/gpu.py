@@ -26,10 +26,10 @@ import numpy as np
 import torch
 
 from trainable.config import Job, TrialConfig
-from trainable.devices import pick_device
-from trainable.run import FineTuningRun
-from trainable.tokens import TokenizedSplit
-from tune.mps import multi_process_service
+from trainable.data.tokens import TokenizedSplit
+from trainable.train.devices import pick_device
+from trainable.train.run import FineTuningRun
+from tune.cluster.mps import multi_process_service
 
 EPOCHS_A_TRIAL = 3
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from trainable.config import Job, make_config
-from trainable.tokens import TokenizedSplit
+from trainable.data.tokens import TokenizedSplit
 from trainable.trial import FineTuningTrial
 
 
@@ -59,8 +59,8 @@ def run_bare(out: Path, trials: int) -> None:
     """Ray Tune's own cost of a trial."""
     from ray import tune
 
-    from tune.cluster import connected
-    from tune.spec import SweepSpec
+    from tune.cluster.connect import connected
+    from tune.spec.sweep_spec import SweepSpec
 
     ended: list[float] = []
 
@@ -107,21 +107,21 @@ def child_processes() -> list[str]:
 
 def main(out: Path, trials: int) -> None:
     """Run them and print the figures."""
-    import tune.sweep
-    from tune.cluster import connected
-    from tune.plan import make_plan
-    from tune.progress import Progress
-    from tune.records import TrialRecord
-    from tune.rundir import RunDir
-    from tune.searcher import TrialBook
-    from tune.space import parse_domain
-    from tune.spec import SweepSpec
+    import tune.sweep.run_trials
+    from tune.cluster.connect import connected
+    from tune.cluster.plan import make_plan
+    from tune.report.progress import Progress
+    from tune.run_dir.layout import RunDir
+    from tune.run_dir.records import TrialRecord
+    from tune.spec.space import parse_domain
+    from tune.spec.sweep_spec import SweepSpec
+    from tune.sweep.searcher import TrialBook
 
     space = {"learning_rate": parse_domain("learning_rate", "log:1e-6..1e-3"), "epochs": parse_domain("epochs", "1")}
     spec = SweepSpec("formula", "none", "none", space=space, num_trials=trials, num_cpus=2, scheduler="none")
     empty = TokenizedSplit(np.zeros(0, np.int32), np.zeros(1, np.int64), None, np.zeros(0, np.int64))
     run_dir = RunDir(out)
-    tune.sweep.FineTuningTrial = FormulaTrial  # type: ignore[attr-defined]
+    tune.sweep.run_trials.FineTuningTrial = FormulaTrial  # type: ignore[attr-defined]
     memory: list[float] = []
     files: list[int] = []
     threads_before = threading.active_count()
@@ -137,7 +137,7 @@ def main(out: Path, trials: int) -> None:
         book = TrialBook(spec, run_dir)
         with Watched(spec, run_dir.log_file, out=StringIO()) as progress:
             job = Job("none", ("a", "b"), empty, empty, 0)
-            tune.sweep.run_trials(spec, plan, job, run_dir, book, progress)
+            tune.sweep.run_trials.run_trials(spec, plan, job, run_dir, book, progress)
     ended = sorted(t.datetime_complete.timestamp() for t in book.study.trials if t.datetime_complete)
     edge = min(200, trials // 3)
 

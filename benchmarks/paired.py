@@ -43,8 +43,8 @@ def main(seeds: int, epochs: int, rows: int) -> None:
 def train(seed: int, plain: bool, epochs: int, rows: int) -> dict[str, float]:
     """One trial's last epoch."""
     from benchmarks.workload import make_job
-    from trainable import run
     from trainable.config import TrialConfig
+    from trainable.train import run
 
     if plain:
         make_plain()
@@ -58,7 +58,8 @@ def train(seed: int, plain: bool, epochs: int, rows: int) -> dict[str, float]:
 
 def make_plain() -> None:
     """Take from this process what makes training fast."""
-    from trainable import model, run
+    from trainable.model import classifier as model
+    from trainable.train import run
 
     plain_forms: dict[str, Callable[..., object]] = {
         "attention_for": lambda model_type: "eager",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from transformers import Trainer
     from transformers.trainer_utils import BestRun
 
-    from trainable.splits import Split
+    from trainable.data.splits import Split
 
 NAMES = {  # the Trainer's for ours
     "learning_rate": "learning_rate",

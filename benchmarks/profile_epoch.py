@@ -12,7 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.workload import make_job
 from trainable.config import TrialConfig
-from trainable.run import FineTuningRun
+from trainable.train.run import FineTuningRun
 
 
 def main(precision: str, batch_size: int) -> None:

@@ -199,7 +199,7 @@ def ceiling(found: dict[str, Any]) -> float:
 
 def token_counts() -> dict[str, float]:
     """Tokens of the splits, and what they are padded to in random batches of 16 and in batches of 64 in file order."""
-    from trainable.batching import eval_order, train_order
+    from trainable.train.batching import eval_order, train_order
 
     job = make_job()
     train, validation = job.train.lengths, job.validation.lengths

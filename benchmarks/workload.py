@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from trainable.config import Job, Precision
-    from trainable.splits import Split
+    from trainable.data.splits import Split
 
 ROWS = 512
 SLOTS = 2
@@ -38,8 +38,8 @@ def model_folder() -> Path:
 
 def load_rows(rows: int = ROWS) -> tuple[Split, Split]:
     """The first training rows and all validation rows, as the search itself reads them."""
-    from tune.prepare import load_spec_data
-    from tune.spec import SweepSpec
+    from tune.prepare.inputs import load_spec_data
+    from tune.spec.sweep_spec import SweepSpec
 
     problems: list[str] = []
     data = load_spec_data(SweepSpec("bench", "builtin:minilm", data_folder(), train_rows=rows), problems)
@@ -51,7 +51,7 @@ def load_rows(rows: int = ROWS) -> tuple[Split, Split]:
 def make_job(rows: int = ROWS, precision: Precision = "fp32") -> Job:
     """What trials over these rows share, tokenised as the search itself does it."""
     from trainable.config import Job
-    from trainable.tokens import load_tokenizer, tokenize
+    from trainable.data.tokens import load_tokenizer, tokenize
 
     folder = str(model_folder())
     tokenizer = load_tokenizer(folder)

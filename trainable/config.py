@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from trainable.errors import nearest, shown
-from trainable.store import LOCAL, Shared
+from trainable.storage.object_store import LOCAL, Shared
 
 if TYPE_CHECKING:
-    from trainable.tokens import TokenizedSplit
+    from trainable.data.tokens import TokenizedSplit
 
 Batching = Literal["bucketed", "shuffled"]
 Precision = Literal["bf16", "fp32"]

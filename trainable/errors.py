@@ -18,7 +18,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
-from trainable.plain import plain
+from trainable.redaction import plain
 
 MAX_LISTED = 50  # names
 MAX_SHOWN = 500  # characters of a value

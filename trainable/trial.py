@@ -18,9 +18,9 @@ from safetensors import SafetensorError
 
 from trainable.config import Job, make_config
 from trainable.errors import OutOfMemory, TrialFailed
-from trainable.memory import is_out_of_memory
-from trainable.run import FineTuningRun
-from trainable.shipping import with_model_at_hand
+from trainable.hub.shipping import with_model_at_hand
+from trainable.train.memory import is_out_of_memory
+from trainable.train.run import FineTuningRun
 
 STUCK = "stuck.txt"  # where an epoch that took too long stood
 TOO_LONG = 2.0  # times as long as earlier epochs suggest
@@ -161,7 +161,7 @@ class FineTuningTrial(Trainable):
     def _can_win(self) -> bool:
         """Whether this trial beats the best one that the driver has seen finish; of equals the smaller number wins.
 
-        The same order as tune.selection.rank, or the winner's model would be missing.
+        The same order as tune.run_dir.ranking.rank, or the winner's model would be missing.
         """
         run = self.fine_tuning
         if run.best is None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from trainable.errors import UserError
-from tune.spec import read_yaml
+from tune.spec.sweep_spec import read_yaml
 
 TO_FILL_IN = "FILL IN"
 LONGEST_IDLE_MIN = 60

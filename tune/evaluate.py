@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from trainable.config import F1Average
-from trainable.data import TextData, load_file
+from trainable.data.load import TextData, load_file
+from trainable.data.splits import SPLITS, Split
 from trainable.errors import UserError
-from trainable.plain import plain
-from trainable.splits import SPLITS, Split
-from tune.entries import entry_problems
-from tune.rundir import open_run_dir
+from trainable.redaction import plain
+from tune.run_dir.entries import entry_problems
+from tune.run_dir.layout import open_run_dir
 
 LOSS_TOLERANCE = 1e-4  # another number of threads adds in another order
 
@@ -33,10 +33,10 @@ def evaluate_run(run: str | Path, split: str = "test", data_file: str | Path | N
 
     Raises UserError with every problem of the run directory or the file.
     """
-    from trainable.pretrained import model_problems
-    from trainable.run import score_model
-    from trainable.tokens import load_tokenizer, tokenize
-    from tune.cluster import usable_cores
+    from trainable.data.tokens import load_tokenizer, tokenize
+    from trainable.hub.model_folder import model_problems
+    from trainable.train.run import score_model
+    from tune.cluster.connect import usable_cores
 
     run_dir = open_run_dir(run, reading=True)
     try:
@@ -88,8 +88,8 @@ def glue_scores(confusion: Sequence[Sequence[int]], f1_average: str) -> dict[str
 
 
 def _read_split(spec: Mapping[str, Any], name: str, problems: list[str]) -> Split | None:
-    from tune.prepare import load_spec_data
-    from tune.spec import Given, build_spec
+    from tune.prepare.inputs import load_spec_data
+    from tune.spec.sweep_spec import Given, build_spec
 
     fields = {key: value for key, value in spec.items() if key != "resolved"}
     data = load_spec_data(build_spec(Given(fields, {}), problems), problems)

@@ -21,16 +21,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from trainable.errors import FinetuneSearchError, RayDied, SweepFailed, SweepInterrupted, SweepStopped, UserError
-from trainable.plain import plain
-from trainable.storage import sweep_asides
-from trainable.store import url_problem
-from tune.flags import Request, given_from_python, parse
-from tune.rundir import open_run_dir
-from tune.spec import Given, SweepSpec, build_spec, spec_as_yaml_values
-from tune.supervisor import Signals, Watch, continuing_command, end_at_once, heed_signals, restart, storage_told
+from trainable.redaction import plain
+from trainable.storage.folders import sweep_asides
+from trainable.storage.object_store import url_problem
+from tune.process.supervisor import Signals, Watch, continuing_command, end_at_once, heed_signals, restart, storage_told
+from tune.run_dir.layout import open_run_dir
+from tune.spec.flags import Request, given_from_python, parse
+from tune.spec.sweep_spec import Given, SweepSpec, build_spec, spec_as_yaml_values
 
 if TYPE_CHECKING:
-    from tune.prepare import Prepared
+    from tune.prepare.inputs import Prepared
 
 
 def run(
@@ -67,14 +67,14 @@ def _run(
     run_dir = open_run_dir(request.out)
     out = run_dir.name if "://" in str(request.out) else request.out  # as it was given, but for a URL's options
     run_dir.refuse_if_locked()
-    from tune.prepare import prepare
+    from tune.prepare.inputs import prepare
 
     spec = request.spec
     prepared = prepare(request, problems)
     if request.fresh and not request.plan_only:
         with storage_told(run_dir.name):
             prepared.run_dir.move_aside()
-    from tune.cluster import connected, what_died
+    from tune.cluster.connect import connected, what_died
 
     finished = prepared.finished_report()
     if finished is not None:
@@ -89,7 +89,7 @@ def _run(
     with contextlib.suppress(KeyboardInterrupt), storage_told(run_dir.name), connected(spec) as nodes, watch:
         if not request.plan_only:
             return _sweep(prepared, nodes, began)
-        from tune.outlook import look_ahead, outlook_lines
+        from tune.prepare.launch import look_ahead, outlook_lines
 
         print(plain("\n".join(outlook_lines(prepared, look_ahead(prepared, nodes, print)))))
         return {}
@@ -101,12 +101,12 @@ def _run(
 
 
 def _sweep(prepared: Prepared, nodes: Sequence[Any], began: float) -> dict[str, Any]:
-    from tune.confirmation import get_ready_to_score, score_on_test
-    from tune.outlook import look_ahead, ready_job
-    from tune.progress import Progress
-    from tune.report import build_report, write_best, write_report
-    from tune.searcher import TrialBook
-    from tune.sweep import choose_precision, run_trials
+    from tune.prepare.launch import look_ahead, ready_job
+    from tune.report.progress import Progress
+    from tune.report.results import build_report, write_best, write_report
+    from tune.sweep.final_score import get_ready_to_score, score_on_test
+    from tune.sweep.run_trials import choose_precision, run_trials
+    from tune.sweep.searcher import TrialBook
 
     spec, run_dir = prepared.spec, prepared.run_dir
     outlook = look_ahead(prepared, nodes, print)
@@ -170,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if request.errand is not None:
                 return _run_errand(request, *request.errand, problems)
             if request.submit is not None:
-                from tune.jobs import submit
+                from tune.cluster.jobs import submit
 
                 return submit(request, words, problems)
             out = request.out
@@ -201,10 +201,10 @@ def _run_errand(request: Request, errand: str, name: str, problems: list[str]) -
         raise UserError(problems)
     try:
         if errand == "status":
-            from tune.status import show
+            from tune.report.status import show
 
             return show(name)
-        from tune import jobs
+        from tune.cluster import jobs
 
         return (jobs.attach if errand == "attach" else jobs.stop)(name, request.submit)
     except UserError as error:

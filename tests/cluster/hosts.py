@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,10 +16,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.cluster.machine import SYSTEM_FOLDERS, missing_programs
 from tests.faults.disturbed import family
 from tests.tune.ports import Opened, opened
 
-NEEDED = ("ip", "nsenter", "rsync", "ssh", "ssh-keygen", "sshd", "unshare")
 UNSHARE = ("unshare", "--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "--mount-proc")
 NETWORK = "10.0.0"  # nobody else can be on it: it lies in the lab
 HOME = Path(pwd.getpwuid(os.getuid()).pw_dir)  # where ssh's sessions begin
@@ -61,7 +60,7 @@ mkdir -p -m 700 "$HOME/.ssh"
 cp "$FOLDER/environment" "$HOME/.ssh/environment"
 echo
 read -r connected
-exec "$(command -v sshd)" -D -e -f "$FOLDER/sshd_$NAME"
+exec "$(PATH=$PATH:$SYSTEM_FOLDERS command -v sshd)" -D -e -f "$FOLDER/sshd_$NAME"
 """
 SSHD = """
 ListenAddress {address}
@@ -78,7 +77,7 @@ PidFile none
 
 def why_not() -> str | None:
     """Why no hosts can be made here; None where they can."""
-    if missing := [name for name in NEEDED if not shutil.which(name)]:
+    if missing := missing_programs():
         return f"not installed: {', '.join(missing)}"
     if os.getuid() != 0:
         return "namespaces and bridges are made by root"
@@ -166,6 +165,7 @@ class Lab:
 
     def _make(self, name: str, words: Sequence[str], script: str, address: str) -> Machine:
         environment = {"NAME": name, "KEPT": self.kept, "FOLDER": str(self.folder), "ADDRESS": address}
+        environment["SYSTEM_FOLDERS"] = SYSTEM_FOLDERS
         with (self.folder / f"{name}.log").open("a") as log:
             process = subprocess.Popen(
                 [*words, "sh", "-c", script],

@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from trainable.data import DataRequest, load_data
+from trainable.data.files import read_table
+from trainable.data.load import DataRequest, load_data
 from trainable.errors import UserError
-from trainable.files import read_table
-from tune.flags import parse
-from tune.spec import (
+from tune.spec.flags import parse
+from tune.spec.sweep_spec import (
     FIELDS,
     Given,
     SweepSpec,

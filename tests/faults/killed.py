@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from trainable import storage
+from trainable.storage import folders as storage
 from trainable.trial import FineTuningTrial
 
 DRIVER = "KILLED_DRIVER"
@@ -172,10 +172,10 @@ def watch_driver() -> None:
     """The driver's points: all that Optuna's storage is told, and the run directory's files."""
     from optuna.storages._cached_storage import _CachedStorage
 
-    import tune.searcher
-    from tune.searcher import TrialBook
+    import tune.sweep.searcher
+    from tune.sweep.searcher import TrialBook
 
-    around(tune.searcher, "open_study", lambda *_: "study")
+    around(tune.sweep.searcher, "open_study", lambda *_: "study")
     around(
         _CachedStorage,
         "create_new_trial",
@@ -203,7 +203,7 @@ def watch_driver() -> None:
             return None
         return "winner" if last and path.name == "model" else path.name
 
-    watch_files(["tune.report", "tune.rundir", "tune.searcher", "tune.sweep"], removed)
+    watch_files(["tune.report.results", "tune.run_dir.layout", "tune.sweep.searcher", "tune.sweep.run_trials"], removed)
 
 
 class KilledTrial(FineTuningTrial):
@@ -211,7 +211,7 @@ class KilledTrial(FineTuningTrial):
 
     def setup(self, config: dict[str, Any], job: Any = None) -> None:
         if not isinstance(storage.os, SlowRenames):  # type: ignore[attr-defined]
-            watch_files(["trainable.run"], lambda path: "older state" if path.parent.name == "state" else None)
+            watch_files(["trainable.train.run"], lambda path: "older state" if path.parent.name == "state" else None)
         super().setup(config, job)
 
     def _states(self) -> list[Path]:
@@ -236,8 +236,8 @@ class KilledTrial(FineTuningTrial):
 
 def take_away(protection: str) -> None:
     """Break what makes a killed sweep go on as if nothing had happened."""
-    import tune.searcher
-    from tune.searcher import TrialBook
+    import tune.sweep.searcher
+    from tune.sweep.searcher import TrialBook
 
     if protection == "history":  # only the last epoch is recorded, as most tools do
         record = TrialBook.record_epochs
@@ -256,29 +256,37 @@ def take_away(protection: str) -> None:
 
         TrialBook.__init__ = without  # type: ignore[method-assign]
     if protection == "seeds":  # a sampler seeded by each start
-        derived = tune.searcher.derived_seed
+        derived = tune.sweep.searcher.derived_seed
 
         def by_process(seed: int, number: int, what: str) -> int:
             return derived(os.getpid() if what.startswith("sampler") else seed, number, what)
 
-        tune.searcher.derived_seed = by_process
+        tune.sweep.searcher.derived_seed = by_process
 
 
 def main() -> int:
     """The command line, with the points."""
-    import tune.sweep
+    import tune.sweep.run_trials
     from tune.search import main as search
 
     os.environ[DRIVER] = str(os.getpid())
     watch_driver()
     take_away(os.environ.get("WITHOUT", ""))
-    tune.sweep.FineTuningTrial = KilledTrial  # type: ignore[misc]
+    tune.sweep.run_trials.FineTuningTrial = KilledTrial  # type: ignore[misc]
     return search()
 
 
 def serve() -> None:
     """Start a driver for every line of input: writes its process id, and how it ended once it has."""
-    for module in ("ray.tune", "torch", "transformers", "datasets", "tune.prepare", "tune.sweep", "tune.report"):
+    for module in (
+        "ray.tune",
+        "torch",
+        "transformers",
+        "datasets",
+        "tune.prepare.inputs",
+        "tune.sweep.run_trials",
+        "tune.report.results",
+    ):
         importlib.import_module(module)
     while line := sys.stdin.readline():
         pid = os.fork()

@@ -19,10 +19,10 @@ class LeakyTrial(FineTuningTrial):
 
 def main() -> int:
     """The command line, with the leaky Trainable."""
-    import tune.sweep
+    import tune.sweep.run_trials
     from tune.search import main as search
 
-    tune.sweep.FineTuningTrial = LeakyTrial  # type: ignore[misc]
+    tune.sweep.run_trials.FineTuningTrial = LeakyTrial  # type: ignore[misc]
     return search()
 
 

@@ -22,12 +22,12 @@ from tests.conftest import write_pairs
 from tests.tune.test_end_to_end import ROOT, command
 from tests.tune.test_failures import wait_for
 from trainable.trial import FineTuningTrial
-from tune import cluster
-from tune.flags import parse
-from tune.plan import Node, make_plan
-from tune.prepare import Prepared, prepare
+from tune.cluster import connect as cluster
+from tune.cluster.plan import Node, make_plan
+from tune.prepare.inputs import Prepared, prepare
 from tune.search import main
-from tune.searcher import TrialBook
+from tune.spec.flags import parse
+from tune.sweep.searcher import TrialBook
 
 POINTS = [{"learning_rate": 3e-3, "batch_size": 8, "epochs": epochs} for epochs in (3, 40, 2)]
 OPEN = 1  # the trial that is running when the driver is killed

@@ -14,12 +14,12 @@ import pytest
 from tests.faults.broken import BAD_VALUES, MISSING
 from tests.faults.sweeps import ledger_of, sweep
 from tests.tune.test_searcher import epoch, leave_model, make_book
-from tune.plan import Plan
-from tune.progress import Progress
-from tune.records import REPORTED, result_problem
-from tune.scheduler import ShareHalving, ShareScheduler
-from tune.supervisor import Halt
-from tune.sweep import SAME_FAILURES, SweepCallback
+from tune.cluster.plan import Plan
+from tune.process.supervisor import Halt
+from tune.report.progress import Progress
+from tune.run_dir.records import REPORTED, result_problem
+from tune.sweep.run_trials import SAME_FAILURES, SweepCallback
+from tune.sweep.stopping import ShareHalving, ShareScheduler
 
 
 class Controller:

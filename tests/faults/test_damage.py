@@ -27,12 +27,12 @@ from tests.faults.run_directories import (
 )
 from tests.tune.test_end_to_end import command
 from trainable.errors import UserError
-from trainable.storage import MANIFEST, is_whole, write_folder
-from tune import damage
-from tune.records import TrialRecord
-from tune.rundir import RunDir
+from trainable.storage.folders import MANIFEST, is_whole, write_folder
+from tune.run_dir import integrity as damage
+from tune.run_dir.layout import RunDir
+from tune.run_dir.records import TrialRecord
 from tune.search import main
-from tune.searcher import TrialBook
+from tune.sweep.searcher import TrialBook
 
 WHAT_TO_DO = "; restore it from a copy, or start over with --fresh"
 STATE = f"trials/{OPEN}/state/epoch-10"
@@ -499,7 +499,7 @@ def test_a_page_that_can_not_be_mended_is_told(
         raise OSError(28, "No space left on device", str(finished / "report.html"))
 
     (finished / "report.html").write_text("<!DOCTYPE")
-    monkeypatch.setattr("tune.prepare.write_text", full)
+    monkeypatch.setattr("tune.prepare.inputs.write_text", full)
     code, said, started = search(sweeps, finished, capsys)
     assert (code, started) == (2, False)
     assert f"{finished / 'report.html'} is not whole and can't be written anew: [Errno 28] No space left" in said
@@ -610,7 +610,7 @@ def test_the_protection_is_what_holds(
     """The control: without the checks an empty study is begun anew, in silence."""
     (finished / "study.db").write_bytes(b"")
     refused(sweeps, finished, capsys, "study.db")
-    monkeypatch.setattr("tune.prepare.find_records", lambda *_: ())
+    monkeypatch.setattr("tune.prepare.inputs.find_records", lambda *_: ())
     assert book_of(sweeps, finished).records() == ()
 
 
@@ -678,7 +678,7 @@ def test_a_sweep_from_before_sweeps_had_names_goes_on(sweeps: Sweeps, killed: Pa
 
 def test_looking_costs_little(sweeps: Sweeps, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The leader's model is read once to see that it is whole, and no other model or state at all."""
-    import trainable.storage as storage
+    import trainable.storage.folders as storage
 
     read: list[Path] = []
     real = storage._sha256

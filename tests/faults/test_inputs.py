@@ -39,11 +39,11 @@ from tests.tune.test_bad_input import (
     write,
     zipped,
 )  # fmt: skip
-from trainable import files
+from trainable.data import files
+from trainable.data.files import read_table
 from trainable.errors import UserError
-from trainable.files import read_table
-from tune.rundir import RESOLVED, RunDir
-from tune.spec import FIELDS, MAX_ALIASES, MAX_DEPTH, MAX_FILE_BYTES, OPTIONAL, read_yaml, write_yaml
+from tune.run_dir.layout import RESOLVED, RunDir
+from tune.spec.sweep_spec import FIELDS, MAX_ALIASES, MAX_DEPTH, MAX_FILE_BYTES, OPTIONAL, read_yaml, write_yaml
 
 __all__ = ["places"]  # the fixture
 
@@ -539,7 +539,7 @@ def test_many_strange_labels_take_no_time(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("text,label\n" + "\n".join(rows[:20_000] * 2))
     (tmp_path / "validation.csv").write_text("text,label\n" + "\n".join(rows[20_000:]))
     code = (
-        "import sys; from trainable.data import *\n"
+        "import sys; from trainable.data.load import *\n"
         "try: load_data(DataRequest(sys.argv[1]))\n"
         "except UserError as error: print(len(error.problems), len(str(error)))"
     )
@@ -662,7 +662,7 @@ def _spoil(add: Callable[..., None]) -> Callable[..., None]:
 # VmHWM and not ru_maxrss, which a process takes over from the one that started it.
 MEASURE = """
 import re, sys
-from trainable.data import DataRequest, load_data
+from trainable.data.load import DataRequest, load_data
 data = load_data(DataRequest(sys.argv[1]))
 print(int(re.search('VmHWM: *([0-9]+) kB', open('/proc/self/status').read().replace('\\t', ''))[1]) * 1024)
 """

@@ -18,14 +18,14 @@ from tests.trainable.runs import make_job
 from tests.trainable.test_trial import make_trial, steps, tune_config
 from trainable.config import TrialConfig
 from trainable.errors import OutOfMemory
-from trainable.memory import is_out_of_memory
-from trainable.run import FineTuningRun
+from trainable.train.memory import is_out_of_memory
+from trainable.train.run import FineTuningRun
 from trainable.trial import FineTuningTrial
-from tune.plan import Node, Plan, make_plan
-from tune.records import TrialRecord
-from tune.report import memory_notes
-from tune.spec import SweepSpec
-from tune.sweep import tune_mended, why_it_failed
+from tune.cluster.plan import Node, Plan, make_plan
+from tune.report.results import memory_notes
+from tune.run_dir.records import TrialRecord
+from tune.spec.sweep_spec import SweepSpec
+from tune.sweep.run_trials import tune_mended, why_it_failed
 
 CONFIG = TrialConfig(learning_rate=1e-3, batch_size=16, epochs=2, dropout=0.0)
 ERRORS: list[Callable[[], Exception]] = [
@@ -93,7 +93,7 @@ def test_what_a_worker_learned_holds_for_its_later_trials(tiny_model: Path) -> N
 
 def test_without_the_ladder_such_a_trial_fails(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: the tests above can fail."""
-    monkeypatch.setattr("trainable.loop.is_out_of_memory", lambda error: False)
+    monkeypatch.setattr("trainable.train.loop.is_out_of_memory", lambda error: False)
     run = FineTuningRun(make_job(tiny_model))
     with room_for(run, 5), pytest.raises(MemoryError):
         trained(run)
@@ -156,7 +156,7 @@ def test_a_larger_share_of_a_gpu_is_a_larger_share_of_its_memory(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits: list[float] = []
-    monkeypatch.setattr("trainable.run.limit_gpu_memory", lambda device, share: limits.append(share))
+    monkeypatch.setattr("trainable.train.run.limit_gpu_memory", lambda device, share: limits.append(share))
     for share in (1, 2, 8):
         trial = FineTuningTrial.__new__(FineTuningTrial)
         trial.setup({**tune_config(tmp_path), "share": share}, job=make_job(tiny_model, gpu_share=0.25))

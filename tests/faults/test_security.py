@@ -25,15 +25,15 @@ from tests.hub import Hub
 from tests.tune.test_end_to_end import ROOT, command
 from tests.tune.test_failures import LEARNS, flags, wait_for
 from tests.tune.test_shown import HOSTILE, Page
+from trainable.data.tokens import load_tokenizer
 from trainable.errors import SweepFailed
-from trainable.model import Classifier
-from trainable.plain import one_line
-from trainable.pretrained import model_problems
-from trainable.storage import MANIFEST
-from trainable.tokens import load_tokenizer
+from trainable.hub.model_folder import model_problems
+from trainable.model.classifier import Classifier
+from trainable.redaction import one_line
+from trainable.storage.folders import MANIFEST
+from tune.cluster.plan import Node
 from tune.evaluate import main as evaluate
-from tune.plan import Node
-from tune.rundir import OF_BEST
+from tune.run_dir.layout import OF_BEST
 from tune.search import main as search
 
 pytestmark = pytest.mark.faults
@@ -105,8 +105,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> tupl
 @pytest.fixture
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sweep as it is up to the first trial that it would start."""
-    import tune.cluster
-    import tune.sweep
+    import tune.cluster.connect
+    import tune.sweep.run_trials
 
     @contextlib.contextmanager
     def connected(spec: object) -> Iterator[list[Node]]:
@@ -116,8 +116,8 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
         if book.remaining:
             raise SweepFailed("here trials would start")
 
-    monkeypatch.setattr(tune.cluster, "connected", connected)
-    monkeypatch.setattr(tune.sweep, "run_trials", run_trials)
+    monkeypatch.setattr(tune.cluster.connect, "connected", connected)
+    monkeypatch.setattr(tune.sweep.run_trials, "run_trials", run_trials)
 
 
 def files_of(run: Path) -> list[str]:
@@ -504,9 +504,9 @@ TWICE = """
 import json, os, sys
 import ray
 import tune.search
-from tune.auth import SETTINGS
-from tune.cluster import connected
-from tune.spec import SweepSpec
+from tune.cluster.auth import SETTINGS
+from tune.cluster.connect import connected
+from tune.spec.sweep_spec import SweepSpec
 answers = []
 fields = {"dataset": sys.argv[1], "model": sys.argv[2], "num_trials": 1, "space": {"epochs": "1"}, "precision": "fp32"}
 for turn in range(2):

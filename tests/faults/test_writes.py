@@ -17,7 +17,7 @@ import pytest
 from tests.conftest import write_pairs
 from tests.faults.whole import EXCHANGE, MOST, WAYS, begin, content, new_content, old_content, one_trial
 from tests.tune.test_end_to_end import ROOT, command
-from trainable.storage import sweep_asides, write_folder, write_text
+from trainable.storage.folders import sweep_asides, write_folder, write_text
 
 SCENARIOS = [
     "a_new_folder", "a_replaced_folder", "a_replaced_folder_where_none_can_be_exchanged", "a_replaced_text",
@@ -76,7 +76,7 @@ def test_the_study_stays_whole(shim: Path, tmp_path: Path, step: int) -> None:
 KILLED_AFTER = """
 import os, signal, sys
 from pathlib import Path
-from trainable import storage
+from trainable.storage import folders as storage
 
 last = int(sys.argv[2])
 

@@ -20,12 +20,12 @@ import torch
 from optuna.trial import TrialState
 
 from tests.tune.test_searcher import SPACE, epoch, leave_model
-from trainable import storage
-from trainable.model import read_tensors, write_tensors
-from trainable.storage import is_whole, sweep_asides, write_folder, write_text
-from tune.rundir import RESOLVED, RunDir
-from tune.searcher import TrialBook
-from tune.spec import SweepSpec
+from trainable.model.classifier import read_tensors, write_tensors
+from trainable.storage import folders as storage
+from trainable.storage.folders import is_whole, sweep_asides, write_folder, write_text
+from tune.run_dir.layout import RESOLVED, RunDir
+from tune.spec.sweep_spec import SweepSpec
+from tune.sweep.searcher import TrialBook
 
 MOST = 50
 # (errno, whether the write is short before it, whether all later ones fail too)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trainable.config import Job
-from trainable.tokens import load_tokenizer, tokenize
+from trainable.data.tokens import load_tokenizer, tokenize
 
 
 def pairs(count: int, start: int = 0) -> tuple[list[list[str]], list[int]]:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from trainable.batching import PAD_TO, Batches, cut_evenly, eval_order, train_order
 from trainable.config import Batching
-from trainable.tokens import TokenizedSplit
+from trainable.data.tokens import TokenizedSplit
+from trainable.train.batching import PAD_TO, Batches, cut_evenly, eval_order, train_order
 
 
 def make_split(lengths: list[int], *, types: bool = True) -> TokenizedSplit:

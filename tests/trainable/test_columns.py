@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from trainable.columns import CHUNK_ROWS, Column, Places, Rows
+from trainable.data.columns import CHUNK_ROWS, Column, Places, Rows
 
 CELLS: list[Any] = ["", "NA", "🙂", "\ud800", 0, -1, 2**70, 1.5, True, False, None, "word " * 9]
 

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from trainable import hub
-from trainable.data import DataRequest, TextData, hub_name, load_data, load_file
+from trainable.data.load import DataRequest, TextData, hub_name, load_data, load_file
+from trainable.data.splits import Split, stratified_cut
 from trainable.errors import UserError
-from trainable.splits import Split, stratified_cut
+from trainable.hub import download as hub
 
 
 def write_csv(folder: Path, **splits: list[tuple[Any, ...]]) -> DataRequest:

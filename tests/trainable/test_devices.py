@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainable.devices import EncoderShape, cpu_threads, measure_precision
-from trainable.pretrained import encoder_widths
+from trainable.hub.model_folder import encoder_widths
+from trainable.train.devices import EncoderShape, cpu_threads, measure_precision
 
 
 def test_precision_is_measured_for_both() -> None:

@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file
 
 from tests.trainable.runs import make_job
-from trainable import model as model_module
-from trainable import run as run_module
 from trainable.config import TrialConfig
-from trainable.run import FineTuningRun
+from trainable.model import classifier as model_module
+from trainable.train import run as run_module
+from trainable.train.run import FineTuningRun
 
 CONFIG = TrialConfig(
     learning_rate=2e-3, batch_size=8, epochs=2, warmup_fraction=0.1, weight_decay=0.3, max_grad_norm=0.5, dropout=0.0

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from trainable.files import MAX_PROBLEMS_PER_FILE, SUFFIXES, FileProblems, Table, read_table
+from trainable.data.files import MAX_PROBLEMS_PER_FILE, SUFFIXES, FileProblems, Table, read_table
 
 PIECES = (
     "NA", "null", "nan", "None", "", " ", "\t", ",", '"', '""', "'", "\n", "\r\n", "\r", "1e5", "007", "1.0", "true",

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from tests.hub import Hub, write_tiny_glue, write_tiny_model
-from trainable.data import hub_name
+from trainable.data.load import hub_name
 
 # Prints a line of JSON for each (what, name, configuration): the result, or the error and its words.
 CHILD = """
 import json, sys
-from trainable import hub
+from trainable.hub import download as hub
 deadline, asked = json.loads(sys.argv[1])
 hub.DEADLINE_S = deadline or hub.DEADLINE_S
 for what, *names in asked:

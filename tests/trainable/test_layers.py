@@ -11,12 +11,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trainable import layers
 from trainable.config import Precision
-from trainable.devices import autocast
-from trainable.first_token import compute_first_token_only
-from trainable.layers import PLAIN_ATTENTION, Dropout, attention, dropout, install
-from trainable.model import Classifier
+from trainable.model.classifier import Classifier
+from trainable.model.classifier import fast_layers as layers
+from trainable.model.fast_layers import PLAIN_ATTENTION, Dropout, attention, dropout, install
+from trainable.model.first_token import compute_first_token_only
+from trainable.train.devices import autocast
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

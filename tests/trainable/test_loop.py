@@ -11,10 +11,10 @@ from torch import nn
 from transformers import get_linear_schedule_with_warmup
 
 from tests.trainable.runs import make_job
-from trainable.batching import Batch, eval_order
 from trainable.config import TrialConfig
-from trainable.loop import Rows, Take, evaluate, make_optimizer, train_one_epoch
-from trainable.run import FineTuningRun
+from trainable.train.batching import Batch, eval_order
+from trainable.train.loop import Rows, Take, evaluate, make_optimizer, train_one_epoch
+from trainable.train.run import FineTuningRun
 
 
 class Linear(nn.Module):

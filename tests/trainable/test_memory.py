@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from trainable.memory import keep_freed_memory, limit_gpu_memory, peak_memory_mib
+from trainable.train.memory import keep_freed_memory, limit_gpu_memory, peak_memory_mib
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.5, 0.45), (0.25, 0.2), (0.06, 0.03), (1.0, None), (2.0, None)])

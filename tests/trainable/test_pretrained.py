@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from trainable.pretrained import model_fingerprint, model_problems
+from trainable.hub.model_folder import model_fingerprint, model_problems
 
 REASON = "is damaged or cut off"
 

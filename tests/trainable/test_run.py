@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from tests.trainable.runs import make_job
 from trainable.config import Job, TrialConfig
 from trainable.errors import TrialFailed
-from trainable.run import EpochResult, FineTuningRun, score_model
+from trainable.train.run import EpochResult, FineTuningRun, score_model
 
 CONFIG = TrialConfig(learning_rate=3e-3, batch_size=8, epochs=4, warmup_fraction=0.1)
 TIMINGS = ("began_at", "train_s", "eval_s", "examples_per_second", "peak_memory_mib")
@@ -40,7 +40,7 @@ FRESH = """
 import json, pickle, sys
 from pathlib import Path
 from tests.trainable.test_run import CONFIG, train
-from trainable.run import FineTuningRun
+from trainable.train.run import FineTuningRun
 job = pickle.loads(Path(sys.argv[1]).read_bytes())
 run = FineTuningRun(job)
 history = train(run, CONFIG, 11)

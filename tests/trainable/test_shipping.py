@@ -13,9 +13,9 @@ import pytest
 
 from tests.trainable.runs import make_job
 from trainable.config import Job
-from trainable.pretrained import model_fingerprint
-from trainable.shipping import Files, read_files, shipped_bytes, with_model_at_hand
-from trainable.storage import private_folder
+from trainable.hub.model_folder import model_fingerprint
+from trainable.hub.shipping import Files, read_files, shipped_bytes, with_model_at_hand
+from trainable.storage.folders import private_folder
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trainable.storage import MANIFEST, is_whole, write_folder, write_text
+from trainable.storage.folders import MANIFEST, is_whole, write_folder, write_text
 
 
 def write_two(folder: Path) -> None:

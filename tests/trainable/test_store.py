@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from trainable import answers
-from trainable import store as module
 from trainable.errors import UserError
-from trainable.storage import MANIFEST, write_folder
-from trainable.store import DRIVER_FILE, Store, url_problem, working_folder
+from trainable.storage import object_store as module
+from trainable.storage import request_timeout as answers
+from trainable.storage.folders import MANIFEST, write_folder
+from trainable.storage.object_store import DRIVER_FILE, Store, url_problem, working_folder
 
 
 @pytest.fixture

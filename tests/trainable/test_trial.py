@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.trainable.runs import make_job
-from trainable.storage import is_whole
+from trainable.storage.folders import is_whole
 from trainable.trial import FineTuningTrial
 
 

@@ -9,7 +9,7 @@ import torch
 
 from tests.trainable.runs import make_job
 from trainable.config import TrialConfig
-from trainable.vocabulary import SlicedEmbedding, can_slice, missed_decay
+from trainable.model.sliced_embedding import SlicedEmbedding, can_slice, missed_decay
 
 
 def test_rows_left_out_are_decayed_as_adamw_decays_what_has_no_gradient() -> None:

@@ -18,10 +18,10 @@ class FaultyTrial(FineTuningTrial):
 
 def main() -> int:
     """The command line, with the faulty Trainable."""
-    import tune.sweep
+    import tune.sweep.run_trials
     from tune.search import main as search
 
-    tune.sweep.FineTuningTrial = FaultyTrial  # type: ignore[misc]
+    tune.sweep.run_trials.FineTuningTrial = FaultyTrial  # type: ignore[misc]
     return search()
 
 

@@ -22,9 +22,9 @@ import pytest
 
 from tests.conftest import write_pairs
 from tests.tune.test_end_to_end import ROOT
-from tune.auth import SETTINGS
-from tune.jobs import SERVER_VARIABLES
-from tune.status import status
+from tune.cluster.auth import SETTINGS
+from tune.cluster.jobs import SERVER_VARIABLES
+from tune.report.status import status
 
 pytestmark = [
     pytest.mark.cluster,

@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import write_pairs
 from tests.tune.ports import Port, answer
 from tests.tune.test_end_to_end import command
-from tune.auth import HOW_TO, SETTINGS
+from tune.cluster.auth import HOW_TO, SETTINGS
 from tune.search import main
 
 OWNER = """

@@ -693,8 +693,8 @@ def test_a_folder_that_is_no_model(name: str, places: dict[str, str], capsys: py
 
 def begun(places: dict[str, str], *flags: str) -> None:
     """The run directory as a sweep with these flags has it once it is begun."""
-    from tune.flags import parse
-    from tune.prepare import prepare
+    from tune.prepare.inputs import prepare
+    from tune.spec.flags import parse
 
     problems: list[str] = []
     prepared = prepare(parse([*good_flags(places), *flags], problems), problems)
@@ -819,8 +819,8 @@ ACCEPTED: dict[str, dict[str, str | bytes | None]] = {
 
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_accepted(name: str, places: dict[str, str]) -> None:
-    from tune.flags import parse
-    from tune.prepare import prepare
+    from tune.prepare.inputs import prepare
+    from tune.spec.flags import parse
 
     write(Path(places["data"]), GOOD | ACCEPTED[name])
     problems: list[str] = []

@@ -14,15 +14,15 @@ import pytest
 
 from tests.tune.ports import HEALTH, answer, ask, descendants, every_method, listening
 from tests.tune.test_failures import LEARNS, flags, wait_for
-from tune.cluster import temporary_folder
+from tune.cluster.connect import temporary_folder
 
 ROOT = Path(__file__).parent.parent.parent
 
 SCRIPT = """
 import json
 from pathlib import Path
-from tune.cluster import connected
-from tune.spec import SweepSpec
+from tune.cluster.connect import connected
+from tune.spec.sweep_spec import SweepSpec
 
 def processes(word):
     found = []
@@ -36,16 +36,16 @@ def processes(word):
                 found.append(command)
     return found
 
-import tune.cluster
+import tune.cluster.connect
 folders = []
-original = tune.cluster.temporary_folder
+original = tune.cluster.connect.temporary_folder
 import contextlib
 @contextlib.contextmanager
 def noted():
     with original() as folder:
         folders.append(str(folder))
         yield folder
-tune.cluster.temporary_folder = noted
+tune.cluster.connect.temporary_folder = noted
 with connected(SweepSpec("s", "m", "d", num_cpus=1)) as nodes:
     import ray
     answer = ray.get(ray.remote(lambda: 6 * 7).remote())

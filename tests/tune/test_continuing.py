@@ -11,12 +11,12 @@ import yaml
 
 from tests.conftest import write_pairs
 from trainable.errors import UserError
-from tune.flags import parse
-from tune.prepare import prepare
-from tune.rundir import RunDir
-from tune.searcher import TrialBook
-from tune.space import Choice, Float, Int
-from tune.spec import SweepSpec
+from tune.prepare.inputs import prepare
+from tune.run_dir.layout import RunDir
+from tune.spec.flags import parse
+from tune.spec.space import Choice, Float, Int
+from tune.spec.sweep_spec import SweepSpec
+from tune.sweep.searcher import TrialBook
 
 
 def flags(folder: Path, model: Path, *more: str) -> list[str]:

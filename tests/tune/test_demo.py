@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tune import demo
-from tune.demo import DEFAULT_SEED, MIX, NOT_PARAPHRASE, PARAPHRASE, SPLITS, Pair
-from tune.demo_words import FRAMES
+from tune.demo import corpus as demo
+from tune.demo.corpus import DEFAULT_SEED, MIX, NOT_PARAPHRASE, PARAPHRASE, SPLITS, Pair
+from tune.demo.words import FRAMES
 
-SHIPPED = Path(demo.__file__).parent / "presets" / "demo"
+SHIPPED = Path(demo.__file__).parents[1] / "presets" / "demo"
 
 Corpus = dict[str, list[Pair]]
 

@@ -110,11 +110,11 @@ def test_what_the_hub_lacks_is_told_with_every_other_problem(
 PREPARE = """
 import json, sys
 from pathlib import Path
-from tune.cluster import local_nodes
-from tune.flags import Request
-from tune.plan import make_plan
-from tune.prepare import prepare
-from tune.spec import build_spec, given_from_preset
+from tune.cluster.connect import local_nodes
+from tune.spec.flags import Request
+from tune.cluster.plan import make_plan
+from tune.prepare.inputs import prepare
+from tune.spec.sweep_spec import build_spec, given_from_preset
 
 for name in sys.argv[1:]:
     problems = []

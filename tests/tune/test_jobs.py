@@ -22,12 +22,12 @@ import pytest
 
 from tests.tune.job_server import TOKEN, FakeJob, FakeServer, job_server
 from tests.tune.test_end_to_end import ROOT
-from tune import jobs
-from tune.auth import HOW_TO, SETTINGS
-from tune.flags import parse
+from tune.cluster import jobs
+from tune.cluster.auth import HOW_TO, SETTINGS
+from tune.process.supervisor import COMMAND, STOP_LIMIT_S, continuing_command
 from tune.search import main
-from tune.spec import build_spec, given_from_file
-from tune.supervisor import COMMAND, STOP_LIMIT_S, continuing_command
+from tune.spec.flags import parse
+from tune.spec.sweep_spec import build_spec, given_from_file
 
 OUT = "/shared/runs/mrpc"
 FLAGS = ["--preset", "mrpc", "--num-trials", "4", "--out", OUT]

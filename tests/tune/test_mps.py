@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tune import mps
-from tune.cluster import temporary_folder
-from tune.mps import CONTROL, multi_process_service
+from tune.cluster.connect import mps, temporary_folder
+from tune.cluster.mps import CONTROL, multi_process_service
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tune.plan import LOCAL_TYPE, Growth, Node, disk_bytes, growth, make_plan, open_trials
-from tune.spec import SweepSpec
+from tune.cluster.plan import LOCAL_TYPE, Growth, Node, disk_bytes, growth, make_plan, open_trials
+from tune.spec.sweep_spec import SweepSpec
 
 
 def plan(nodes: list[Node], **fields: Any) -> tuple[int, float, float]:

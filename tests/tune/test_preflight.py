@@ -10,10 +10,18 @@ from typing import Any
 
 import pytest
 
-from tune import facts
-from tune.cluster import _other_versions
-from tune.facts import NodeFacts, facts_here, facts_of, leave_mark, project_digest, remove_marks, seen_marks
-from tune.preflight import CLOCKS_WITHIN_S, DRIVER, Silent, Wanted, problems_of
+from tune.cluster import node_facts as facts
+from tune.cluster.connect import _other_versions
+from tune.cluster.node_facts import (
+    NodeFacts,
+    facts_here,
+    facts_of,
+    leave_mark,
+    project_digest,
+    remove_marks,
+    seen_marks,
+)
+from tune.cluster.preflight import CLOCKS_WITHIN_S, DRIVER, Silent, Wanted, problems_of
 
 NAMES = {"a": "alpha (10.0.0.1)", "b": "beta (10.0.0.2)", "c": "gamma (10.0.0.3)"}
 EVERYBODY = frozenset({*NAMES, DRIVER})
@@ -137,7 +145,7 @@ def test_in_a_store_the_disks_are_their_nodes_own_and_the_store_is_everybodys() 
 
 
 def test_facts_of_this_machine(tiny_model: Path, tmp_path: Path) -> None:
-    from trainable.pretrained import model_fingerprint
+    from trainable.hub.model_folder import model_fingerprint
 
     here = facts_of(facts_here(str(tiny_model), project_digest(), str(tmp_path / "run" / "deeper")))
     assert here.model == model_fingerprint(tiny_model)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.hub import GLUE
-from tune.prepare import BUILTIN_DATASETS
-from tune.space import Choice, Float, Int
-from tune.spec import SweepSpec, build_spec, given_from_preset, preset_names
+from tune.prepare.inputs import BUILTIN_DATASETS
+from tune.spec.space import Choice, Float, Int
+from tune.spec.sweep_spec import SweepSpec, build_spec, given_from_preset, preset_names
 
 
 def preset(name: str) -> SweepSpec:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from io import StringIO
 from pathlib import Path
 
-from tune.progress import Progress
-from tune.spec import SweepSpec
+from tune.report.progress import Progress
+from tune.spec.sweep_spec import SweepSpec
 
 
 class ClosedPipe(StringIO):

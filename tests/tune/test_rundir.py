@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tune.damage import _what_the_study_lacks
-from tune.rundir import RunDir
+from tune.run_dir.integrity import _what_the_study_lacks
+from tune.run_dir.layout import RunDir
 
 
 @pytest.mark.parametrize("left", [[".lock"], [".lock", ".spec.yaml.0123abcd"]])

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tune.scheduler import MIN_TRIALS_AT_RUNG, ShareHalving, value_at
+from tune.sweep.stopping import MIN_TRIALS_AT_RUNG, ShareHalving, value_at
 
 
 def test_a_score_between_epochs_is_read_off_the_line() -> None:

@@ -13,13 +13,13 @@ import pytest
 from optuna.trial import TrialState
 
 from trainable.errors import UserError
-from trainable.storage import write_folder
-from tune import searcher as searcher_module
-from tune.rundir import RunDir
-from tune.searcher import StudySearcher, TrialBook, derived_seed
-from tune.space import Choice, Fixed, Float, Int
-from tune.spec import SweepSpec
-from tune.supervisor import Halt
+from trainable.storage.folders import write_folder
+from tune.process.supervisor import Halt
+from tune.run_dir.layout import RunDir
+from tune.spec.space import Choice, Fixed, Float, Int
+from tune.spec.sweep_spec import SweepSpec
+from tune.sweep import searcher as searcher_module
+from tune.sweep.searcher import StudySearcher, TrialBook, derived_seed
 
 SPACE = {
     "learning_rate": Float(1e-5, 1e-3, log=True),

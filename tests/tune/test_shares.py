@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from tests.trainable.runs import make_job
-from trainable import probe
-from trainable.memory import CUDA_CONTEXT_MIB, tensors_mib
-from trainable.probe import MemoryUse, measure_memory
-from trainable.run import FineTuningRun
-from tune.plan import Node, make_plan
-from tune.shares import MARGIN, SHARES, decide, most_rows, smallest_share
-from tune.space import Choice, Fixed, Int
-from tune.spec import SweepSpec
+from trainable.train import memory_probe as probe
+from trainable.train.memory import CUDA_CONTEXT_MIB, tensors_mib
+from trainable.train.memory_probe import MemoryUse, measure_memory
+from trainable.train.run import FineTuningRun
+from tune.cluster.plan import Node, make_plan
+from tune.prepare.gpus_per_trial import MARGIN, SHARES, decide, most_rows, smallest_share
+from tune.spec.space import Choice, Fixed, Int
+from tune.spec.sweep_spec import SweepSpec
 
 H100_MIB = 81_559.0
 

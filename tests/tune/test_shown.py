@@ -15,12 +15,12 @@ import yaml
 from markdown_it import MarkdownIt
 
 from trainable.errors import SweepFailed, UserError
-from trainable.plain import one_line, plain
-from tune.entries import entry_problems
-from tune.progress import Progress
-from tune.records import TrialRecord
-from tune.report import SCORES, as_html, model_card
-from tune.spec import SweepSpec
+from trainable.redaction import one_line, plain
+from tune.report.progress import Progress
+from tune.report.results import SCORES, as_html, model_card
+from tune.run_dir.entries import entry_problems
+from tune.run_dir.records import TrialRecord
+from tune.spec.sweep_spec import SweepSpec
 
 HOSTILE = [
     "<script>alert(1)</script>",

@@ -8,7 +8,7 @@ import optuna
 import pytest
 
 from trainable.config import RULES
-from tune.space import (
+from tune.spec.space import (
     Choice,
     Domain,
     Fixed,

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tune.flags import make_parser, parse
-from tune.space import Choice, Fixed, Float, Int
-from tune.spec import (
+from tune.spec.flags import make_parser, parse
+from tune.spec.space import Choice, Fixed, Float, Int
+from tune.spec.sweep_spec import (
     DEFAULT_SPACE,
     FIELDS,
     OPTIONAL,

@@ -23,9 +23,9 @@ import pytest
 from tests.faults.run_directories import LEADER, OPEN, POINTS, Sweeps, make_sweeps, prepared_with
 from tests.tune.test_end_to_end import ROOT, command
 from trainable.errors import UserError
-from tune.rundir import WHAT_TO_DO, RunDir
+from tune.report.status import as_lines, status
+from tune.run_dir.layout import WHAT_TO_DO, RunDir
 from tune.search import main
-from tune.status import as_lines, status
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_a_larger_number_of_trials_makes_a_finished_sweep_an_unfinished_one(fini
 HOLDER = """
 import sys
 from pathlib import Path
-from tune.rundir import RunDir
+from tune.run_dir.layout import RunDir
 with RunDir(Path(sys.argv[1])).locked():
     print("locked", flush=True)
     sys.stdin.read()
@@ -188,7 +188,7 @@ def test_what_a_killed_writer_left_open_is_read_from_a_copy(killed: Path, mode: 
 
 
 def test_a_driver_that_writes_for_long_is_waited_for(killed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tune.status.BUSY_LIMIT_S", 0.1)
+    monkeypatch.setattr("tune.report.status.BUSY_LIMIT_S", 0.1)
     with closing(sqlite3.connect(killed / "study.db", isolation_level=None)) as writer:
         writer.execute("BEGIN EXCLUSIVE")
         assert refusal(killed) == f"{killed / 'study.db'} is being written; ask again"
@@ -220,7 +220,7 @@ def test_an_object_store_is_read_as_well(
     for given, said in {"s3://": "must be a folder or a URL like", url: f"{url}: is a folder; give its path"}.items():
         assert main(["--status", given]) == 2
         assert capsys.readouterr().err.startswith(f"--status {said}")
-    monkeypatch.setattr("tune.status.url_problem", lambda run: None)  # a folder as the store
+    monkeypatch.setattr("tune.report.status.url_problem", lambda run: None)  # a folder as the store
     before = everything(finished)
     assert main(["--status", url]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"best model  {url}/best"

@@ -20,7 +20,7 @@ from tests.faults.disturbed import Sweep, make_flags
 from tests.faults.test_cluster_checks import node_without
 from tests.faults.test_nodes import cluster_for
 from tests.tune.test_end_to_end import ROOT, command
-from trainable.store import DRIVER_FILE, Store, working_folder
+from trainable.storage.object_store import DRIVER_FILE, Store, working_folder
 
 pytestmark = pytest.mark.cluster
 

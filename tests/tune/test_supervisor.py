@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from trainable.errors import StorageFailed
-from tune import supervisor
-from tune.supervisor import (
+from tune.process import supervisor
+from tune.process.supervisor import (
     Halt,
     Signals,
     Watch,
@@ -27,7 +27,7 @@ from tune.supervisor import (
     storage_told,
     storage_trouble,
 )  # fmt: skip
-from tune.sweep import SweepCallback
+from tune.sweep.run_trials import SweepCallback
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT])
@@ -189,7 +189,7 @@ def test_what_ends_at_once_takes_along_all_that_it_started() -> None:
     child = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
     grandchildren = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}], start_new_session=True)"
     code = (
-        "import subprocess, sys; from tune.supervisor import end_at_once;"
+        "import subprocess, sys; from tune.process.supervisor import end_at_once;"
         f"child = subprocess.Popen([sys.executable, '-c', {grandchildren!r}], stdout=subprocess.PIPE, text=True);"
         "print(child.pid, child.stdout.readline().strip(), flush=True); end_at_once(7)"
     )

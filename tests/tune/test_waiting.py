@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tune.waiting import NOTICE_AFTER_S, NOTICE_EVERY_S, Holder, NodeRoom, Room, Waiting, waiting_text
+from tune.cluster.placement import NOTICE_AFTER_S, NOTICE_EVERY_S, Holder, NodeRoom, Room, Waiting, waiting_text
 
 BUSY = NodeRoom("alpha (10.0.0.1)", {"CPU": 4.0, "GPU": 1.0, "memory": 1e9}, {"CPU": 4.0, "GPU": 0.25})
 SMALL = NodeRoom("beta (10.0.0.2)", {"CPU": 2.0}, {})

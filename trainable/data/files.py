@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainable.columns import CHUNK_BYTES, Column, Places, Rows
+from trainable.data.columns import CHUNK_BYTES, Column, Places, Rows
 from trainable.errors import shown
 
 SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl")

@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from trainable.data.files import SUFFIXES, FileProblems, Table, is_unicode, read_table, table_from_arrow
+from trainable.data.splits import SPLITS, Split, cut_missing, first_rows, note_leaks
 from trainable.errors import UserError, listed, nearest, shown
-from trainable.files import SUFFIXES, FileProblems, Table, is_unicode, read_table, table_from_arrow
-from trainable.splits import SPLITS, Split, cut_missing, first_rows, note_leaks
 
 LABEL_NAMES = ("label", "labels", "label_ids", "class", "target", "category", "y")
 NO_TEXT_NAMES = ("idx", "id", "index", "guid", "uid")
@@ -185,7 +185,7 @@ def hub_name(dataset: str) -> tuple[str, str | None]:
 
 
 def _open_hub(request: DataRequest, problems: list[str]) -> tuple[dict[str, Table], tuple[str, ...] | None]:
-    from trainable.hub import HubError, class_names, load_hub_dataset
+    from trainable.hub.download import HubError, class_names, load_hub_dataset
 
     repository, config = hub_name(request.dataset)
     try:

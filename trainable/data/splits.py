@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from trainable.columns import Column
+from trainable.data.columns import Column
 
 SPLITS = ("train", "validation", "test")
 

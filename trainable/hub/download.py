@@ -14,7 +14,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from trainable.errors import nearest
-from trainable.pretrained import PICKLED_WEIGHTS, WEIGHT_FILES, WEIGHT_PARTS, refusal
+from trainable.hub.model_folder import PICKLED_WEIGHTS, WEIGHT_FILES, WEIGHT_PARTS, refusal
 
 if TYPE_CHECKING:
     import pyarrow

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from trainable.config import Job
-from trainable.pretrained import model_files, model_fingerprint
-from trainable.storage import is_whole, private_folder, write_folder
+from trainable.hub.model_folder import model_files, model_fingerprint
+from trainable.storage.folders import is_whole, private_folder, write_folder
 
 Files = Mapping[str, npt.NDArray[np.uint8]]  # by name; arrays, which Ray's object store hands out without a copy
 

@@ -15,11 +15,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from trainable.first_token import compute_first_token_only
-from trainable.layers import attention_for, install
-from trainable.pretrained import TOKENIZER_FILES
-from trainable.tokens import TokenizedSplit
-from trainable.vocabulary import SlicedEmbedding, can_slice
+from trainable.data.tokens import TokenizedSplit
+from trainable.hub.model_folder import TOKENIZER_FILES
+from trainable.model.fast_layers import attention_for, install
+from trainable.model.first_token import compute_first_token_only
+from trainable.model.sliced_embedding import SlicedEmbedding, can_slice
 
 CODE_FIELDS = ("auto_map", "custom_pipelines")  # which code of somebody else's a model would like to have run
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from trainable.layers import attention
+from trainable.model.fast_layers import attention
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 from trainable.config import TrialConfig
-from trainable.tokens import TokenizedSplit
+from trainable.data.tokens import TokenizedSplit
 
 
 class SlicedEmbedding:

@@ -22,10 +22,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from trainable.answers import answered, copy_moving
 from trainable.errors import StorageFailed, UserError
-from trainable.plain import one_line
-from trainable.storage import MANIFEST, is_whole, private_folder, recorded_sha256, remove, write_folder
+from trainable.redaction import one_line
+from trainable.storage.folders import MANIFEST, is_whole, private_folder, recorded_sha256, remove, write_folder
+from trainable.storage.request_timeout import answered, copy_moving
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from trainable.config import Batching
-from trainable.tokens import TokenizedSplit
-from trainable.vocabulary import SlicedEmbedding
+from trainable.data.tokens import TokenizedSplit
+from trainable.model.sliced_embedding import SlicedEmbedding
 
 WINDOW_BATCHES = 32  # rows are sorted by length within windows of this many batches
 # Lengths are padded to a multiple of this: fewer shapes of matrix products, for each of which a CPU's library keeps

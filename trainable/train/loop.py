@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from trainable.batching import Batch
 from trainable.config import Precision, TrialConfig
-from trainable.devices import autocast
-from trainable.memory import is_out_of_memory
+from trainable.train.batching import Batch
+from trainable.train.devices import autocast
+from trainable.train.memory import is_out_of_memory
 
 Rows = npt.NDArray[np.int64]  # row numbers of a split
 Take = Callable[[Rows], list[Batch]]

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from trainable.config import Job
-from trainable.devices import pick_device
 from trainable.errors import OutOfMemory
-from trainable.memory import is_out_of_memory
-from trainable.run import FineTuningRun
-from trainable.shipping import Files, with_model_at_hand
+from trainable.hub.shipping import Files, with_model_at_hand
+from trainable.train.devices import pick_device
+from trainable.train.memory import is_out_of_memory
+from trainable.train.run import FineTuningRun
 
 
 @dataclass(frozen=True)

@@ -13,17 +13,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from trainable import metrics
-from trainable.batching import PAD_TO, Batch, Batches, cut_evenly, eval_order, train_order
 from trainable.config import F1Average, Job, TrialConfig, make_config
-from trainable.devices import cpu_threads, pick_device
+from trainable.data.tokens import TokenizedSplit
 from trainable.errors import OutOfMemory, TrialFailed
-from trainable.loop import evaluate, make_optimizer, train_one_epoch
-from trainable.memory import Ladder, keep_freed_memory, limit_gpu_memory, peak_memory_mib
-from trainable.model import Classifier, read_tensors, write_model, write_tensors
-from trainable.storage import is_whole, recorded_sha256, write_folder
-from trainable.tokens import TokenizedSplit
-from trainable.vocabulary import missed_decay
+from trainable.model.classifier import Classifier, read_tensors, write_model, write_tensors
+from trainable.model.sliced_embedding import missed_decay
+from trainable.storage.folders import is_whole, recorded_sha256, write_folder
+from trainable.train import metrics
+from trainable.train.batching import PAD_TO, Batch, Batches, cut_evenly, eval_order, train_order
+from trainable.train.devices import cpu_threads, pick_device
+from trainable.train.loop import evaluate, make_optimizer, train_one_epoch
+from trainable.train.memory import Ladder, keep_freed_memory, limit_gpu_memory, peak_memory_mib
 
 # Tokens that a CPU computes at once: more would need more memory for activations and gain nothing. A step's gradient is
 # the same however it is divided.

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from trainable.errors import UserError
-from tune.auth import cluster_problems, known_token, private_token, token_problems
-from tune.mps import end_service, multi_process_service
-from tune.plan import ACCELERATOR, DEFAULT_GPU_SHARE, Growth, Node, growth
-from tune.spec import SweepSpec
-from tune.supervisor import own_handlers
+from tune.cluster.auth import cluster_problems, known_token, private_token, token_problems
+from tune.cluster.mps import end_service, multi_process_service
+from tune.cluster.plan import ACCELERATOR, DEFAULT_GPU_SHARE, Growth, Node, growth
+from tune.process.supervisor import own_handlers
+from tune.spec.sweep_spec import SweepSpec
 
 CONNECT_TIMEOUT_S = 5.0
 GCS_TRIES = 4  # a control service that is started anew within this many pauses is not taken for dead

@@ -23,11 +23,11 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from trainable.errors import SweepFailed, UserError, shown
-from trainable.plain import one_line, plain
-from tune.auth import HOW_TO, PROBE_TIMEOUT_S, known_token, token_problems
-from tune.flags import Request
-from tune.spec import spec_as_yaml_values, write_yaml
-from tune.supervisor import COMMAND, STOP_LIMIT_S, continuing_command
+from trainable.redaction import one_line, plain
+from tune.cluster.auth import HOW_TO, PROBE_TIMEOUT_S, known_token, token_problems
+from tune.process.supervisor import COMMAND, STOP_LIMIT_S, continuing_command
+from tune.spec.flags import Request
+from tune.spec.sweep_spec import spec_as_yaml_values, write_yaml
 
 DEFAULT_SERVER = "http://127.0.0.1:8265"
 SERVER_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")

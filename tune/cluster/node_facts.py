@@ -69,8 +69,8 @@ def facts_here(model_folder: str, project: str | None, root: str) -> dict[str, A
     digest = project_digest()
     model = unsealed = None
     if digest is not None and digest == project:
-        from trainable.pretrained import model_fingerprint
-        from trainable.storage import private_folder
+        from trainable.hub.model_folder import model_fingerprint
+        from trainable.storage.folders import private_folder
 
         with contextlib.suppress(OSError):
             model = model_fingerprint(Path(model_folder)) if os.path.isdir(model_folder) else None

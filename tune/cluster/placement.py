@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainable.plain import one_line
-from tune.cluster import node_names
+from trainable.redaction import one_line
+from tune.cluster.connect import node_names
 
 NOTICE_AFTER_S = 60.0
 NOTICE_EVERY_S = 180.0

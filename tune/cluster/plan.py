@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from tune.spec import SweepSpec
+from tune.spec.sweep_spec import SweepSpec
 
 DEFAULT_GPU_SHARE = 0.25
 ACCELERATOR = "accelerator_type:"  # what Ray has before the kind in a node's resources

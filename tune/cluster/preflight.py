@@ -16,13 +16,13 @@ from typing import Any
 
 from trainable.config import Job
 from trainable.errors import UserError, listed
-from trainable.plain import one_line
-from trainable.pretrained import model_bytes
-from trainable.shipping import read_files, shipped_bytes
-from trainable.store import DRIVER_FILE
-from tune import facts
-from tune.cluster import version_problem
-from tune.facts import (
+from trainable.hub.model_folder import model_bytes
+from trainable.hub.shipping import read_files, shipped_bytes
+from trainable.redaction import one_line
+from trainable.storage.object_store import DRIVER_FILE
+from tune.cluster import node_facts as facts
+from tune.cluster.connect import version_problem
+from tune.cluster.node_facts import (
     NodeFacts,
     facts_here,
     facts_of,
@@ -32,8 +32,8 @@ from tune.facts import (
     remove_marks,
     seen_marks,
 )  # fmt: skip
-from tune.plan import Node, Plan, bytes_while_training, disk_bytes
-from tune.prepare import Prepared
+from tune.cluster.plan import Node, Plan, bytes_while_training, disk_bytes
+from tune.prepare.inputs import Prepared
 
 ANSWER_WITHIN_S = 60.0  # all that is asked of all nodes together
 CLOCKS_WITHIN_S = 5.0

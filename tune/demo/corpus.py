@@ -25,8 +25,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tune import demo_words as words
-from tune.demo_words import FRAMES
+from tune.demo import words
+from tune.demo.words import FRAMES
 
 DEFAULT_SEED = 2024
 #: Pairs per split, and how many of them are paraphrases (0.67 in each).

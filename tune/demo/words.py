@@ -1,4 +1,4 @@
-"""The word lists and sentence frames of the demo corpus (data only; :mod:`tune.demo` gives them meaning).
+"""The word lists and sentence frames of the demo corpus (data only; :mod:`tune.demo.corpus` gives them meaning).
 
 Every surname, company and team is invented; the cities and countries are real.  In a frame:
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import ray
 
 from trainable.config import Job, TrialConfig
-from trainable.memory import tensors_mib
-from trainable.probe import MemoryUse, measure_memory
-from tune.plan import DEFAULT_GPU_SHARE, Plan
-from tune.space import Choice, Fixed, Value, largest
-from tune.spec import SweepSpec
-from tune.sweep import where_trials_run
+from trainable.train.memory import tensors_mib
+from trainable.train.memory_probe import MemoryUse, measure_memory
+from tune.cluster.plan import DEFAULT_GPU_SHARE, Plan
+from tune.spec.space import Choice, Fixed, Value, largest
+from tune.spec.sweep_spec import SweepSpec
+from tune.sweep.run_trials import where_trials_run
 
 SHARES = (1 / 8, 1 / 4, 1 / 3, 1 / 2, 1.0)
 MARGIN = 1.1  # times what was measured: other rows are padded otherwise, and the allocator cuts its blocks otherwise

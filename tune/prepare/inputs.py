@@ -11,29 +11,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from trainable.config import F1Average, Job
-from trainable.data import DataRequest, TextData, is_folder, load_data
+from trainable.data.load import DataRequest, TextData, is_folder, load_data
+from trainable.data.tokens import TokenizedSplit, load_tokenizer, tokenize
 from trainable.errors import UserError
-from trainable.hub import HubError, resolve_model
-from trainable.metrics import majority_scores
-from trainable.plain import one_line
-from trainable.pretrained import encoder_widths, longest_row, model_bytes, model_fingerprint, model_problems
-from trainable.storage import same_text, write_text
-from trainable.store import Store
-from trainable.tokens import TokenizedSplit, load_tokenizer, tokenize
-from tune.cluster import address_problems, in_use, local_nodes
-from tune.damage import find_records
-from tune.entries import entry_problems
-from tune.flags import Request
-from tune.plan import Plan, disk_bytes, disk_problems, make_plan
-from tune.records import TrialRecord
-from tune.rundir import WHAT_TO_DO, RunDir, open_run_dir
-from tune.space import change_problem, largest, parse_domain
-from tune.spec import PRESETS, SweepSpec, spec_as_yaml_values
+from trainable.hub.download import HubError, resolve_model
+from trainable.hub.model_folder import encoder_widths, longest_row, model_bytes, model_fingerprint, model_problems
+from trainable.redaction import one_line
+from trainable.storage.folders import same_text, write_text
+from trainable.storage.object_store import Store
+from trainable.train.metrics import majority_scores
+from tune.cluster.connect import address_problems, in_use, local_nodes
+from tune.cluster.plan import Plan, disk_bytes, disk_problems, make_plan
+from tune.run_dir.entries import entry_problems
+from tune.run_dir.integrity import find_records
+from tune.run_dir.layout import WHAT_TO_DO, RunDir, open_run_dir
+from tune.run_dir.records import TrialRecord
+from tune.spec.flags import Request
+from tune.spec.space import change_problem, largest, parse_domain
+from tune.spec.sweep_spec import PRESETS, SweepSpec, spec_as_yaml_values
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from trainable.devices import EncoderShape
+    from trainable.train.devices import EncoderShape
 
 BUILTIN_DATASETS = {"builtin:newswire": PRESETS / "demo"}
 
@@ -100,7 +100,7 @@ class Prepared:
     @property
     def shape(self) -> EncoderShape:
         """Widths of the model's layers."""
-        from trainable.devices import EncoderShape
+        from trainable.train.devices import EncoderShape
 
         return EncoderShape(*encoder_widths(self.model_folder))
 
@@ -140,7 +140,7 @@ class Prepared:
         report.html is made again where it does not say what report.json says. Raises UserError where that can't be
         written.
         """
-        from tune.report import as_html, trial_row
+        from tune.report.results import as_html, trial_row
 
         report = self.run_dir.read_report()
         if report is None or len(report["trials"]) < self.spec.num_trials:
@@ -190,7 +190,7 @@ class Prepared:
 
     def conclusion(self, report: dict[str, Any]) -> list[str]:
         """The result, where everything lies, and what to try next."""
-        from tune.report import summary_lines
+        from tune.report.results import summary_lines
 
         root = self.run_dir.name
         lines = [

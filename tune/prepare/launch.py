@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 
 from trainable.config import Job
 from trainable.errors import UserError
-from trainable.plain import one_line
-from trainable.pretrained import model_bytes
-from tune.cluster import growth_now, nodes_now
-from tune.facts import NodeFacts, gpus_here
-from tune.plan import Growth, Node, Plan, disk_bytes, make_plan
-from tune.preflight import preflight, with_model_shipped
-from tune.prepare import Prepared, room_problems
-from tune.shares import measure_share
-from tune.sweep import choose_precision
+from trainable.hub.model_folder import model_bytes
+from trainable.redaction import one_line
+from tune.cluster.connect import growth_now, nodes_now
+from tune.cluster.node_facts import NodeFacts, gpus_here
+from tune.cluster.plan import Growth, Node, Plan, disk_bytes, make_plan
+from tune.cluster.preflight import preflight, with_model_shipped
+from tune.prepare.gpus_per_trial import measure_share
+from tune.prepare.inputs import Prepared, room_problems
+from tune.sweep.run_trials import choose_precision
 
 
 @dataclass(frozen=True)

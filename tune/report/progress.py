@@ -15,9 +15,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from trainable.plain import one_line, plain
-from tune.records import TrialRecord
-from tune.spec import SweepSpec
+from trainable.redaction import one_line, plain
+from tune.run_dir.records import TrialRecord
+from tune.spec.sweep_spec import SweepSpec
 
 FINISHED_SHOWN = 8
 STATES = {"COMPLETE": "done", "PRUNED": "stopped", "FAIL": "failed"}  # Optuna's words, and the table's

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from trainable.plain import one_line
-from trainable.storage import MANIFEST, link, write_folder, write_text
-from tune.progress import clock, short
-from tune.records import TrialRecord
-from tune.rundir import RunDir
+from trainable.redaction import one_line
+from trainable.storage.folders import MANIFEST, link, write_folder, write_text
+from tune.report.progress import clock, short
+from tune.run_dir.layout import RunDir
+from tune.run_dir.records import TrialRecord
 
 if TYPE_CHECKING:
-    from tune.prepare import Prepared
+    from tune.prepare.inputs import Prepared
 
 PACKAGES = ("finetune-search", "ray", "torch", "transformers", "datasets", "evaluate", "optuna", "tensorboard")
 SCORES = ("loss", "accuracy", "f1", "matthews_correlation")

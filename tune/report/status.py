@@ -21,13 +21,13 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from trainable.errors import UserError
-from trainable.plain import one_line
-from trainable.store import url_problem
-from tune.progress import clock, short
-from tune.records import STUDY_NAME, SWEEP_ID, TrialRecord, record_from, result_problem
-from tune.rundir import WHAT_TO_DO, RunDir, open_run_dir
-from tune.selection import rank
-from tune.spec import Given, SweepSpec, build_spec, read_yaml
+from trainable.redaction import one_line
+from trainable.storage.object_store import url_problem
+from tune.report.progress import clock, short
+from tune.run_dir.layout import WHAT_TO_DO, RunDir, open_run_dir
+from tune.run_dir.ranking import rank
+from tune.run_dir.records import STUDY_NAME, SWEEP_ID, TrialRecord, record_from, result_problem
+from tune.spec.sweep_spec import Given, SweepSpec, build_spec, read_yaml
 
 EXIT_CODES = {"finished": 0, "running": 3, "stopped": 4}
 STATES = ("RUNNING", "COMPLETE", "PRUNED", "FAIL", "WAITING")  # of a trial, as Optuna stores them

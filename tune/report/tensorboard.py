@@ -11,7 +11,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from tune.rundir import RunDir
+from tune.run_dir.layout import RunDir
 
 TAGS = {
     "train_loss": "train/loss",

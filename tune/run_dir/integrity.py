@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from trainable.errors import UserError
-from trainable.storage import sweep_asides
-from tune.records import TrialRecord, holds_study, open_study, read_records, study_problem
-from tune.rundir import WHAT_TO_DO, RunDir
-from tune.selection import rank
-from tune.spec import SweepSpec
+from trainable.storage.folders import sweep_asides
+from tune.run_dir.layout import WHAT_TO_DO, RunDir
+from tune.run_dir.ranking import rank
+from tune.run_dir.records import TrialRecord, holds_study, open_study, read_records, study_problem
+from tune.spec.sweep_spec import SweepSpec
 
 
 def find_records(run_dir: RunDir, spec: SweepSpec, problems: list[str]) -> tuple[TrialRecord, ...]:

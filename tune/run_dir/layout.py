@@ -20,9 +20,9 @@ from typing import Any
 import yaml
 
 from trainable.errors import UserError
-from trainable.storage import MANIFEST, is_aside, is_whole, link, recorded_sha256, write_text
-from trainable.store import Shared, Store, storage_failed, working_folder
-from tune.spec import write_yaml
+from trainable.storage.folders import MANIFEST, is_aside, is_whole, link, recorded_sha256, write_text
+from trainable.storage.object_store import Shared, Store, storage_failed, working_folder
+from tune.spec.sweep_spec import write_yaml
 
 WEIGHTS = "model.safetensors"
 OF_BEST = ("README.md", "metrics.json")  # what best/ has beside the model

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from trainable.metrics import merit
-from tune.records import TrialRecord
+from trainable.train.metrics import merit
+from tune.run_dir.records import TrialRecord
 
 
 def rank(records: Iterable[TrialRecord], metric: str, mode: str) -> list[TrialRecord]:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from trainable.config import RULES
+from trainable.data.files import is_unicode
 from trainable.errors import UserError, nearest, shown
-from trainable.files import is_unicode
-from trainable.store import url_problem
-from tune.spec import (
+from trainable.storage.object_store import url_problem
+from tune.spec.sweep_spec import (
     FIELDS,
     OPTIONAL,
     Given,

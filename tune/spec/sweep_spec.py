@@ -15,12 +15,12 @@ from typing import Any, Literal
 import yaml
 
 from trainable.config import RULES, config_problems
+from trainable.data.files import FileProblems, is_unicode, read_small, unique_keys
 from trainable.errors import nearest, shown
-from trainable.files import FileProblems, is_unicode, read_small, unique_keys
-from trainable.metrics import METRICS
-from tune.space import Choice, Domain, Float, Int, Value, parse_domain, parse_number, parse_value
+from trainable.train.metrics import METRICS
+from tune.spec.space import Choice, Domain, Float, Int, Value, parse_domain, parse_number, parse_value
 
-PRESETS = Path(__file__).parent / "presets"
+PRESETS = Path(__file__).parents[1] / "presets"
 DEFAULT_SPACE: dict[str, Domain] = {
     "learning_rate": Float(1e-5, 3e-4, log=True),
     "batch_size": Choice((8, 16, 32)),

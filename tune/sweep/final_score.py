@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from trainable.config import Job
-from trainable.run import Scored, score_model
-from trainable.store import Shared
-from trainable.tokens import TokenizedSplit
-from tune.plan import Plan
-from tune.sweep import where_trials_run
+from trainable.data.tokens import TokenizedSplit
+from trainable.storage.object_store import Shared
+from trainable.train.run import Scored, score_model
+from tune.cluster.plan import Plan
+from tune.sweep.run_trials import where_trials_run
 
 
 def get_ready_to_score(plan: Plan) -> None:

@@ -16,23 +16,23 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune import Callback, CheckpointConfig, PlacementGroupFactory, RunConfig, Stopper, TuneConfig, Tuner
 
 from trainable.config import Job
-from trainable.devices import EncoderShape, measure_precision
 from trainable.errors import RayDied, StorageFailed, SweepFailed
-from trainable.plain import one_line, plain
-from trainable.storage import write_text
+from trainable.redaction import one_line, plain
+from trainable.storage.folders import write_text
+from trainable.train.devices import EncoderShape, measure_precision
 from trainable.trial import STUCK, FineTuningTrial
-from tune.auth import no_keys_in_actors
-from tune.cluster import growth_now, nodes_now, replaced, temporary_folder
-from tune.plan import Plan, open_trials
-from tune.progress import Progress, short
-from tune.records import result_problem
-from tune.rundir import RunDir
-from tune.scheduler import ShareHalving, ShareScheduler
-from tune.searcher import StudySearcher, TrialBook
-from tune.spec import SweepSpec
-from tune.supervisor import Halt, heed_signals
-from tune.tensorboard import TensorBoardLog
-from tune.waiting import Waiting, when_placed
+from tune.cluster.auth import no_keys_in_actors
+from tune.cluster.connect import growth_now, nodes_now, replaced, temporary_folder
+from tune.cluster.placement import Waiting, when_placed
+from tune.cluster.plan import Plan, open_trials
+from tune.process.supervisor import Halt, heed_signals
+from tune.report.progress import Progress, short
+from tune.report.tensorboard import TensorBoardLog
+from tune.run_dir.layout import RunDir
+from tune.run_dir.records import result_problem
+from tune.spec.sweep_spec import SweepSpec
+from tune.sweep.searcher import StudySearcher, TrialBook
+from tune.sweep.stopping import ShareHalving, ShareScheduler
 
 TRIES = 3  # of what is run where trials run
 LOOK_EVERY_S = 1.0  # for nodes that came or went

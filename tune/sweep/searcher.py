@@ -23,15 +23,15 @@ from ray.tune.search import Searcher
 
 from trainable.config import RULES, TrialConfig
 from trainable.errors import UserError
-from trainable.metrics import merit
-from trainable.storage import write_folder, write_text
-from tune.damage import leaders_model_is_gone
-from tune.records import EPOCH_PREFIX, MODEL_SHA256, TrialRecord, open_study, read_records, record_of
-from tune.rundir import WEIGHTS, RunDir
-from tune.selection import rank
-from tune.space import distributions, fixed_values
-from tune.spec import SweepSpec
-from tune.supervisor import Halt
+from trainable.storage.folders import write_folder, write_text
+from trainable.train.metrics import merit
+from tune.process.supervisor import Halt
+from tune.run_dir.integrity import leaders_model_is_gone
+from tune.run_dir.layout import WEIGHTS, RunDir
+from tune.run_dir.ranking import rank
+from tune.run_dir.records import EPOCH_PREFIX, MODEL_SHA256, TrialRecord, open_study, read_records, record_of
+from tune.spec.space import distributions, fixed_values
+from tune.spec.sweep_spec import SweepSpec
 
 BACK_OFF_S = 1.0  # before a trial's first retry; twice as long before each further one
 PUBLISH_EVERY_S = 30.0  # what an object store has of the study is at most so old while epochs come in

@@ -15,7 +15,7 @@ from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from tune.records import result_problem
+from tune.run_dir.records import result_problem
 
 RUNGS_PERCENT = (25.0, 50.0)
 MIN_TRIALS_AT_RUNG = 3  # the first two at a rung go on: one better trial is no evidence

@@ -1,0 +1,1 @@
+"""From files or hub data sets to checked texts, labels, splits and token ids."""

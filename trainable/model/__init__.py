@@ -1,0 +1,1 @@
+"""The classifier: its weights, faster layers, a sliced embedding."""

@@ -1,0 +1,1 @@
+"""Where files live: folders that are written whole or not at all, shared or in an object store."""

@@ -1,0 +1,1 @@
+"""Check every input before anything starts, and plan the launch."""

@@ -1,0 +1,1 @@
+"""What to search: flags, YAML files and presets become one SweepSpec."""
