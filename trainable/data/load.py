@@ -7,18 +7,16 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from trainable.data.files import SUFFIXES, FileProblems, Table, is_unicode, read_table, table_from_arrow
+from trainable.data.labels import SINGLE_LABEL, Classes, LabelReader, classes_in
 from trainable.data.splits import SPLITS, Split, cut_missing, first_rows, note_leaks
 from trainable.errors import UserError, listed, nearest, shown
 
 LABEL_NAMES = ("label", "labels", "label_ids", "class", "target", "category", "y")
 NO_TEXT_NAMES = ("idx", "id", "index", "guid", "uid")
-MAX_CLASSES = 100_000
-HIDDEN = "-1"  # what the hub writes where a test label is kept secret
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class TextData:
     fingerprint: str = ""
 
 
-def load_data(request: DataRequest) -> TextData:
+def load_data(request: DataRequest, reader: LabelReader = SINGLE_LABEL) -> TextData:
     """Read and check everything. Raises UserError with every problem of every file at once."""
     problems: list[str] = []
     notes: list[str] = []
@@ -73,28 +71,32 @@ def load_data(request: DataRequest) -> TextData:
     if not is_folder(request.dataset):
         tables = {name: _without_blanks(table, text_columns, notes) for name, table in tables.items()}
         problems += [f"{table.path}: has no rows" for table in tables.values() if len(table) == 0]
-    keys = {name: _label_keys(table, label_column, problems) for name, table in tables.items()}
+    labels = {name: reader.read(table, label_column, problems) for name, table in tables.items()}
     texts = {name: _texts(table, text_columns, problems) for name, table in tables.items()}
     if "train" not in tables:
         raise UserError(problems)
-    if keys.get("test") and set(keys["test"]) == {HIDDEN} and HIDDEN not in keys["train"]:
+    if "test" in labels and reader.are_secret(labels["test"], labels["train"]):
         notes.append("the labels of the test split are hidden (-1)")
-        del tables["test"], keys["test"], texts["test"]
-    classes = _classes(request, tables, keys, class_names, problems)
+        del labels["test"], texts["test"]
+    of_classes: list[str] = []  # told after what is wrong with single rows
+    classes = reader.classes(labels["train"], class_names, request.positive_label, of_classes)
+    if classes is None:
+        raise UserError(problems + of_classes)
+    ids = {name: reader.encode(column, classes, problems) for name, column in labels.items()}
+    problems += of_classes
     if problems:
         raise UserError(problems)
-    names = tuple(classes.values())
-    ids = {key: i for i, key in enumerate(classes)}
-    splits = {name: Split(texts[name], tuple(ids[key] for key in keys[name])) for name in tables}
+    names = classes.names
+    splits = {name: Split(texts[name], ids[name]) for name in ids}
     fractions = {"validation": request.validation_fraction, "test": request.test_fraction}
     try:
         splits = cut_missing(splits, fractions, request.seed, notes)
     except ValueError as error:
         raise UserError([f"{request.dataset}: {error}"]) from None
     if request.train_rows is not None and request.train_rows < len(splits["train"]):
-        before = set(splits["train"].labels)
+        before = classes_in(splits["train"].labels)
         splits["train"] = first_rows(splits["train"], request.train_rows, request.seed)
-        lost = [repr(names[i]) for i in sorted(before - set(splits["train"].labels))]
+        lost = [repr(names[i]) for i in sorted(before - classes_in(splits["train"].labels))]
         if lost:
             raise UserError(
                 [f"--train-rows {request.train_rows} leaves no row of class {', '.join(lost)}; use more rows"]
@@ -104,20 +106,16 @@ def load_data(request: DataRequest) -> TextData:
     return replace(data, fingerprint=_fingerprint(data))
 
 
-def load_file(path: Path, data: TextData, problems: list[str]) -> Split | None:
+def load_file(path: Path, data: TextData, problems: list[str], reader: LabelReader = SINGLE_LABEL) -> Split | None:
     """Read one more labelled file in the columns and classes of `data`."""
     table = read_table(path, problems)
     if table is None or not _has_columns(table, (*data.text_columns, data.label_column), problems):
         return None
     texts = _texts(table, data.text_columns, problems)
-    keys = _label_keys(table, data.label_column, problems)
-    ids = {name: i for i, name in enumerate(data.label_names)}
-    found = FileProblems(path)
-    for place, key in zip(table.places, keys, strict=True):
-        if key and key not in ids:
-            found.add(place, partial(_strange, key, "is none of the model's classes", ids))
-    problems += found.take()
-    return None if problems else Split(texts, tuple(ids[key] for key in keys))
+    column = reader.read(table, data.label_column, problems)
+    classes = Classes(data.label_names, data.label_names, "is none of the model's classes")
+    labels = reader.encode(column, classes, problems)
+    return None if problems else Split(texts, labels)
 
 
 # Where the rows come from
@@ -308,81 +306,6 @@ def _texts(table: Table, columns: Sequence[str], problems: list[str]) -> tuple[S
                 found.add(place, f"column {shown(name)} holds half a surrogate pair")
     problems += found.take()
     return tuple(table.columns[name] for name in columns)
-
-
-def _label_keys(table: Table, column: str, problems: list[str]) -> list[str]:
-    """Labels as text, so that 1 in parquet and "1" in CSV are one class; "" for what is no label, and a problem."""
-    found = FileProblems(table.path)
-    keys = []
-    distinct: dict[str, str] = {}  # rows of a class share its text
-    first: tuple[str, type] | None = None
-    for place, cell in zip(table.places, table.columns[column], strict=True):
-        key = ""
-        if cell is None or (isinstance(cell, str) and not cell.strip()):
-            found.add(place, f"label {shown(column)} is {'missing' if cell is None else 'blank'}")
-        elif not isinstance(cell, (str, int)):
-            found.add(place, f"label {shown(cell)} is no integer and no text")
-        elif isinstance(cell, str) and not is_unicode(cell):
-            found.add(place, f"label {shown(cell)} holds half a surrogate pair")
-        elif first is not None and type(cell) is not first[1]:
-            found.add(place, f"label {shown(cell)} is {_kind(type(cell))}, but that of {first[0]} is {_kind(first[1])}")
-        else:
-            first = first or (place, type(cell))
-            key = str(cell).lower() if isinstance(cell, bool) else str(cell)
-        full = len(distinct) > MAX_CLASSES and key not in distinct
-        keys.append("" if full else distinct.setdefault(key, key))
-    if len(distinct) > MAX_CLASSES:
-        found.add(None, f"more than {MAX_CLASSES} different labels; is the label column {shown(column)} the right one?")
-    problems += found.take()
-    return keys
-
-
-def _strange(key: str, what: str, known: Mapping[str, object]) -> str:
-    return f"label {shown(key)} {what}; {nearest(key, known)}"
-
-
-def _kind(kind: type) -> str:
-    return {str: "text", int: "an integer", bool: "true or false"}[kind]
-
-
-def _classes(
-    request: DataRequest,
-    tables: Mapping[str, Table],
-    keys: Mapping[str, list[str]],
-    class_names: tuple[str, ...] | None,
-    problems: list[str],
-) -> dict[str, str]:
-    """Class names by label, in the order of their ids: the hub's order, or integers by value and texts by alphabet."""
-    known = set(keys["train"]) - {""}
-    if not known or len(known) > MAX_CLASSES:
-        return {}  # none of the training labels is one, or too many are, which is told already
-    if class_names is not None:
-        classes = {str(i): name for i, name in enumerate(class_names)}
-    else:
-        integers = all(re.fullmatch(r"-?\d{1,18}", key) for key in known)
-        classes = {key: key for key in sorted(known, key=(lambda k: (int(k), k)) if integers else None)}
-    for split, table in tables.items():
-        found = FileProblems(table.path)
-        strange = "does not occur in train" if class_names is None else "is no class of the data set"
-        for place, key in zip(table.places, keys[split], strict=True):
-            if key and key not in classes:
-                found.add(place, partial(_strange, key, strange, classes))
-        problems += found.take()
-    train = tables["train"]
-    if len(known) == 1:
-        problems.append(f"{train.path}: all labels are {shown(known.pop())}; a classifier needs two classes or more")
-    elif len(classes) > max(20, len(train) // 2):
-        problems.append(
-            f"{train.path}: {len(classes)} classes in {len(train)} rows; is the label column the right one?"
-        )
-    positive = request.positive_label
-    if positive is not None and positive not in classes.values():
-        problems.append(f"positive_label: no class {shown(positive)}; {nearest(positive, classes.values())}")
-    elif positive is not None and len(classes) > 2:
-        problems.append(f"positive_label is for two classes, but the data has {len(classes)}")
-    elif positive is not None:
-        classes = dict(sorted(classes.items(), key=lambda item: item[1] == positive))
-    return classes
 
 
 def _fingerprint(data: TextData) -> str:

@@ -17,13 +17,15 @@ from trainable.data.columns import Column
 
 SPLITS = ("train", "validation", "test")
 
+Label = int | tuple[int, ...]  # a class id; or, where a row has several classes, 1 or 0 for each class
+
 
 @dataclass(frozen=True)
 class Split:
     """Rows of one split: texts[c][i] is column c of row i, labels[i] its class id."""
 
     texts: tuple[Sequence[str], ...]
-    labels: tuple[int, ...]
+    labels: tuple[Label, ...]
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from trainable.data.splits import Label
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -54,7 +56,7 @@ def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
 
 
 def tokenize(
-    columns: Sequence[Sequence[str]], labels: Sequence[int], tokenizer: PreTrainedTokenizerBase, max_length: int
+    columns: Sequence[Sequence[str]], labels: Sequence[Label], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> TokenizedSplit:
     """Tokenise one or two text columns; of a pair that is too long, the longer text is cut first."""
     # The word pieces of a row that is too long are counted before they are cut, to say how many rows lost some.
