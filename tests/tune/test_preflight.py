@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tune.cluster import node_facts as facts
+from tune.cluster import node_facts
 from tune.cluster.connect import _other_versions
 from tune.cluster.node_facts import (
     NodeFacts,
@@ -21,16 +21,16 @@ from tune.cluster.node_facts import (
     remove_marks,
     seen_marks,
 )
-from tune.cluster.preflight import CLOCKS_WITHIN_S, DRIVER, Silent, Wanted, problems_of
+from tune.cluster.node_problems import DRIVER, MAX_CLOCK_DIFFERENCE_S, NoAnswer, Requirements, problems_of
 
 NAMES = {"a": "alpha (10.0.0.1)", "b": "beta (10.0.0.2)", "c": "gamma (10.0.0.3)"}
 EVERYBODY = frozenset({*NAMES, DRIVER})
-WANTED = Wanted(Path("/data/run"), None, "model", run_bytes=10**9, shipped_bytes=10**9)
+REQUIRED = Requirements(Path("/data/run"), None, "model", run_bytes=10**9, shipped_bytes=10**9)
 GOOD = NodeFacts(
     versions={"Python": "3.11.7", "ray": "2.60.0", "torch": "2.13.0"},
     project="digest",
     model="model",
-    unsealed=None,
+    no_place_for_model=None,
     free_bytes=10**10,
     free_temporary_bytes=10**10,
     gpus=None,
@@ -38,8 +38,10 @@ GOOD = NodeFacts(
 )
 
 
-def found(answers: dict[str, NodeFacts | Silent], here: NodeFacts = GOOD, wanted: Wanted = WANTED) -> list[str]:
-    return problems_of(answers, here, wanted, NAMES)
+def found(
+    answers: dict[str, NodeFacts | NoAnswer], here: NodeFacts = GOOD, required: Requirements = REQUIRED
+) -> list[str]:
+    return problems_of(answers, here, required, NAMES)
 
 
 def but(**changes: Any) -> NodeFacts:
@@ -72,7 +74,10 @@ def test_equal_nodes_have_no_problem() -> None:
             "the disk of its temporary folder has 0.10 GB, but the model's copy and what its trials write may take "
             "1.00 GB; free some, or set TMPDIR there to a larger disk",
         ),
-        ({"model": "other", "unsealed": "/tmp/x is not ours"}, "the model can't be put there: /tmp/x is not ours"),
+        (
+            {"model": "other", "no_place_for_model": "/tmp/x is not ours"},
+            "the model can't be put there: /tmp/x is not ours",
+        ),
         (
             {"clock_ahead_s": 7.4},
             "has a clock at least 7 s ahead of the driver's; at most 5 s are allowed: set the clocks (NTP)",
@@ -95,10 +100,10 @@ def test_equal_nodes_have_no_problem() -> None:
     ],
 )
 def test_each_difference_is_told_with_the_node(changes: dict[str, Any], said: str) -> None:
-    answers: dict[str, NodeFacts | Silent] = {"a": but(**changes), "b": GOOD, "c": GOOD}
+    answers: dict[str, NodeFacts | NoAnswer] = {"a": but(**changes), "b": GOOD, "c": GOOD}
     assert found(answers) == [f"alpha (10.0.0.1): {said}"]
     # The same of two nodes is told once, whatever else is wrong.
-    problems = found({**answers, "b": but(**changes), "c": Silent("did not answer")})
+    problems = found({**answers, "b": but(**changes), "c": NoAnswer("did not answer")})
     assert "gamma (10.0.0.3): did not answer" in problems
     if "sees" not in changes:
         assert f"alpha (10.0.0.1) and beta (10.0.0.2): {said}" in problems
@@ -110,9 +115,9 @@ def test_each_difference_is_told_with_the_node(changes: dict[str, Any], said: st
     [
         {"model": None},  # it is shipped
         {"model": None, "free_temporary_bytes": 10**9},
-        {"unsealed": "somebody else's", "free_temporary_bytes": 0},  # nothing is shipped where the model is
-        {"clock_ahead_s": CLOCKS_WITHIN_S},
-        {"clock_ahead_s": -CLOCKS_WITHIN_S},
+        {"no_place_for_model": "somebody else's", "free_temporary_bytes": 0},  # nothing is shipped where the model is
+        {"clock_ahead_s": MAX_CLOCK_DIFFERENCE_S},
+        {"clock_ahead_s": -MAX_CLOCK_DIFFERENCE_S},
         {"free_bytes": 10**9},
         {"gpus": ()},
     ],
@@ -124,20 +129,20 @@ def test_what_does_not_matter_is_not_told(changes: dict[str, Any]) -> None:
 def test_everything_is_told_at_once() -> None:
     alone = frozenset({"a"})
     bad = but(project="older", versions={}, free_bytes=0, clock_ahead_s=99.0, sees=alone)
-    problems = found({"a": bad, "b": Silent("did not answer"), "c": GOOD})
+    problems = found({"a": bad, "b": NoAnswer("did not answer"), "c": GOOD})
     for word in ("Python is missing", "source files differ", "the disk has", "clock", "can't see", "did not answer"):
         assert sum(word in problem for problem in problems) == 1, (word, problems)
 
 
 def test_in_a_store_the_disks_are_their_nodes_own_and_the_store_is_everybodys() -> None:
-    wanted = dataclasses.replace(WANTED, url="s3://bucket/run?region=x", temporary_bytes={"a": 2 * 10**9})
+    required = dataclasses.replace(REQUIRED, url="s3://bucket/run?region=x", temporary_bytes={"a": 2 * 10**9})
     small = but(free_bytes=0)
-    assert found({"a": small, "b": small}, wanted=wanted) == []
-    problems = found({"a": but(free_temporary_bytes=10**9), "b": small}, wanted=wanted)
+    assert found({"a": small, "b": small}, required=required) == []
+    problems = found({"a": but(free_temporary_bytes=10**9), "b": small}, required=required)
     assert len(problems) == 1
     assert problems[0].startswith("alpha (10.0.0.1): the disk of its temporary folder has 1.00 GB")
     cut_off = but(sees=frozenset(), unwritable="NoSuchBucket")
-    assert found({"a": cut_off, "b": GOOD}, wanted=wanted) == [
+    assert found({"a": cut_off, "b": GOOD}, required=required) == [
         "alpha (10.0.0.1): can't write below s3://bucket/run: NoSuchBucket",
         "alpha (10.0.0.1): can't read what beta (10.0.0.2) and the driver write below s3://bucket/run; "
         "every node needs a way to the store, and its keys",
@@ -159,7 +164,7 @@ def test_facts_of_this_machine(tiny_model: Path, tmp_path: Path) -> None:
 
 def test_the_digest_is_of_every_source_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = "import facts; print(facts.project_digest())"
-    (tmp_path / "facts.py").write_text(Path(facts.__file__).read_text())
+    (tmp_path / "facts.py").write_text(Path(node_facts.__file__).read_text())
 
     def digest() -> str:
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True)

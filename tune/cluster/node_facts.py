@@ -1,7 +1,8 @@
-"""What a machine has and sees, as a node of a cluster is asked before anything is trained there.
+"""What a machine has and sees. These functions run on every node of a cluster before anything is trained there.
 
-The functions are sent to the nodes as they stand: a node may have another version of this project, or none of it. They
-call nothing of the project but what stands here, unless its sources there are the driver's.
+They are sent to the nodes by value (see `ask_nodes`), because a node may have another version of this project, or none.
+So they call nothing of the project outside this module, unless the node's source files are the driver's. For the same
+reason GPUs are found through nvidia-smi, which comes with every driver, and not through nvidia-ml-py.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("ray", "torch")
-OURS = ("tune", "trainable")
+COMPARED_PACKAGES = ("ray", "torch")  # whose versions must be the same everywhere
+OUR_PACKAGES = ("tune", "trainable")
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU as nvidia-smi tells of it; memory in MiB."""
+    """A GPU as nvidia-smi describes it."""
 
     name: str
     memory_mib: int
@@ -35,39 +36,42 @@ class Gpu:
 
 @dataclass(frozen=True)
 class NodeFacts:
-    """What a node has and sees.
-
-    versions: of Python and packages by name, without their local part (+cpu); "" where a package is not there
-    project: digest of this project's sources there; None where it is not there
-    model: fingerprint of what lies in the model's folder; None where nothing does, or where the project is another one
-    unsealed: why a shipped model can't lie there, in words; None where it can
-    free_bytes: where the run directory is or will be; None where there is no such path
-    free_temporary_bytes: where a shipped model goes, and what a worker writes that is kept elsewhere
-    gpus: None where there is no nvidia-smi
-    unwritable: why it can't write below the run directory, in words; None where it can
-    sees: whose files below the run directory it can read (node ids, DRIVER); None where that is not known
-    clock_ahead_s: of the driver's, by at least so much; negative where it is behind
-    """
+    """What a node has and sees."""
 
     versions: Mapping[str, str]
+    """Of Python and of packages, by name, without their local part (+cpu); "" where a package is not installed."""
     project: str | None
+    """Digest of this project's source files there; None where it is not installed."""
     model: str | None
-    unsealed: str | None
+    """Fingerprint of the model's folder there; None where there is no such folder, or the project is another one."""
+    no_place_for_model: str | None
+    """Why the model can't be written to that node, in words; None where it can."""
     free_bytes: int | None
+    """On the disk of the run directory; None where no part of its path exists."""
     free_temporary_bytes: int
+    """On the disk of the temporary folder, where a model that is sent goes, and what workers keep for themselves."""
     gpus: tuple[Gpu, ...] | None
+    """None where there is no nvidia-smi."""
     unwritable: str | None = None
+    """Why the node can't write below the run directory, in words; None where it can."""
     sees: frozenset[str] | None = None
+    """Whose files below the run directory the node can read (node ids, and the driver); None where that is unknown."""
     clock_ahead_s: float = 0.0
+    """By how many seconds at least its clock is ahead of the driver's; negative where it is behind."""
 
 
 def facts_here(model_folder: str, project: str | None, root: str) -> dict[str, Any]:
-    """The facts of this machine, as far as it can know them itself, by NodeFacts' fields.
+    """The facts that this machine can know by itself, under the names of NodeFacts' fields.
 
-    project: the driver's digest
+    Plain dicts travel here, since the node may not know the class.
+
+    Args:
+        model_folder: Where the driver has the model.
+        project: The digest of the driver's source files.
+        root: The run directory.
     """
     digest = project_digest()
-    model = unsealed = None
+    model = no_place = None
     if digest is not None and digest == project:
         from trainable.hub.model_folder import model_fingerprint
         from trainable.storage.folders import private_folder
@@ -77,10 +81,10 @@ def facts_here(model_folder: str, project: str | None, root: str) -> dict[str, A
         try:
             private_folder()
         except OSError as error:
-            unsealed = str(error)
-    above = next((path for path in (Path(root), *Path(root).parents) if path.exists()), None)
+            no_place = str(error)
+    nearest = next((path for path in (Path(root), *Path(root).parents) if path.exists()), None)
     versions = {"Python": platform.python_version()}
-    for name in PACKAGES:
+    for name in COMPARED_PACKAGES:
         try:
             versions[name] = importlib.metadata.version(name).partition("+")[0]
         except importlib.metadata.PackageNotFoundError:
@@ -89,8 +93,8 @@ def facts_here(model_folder: str, project: str | None, root: str) -> dict[str, A
         "versions": versions,
         "project": digest,
         "model": model,
-        "unsealed": unsealed,
-        "free_bytes": None if above is None else shutil.disk_usage(above).free,
+        "no_place_for_model": no_place,
+        "free_bytes": None if nearest is None else shutil.disk_usage(nearest).free,
         "free_temporary_bytes": shutil.disk_usage(tempfile.gettempdir()).free,
         "gpus": gpus_here(),
     }
@@ -99,7 +103,7 @@ def facts_here(model_folder: str, project: str | None, root: str) -> dict[str, A
 def project_digest() -> str | None:
     """SHA-256 over the names and contents of this project's Python files; None where it is not installed."""
     digest = hashlib.sha256()
-    for package in OURS:
+    for package in OUR_PACKAGES:
         found = importlib.util.find_spec(package)
         places = list(found.submodule_search_locations or []) if found is not None else []
         if not places:
@@ -116,14 +120,14 @@ def facts_of(
     unwritable: str | None = None,
     ahead_s: float = 0.0,
 ) -> NodeFacts:
-    """A machine's facts: what it said of itself, and what came of asking several together."""
+    """A machine's facts, from what it said of itself and from what was found by asking several machines together."""
     gpus = None if said["gpus"] is None else tuple(Gpu(*gpu) for gpu in said["gpus"])
     known = None if sees is None else frozenset(sees)
     return NodeFacts(**{**said, "gpus": gpus}, unwritable=unwritable, sees=known, clock_ahead_s=ahead_s)
 
 
 def gpus_here() -> tuple[tuple[str, int], ...] | None:
-    """Name and memory (MiB) of every GPU that NVIDIA's tool knows; None where there is no such tool."""
+    """Name and memory (MiB) of every GPU that nvidia-smi lists; None where there is no nvidia-smi."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return None
@@ -137,9 +141,15 @@ def gpus_here() -> tuple[tuple[str, int], ...] | None:
 
 
 def leave_mark(root: str, folder: str, name: str) -> str | None:
-    """Write a file for the others to see; returns why that can't be, in words.
+    """Write a file for the other machines to see.
 
-    root: a folder, or an object store's URL; folder: below it
+    Args:
+        root: A folder's path, or an object store's URL.
+        folder: The name of a folder below it.
+        name: The name, and the content, of the file.
+
+    Returns:
+        Why it can't be written, in words; None where it was.
     """
     try:
         if "://" in root:
@@ -154,7 +164,7 @@ def leave_mark(root: str, folder: str, name: str) -> str | None:
 
 
 def seen_marks(root: str, folder: str, names: Sequence[str], within_s: float) -> list[str]:
-    """Whose files can be read here, of these; waits for those that can't."""
+    """Those of the names whose files can be read here, after at most so many seconds of waiting for the rest."""
     until = time.monotonic() + within_s
     seen: list[str] = []
     try:
@@ -177,7 +187,7 @@ def seen_marks(root: str, folder: str, names: Sequence[str], within_s: float) ->
 
 
 def remove_marks(root: str, folder: str) -> None:
-    """Remove the folder with all that is in it, where it is there and can be reached."""
+    """Remove the folder and everything in it, if it exists and can be reached."""
     with contextlib.suppress(OSError):
         if "://" in root:
             files, base = _store(root)
@@ -187,7 +197,7 @@ def remove_marks(root: str, folder: str) -> None:
 
 
 def _store(url: str) -> tuple[Any, str]:
-    """A file system of pyarrow's, and what the URL means there."""
+    """A pyarrow file system, and the URL's path in it."""
     from pyarrow.fs import FileSystem
 
     files, base = FileSystem.from_uri(url)
@@ -195,5 +205,5 @@ def _store(url: str) -> tuple[Any, str]:
 
 
 def read_clock() -> float:
-    """Seconds since 1970, as this machine has it."""
+    """Seconds since 1970, by this machine's clock."""
     return time.time()

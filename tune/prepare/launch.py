@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from trainable.config import Job
 from trainable.errors import UserError
 from trainable.hub.model_folder import model_bytes
+from trainable.hub.shipping import shipped_bytes
 from trainable.redaction import one_line
 from tune.cluster.connect import growth_now, nodes_now
 from tune.cluster.node_facts import NodeFacts, gpus_here
 from tune.cluster.plan import Growth, Node, Plan, disk_bytes, make_plan
-from tune.cluster.preflight import preflight, with_model_shipped
+from tune.cluster.preflight import SweepFiles, preflight, with_model_shipped
 from tune.prepare.gpus_per_trial import measure_share
 from tune.prepare.inputs import Prepared, room_problems
 from tune.sweep.run_trials import choose_precision
@@ -39,7 +40,7 @@ def look_ahead(prepared: Prepared, nodes: Sequence[Node], say: Callable[[str], N
     spec, problems = prepared.spec, list[str]()
     plan = make_plan(spec, nodes, problems, who := who_adds(nodes))
     problems += room_problems(spec, prepared.run_dir, prepared.model_folder, plan)
-    facts = preflight(prepared, plan, nodes, problems)
+    facts = preflight(sweep_files(prepared), plan, nodes, problems)
     if problems:
         raise UserError(problems)
     outlook = Outlook(plan, nodes, facts)
@@ -57,11 +58,26 @@ def look_ahead(prepared: Prepared, nodes: Sequence[Node], say: Callable[[str], N
         nodes = nodes_now()  # the probe may have brought the first one
     plan = make_plan(spec, nodes, problems, who, share.gpus)
     if {node.id for node in nodes if plan.slots_on([node])} - facts.keys():
-        facts = preflight(prepared, plan, nodes, problems)
+        facts = preflight(sweep_files(prepared), plan, nodes, problems)
     problems += room_problems(spec, prepared.run_dir, prepared.model_folder, plan)
     if problems:
         raise UserError(problems)
     return Outlook(plan, nodes, facts, share.why, precision)
+
+
+def sweep_files(prepared: Prepared) -> SweepFiles:
+    """What the sweep reads from its nodes' disks and writes to them."""
+    run_dir, model = prepared.run_dir, prepared.model_folder
+    return SweepFiles(
+        root=run_dir.root,
+        url=run_dir.files.url,
+        taken_bytes=run_dir.disk()[0],
+        keep_top=prepared.spec.keep_top,
+        model_folder=model,
+        model_fingerprint=prepared.model_fingerprint,
+        model_bytes=model_bytes(model),
+        shipped_bytes=shipped_bytes(model),
+    )
 
 
 def who_adds(nodes: Sequence[Node]) -> Growth:
@@ -72,7 +88,9 @@ def who_adds(nodes: Sequence[Node]) -> Growth:
 def ready_job(prepared: Prepared, outlook: Outlook) -> Job:
     """The job for these nodes, in float32 until the precision is chosen."""
     job = prepared.job(outlook.plan)
-    return with_model_shipped(job, prepared) if outlook.plan.elastic else job
+    if not outlook.plan.elastic:
+        return job
+    return with_model_shipped(job, prepared.model_folder, prepared.model_fingerprint)
 
 
 def _smallest_gpu_mib(facts: Mapping[str, NodeFacts], here: bool) -> float | None:
