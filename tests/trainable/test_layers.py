@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn import functional
 
 from trainable.config import Precision
+from trainable.model import fast_layers as layers
 from trainable.model.classifier import Classifier
-from trainable.model.classifier import fast_layers as layers
 from trainable.model.fast_layers import PLAIN_ATTENTION, Dropout, attention, dropout, install
 from trainable.model.first_token import compute_first_token_only
 from trainable.train.devices import autocast

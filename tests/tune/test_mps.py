@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tune.cluster.connect import mps, temporary_folder
+from tune.cluster import mps
+from tune.cluster.connect import temporary_folder
 from tune.cluster.mps import CONTROL, multi_process_service
 
 
