@@ -3,6 +3,7 @@
 # make check     set up, then lint, format and types
 # make faults    set up, then kill, fill and damage sweeps in every way we know (half an hour)
 # make cluster-test  set up, then run sweeps on clusters of hosts that are made on this machine (root, minutes)
+# make docs      set up, then build the documentation as a site into build/site
 # make bench     set up, then measure speed: BENCH_DATA=FOLDER of sentence pairs, ROUNDS=3 for medians
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ VENV ?= .venv
 ROUNDS ?= 1
 BIN := $(VENV)/bin
 
-.PHONY: search test check faults cluster-test bench clean
+.PHONY: search test check faults cluster-test docs bench clean
 .DEFAULT_GOAL := search
 
 search: $(VENV)/.ready
@@ -39,6 +40,10 @@ cluster-test: $(VENV)/.ready
 	@$(BIN)/python -m tests.cluster.machine || test -z "$$CI"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev,cluster]'
 	@$(BIN)/python -m pytest -m cluster
+
+docs: $(VENV)/.ready
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@echo "the site's first page: build/site/index.html"
 
 bench: $(VENV)/.ready
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'

@@ -22,7 +22,7 @@ Label = int | tuple[int, ...]  # a class id; or, where a row has several classes
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of one split: texts[c][i] is column c of row i, labels[i] its class id."""
+    """Rows of one split: `texts[c][i]` is column c of row i, `labels[i]` its class id."""
 
     texts: tuple[Sequence[str], ...]
     labels: tuple[Label, ...]

@@ -1,0 +1,70 @@
+"""What contributors meet is true: the hooks, the workflow, the templates, and the examples of CONTRIBUTING.md."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+YAML_FILES = sorted(
+    path for pattern in ("*.yml", "*.yaml") for path in [*ROOT.glob(f".github/**/{pattern}"), *ROOT.glob(f".{pattern}")]
+)
+
+
+def read(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def steps_of_ci() -> list[dict[str, Any]]:
+    (job,) = read(ROOT / ".github" / "workflows" / "ci.yml")["jobs"].values()
+    steps: list[dict[str, Any]] = job["steps"]
+    return steps
+
+
+def test_yaml_files_are_seen() -> None:
+    names = {path.name for path in YAML_FILES}
+    assert {"ci.yml", "bug.yml", "idea.yml", ".pre-commit-config.yaml"} <= names
+
+
+@pytest.mark.parametrize("path", YAML_FILES, ids=lambda path: path.name)
+def test_yaml_files_parse(path: Path) -> None:
+    assert isinstance(read(path), dict)
+
+
+def test_the_workflow_runs_what_ci_runs() -> None:
+    commands = [step["run"] for step in steps_of_ci() if "run" in step]
+    assert shlex.split(commands[-1])[-1] == ".ci/run"
+    assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
+
+
+def test_ci_runs_the_checks_and_the_tests() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert {"make check", "make docs"} <= set(script.splitlines())
+    assert "for tests in test cluster-test; do" in script
+
+
+def test_the_workflow_uses_the_oldest_python_that_is_promised() -> None:
+    (version,) = [step["with"]["python-version"] for step in steps_of_ci() if "python-version" in step.get("with", {})]
+    assert f'requires-python = ">={version}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def test_hooks_run_the_checks_of_make_check() -> None:
+    (repository,) = read(ROOT / ".pre-commit-config.yaml")["repos"]
+    assert repository["repo"] == "local"  # a pinned copy would drift from the project's own
+    checks = re.findall(r"\$\(BIN\)/(ruff \w+|mypy)", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    hooks = [hook["entry"].removeprefix(".venv/bin/") for hook in repository["hooks"]]
+    assert len(checks) == 3
+    assert [next((hook for hook in hooks if hook.startswith(check)), None) for check in checks] == hooks
+
+
+@pytest.mark.parametrize("name", ["bug.yml", "idea.yml"])
+def test_issues_ask_for_what_can_be_checked(name: str) -> None:
+    form = read(ROOT / ".github" / "ISSUE_TEMPLATE" / name)
+    fields = [field for field in form["body"] if field["type"] == "textarea"]
+    assert len({field["id"] for field in fields}) == len(fields) >= 3
+    assert any(field.get("validations", {}).get("required") for field in fields)
