@@ -18,8 +18,9 @@ from tune.cluster.plan import Plan
 from tune.process.supervisor import Halt
 from tune.report.progress import Progress
 from tune.run_dir.records import REPORTED, result_problem
+from tune.stopping_rules.asha import SuccessiveHalving
 from tune.sweep.run_trials import SAME_FAILURES, SweepCallback
-from tune.sweep.stopping import ShareHalving, ShareScheduler
+from tune.sweep.scheduler import StoppingScheduler
 
 
 class Controller:
@@ -32,7 +33,7 @@ class Controller:
         self.callback = SweepCallback(
             self.book.run_dir, self.book, self.progress, self.halt, Plan(1, 1.0, 0.0, largest_share=2)
         )
-        self.scheduler = ShareScheduler("f1", ShareHalving("max", 2.0))
+        self.scheduler = StoppingScheduler("f1", SuccessiveHalving("max", 2.0))
 
     def start(self) -> Any:
         config = self.book.issue()

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tune.sweep.stopping import MIN_TRIALS_AT_RUNG, ShareHalving, value_at
+from tune.stopping_rules.asha import MIN_TRIALS_AT_RUNG, SuccessiveHalving, value_at
 
 
 def test_a_score_between_epochs_is_read_off_the_line() -> None:
@@ -18,7 +18,7 @@ def test_a_score_between_epochs_is_read_off_the_line() -> None:
     assert value_at(80, curve) is None
 
 
-def play(halving: ShareHalving, number: int, scores: list[float]) -> int:
+def play(halving: SuccessiveHalving, number: int, scores: list[float]) -> int:
     """Report a trial's epochs until it is stopped; returns the epochs run."""
     for epoch, score in enumerate(scores, 1):
         if not halving.report(number, 100 * epoch / len(scores), score, 0.5):
@@ -27,7 +27,7 @@ def play(halving: ShareHalving, number: int, scores: list[float]) -> int:
 
 
 def test_trials_are_compared_at_the_same_share_whatever_their_length() -> None:
-    halving = ShareHalving("max", 2)
+    halving = SuccessiveHalving("max", 2)
     assert play(halving, 0, [0.5, 0.9]) == 2  # 2 epochs: 0.5 at half
     assert play(halving, 1, [0.1, 0.6, 0.8, 0.9]) == 4  # 4 epochs: 0.6 at half, though 0.1 after its first epoch
     assert play(halving, 2, [0.4, 0.9]) == 1  # 0.4 at half is the worst of three
@@ -36,16 +36,16 @@ def test_trials_are_compared_at_the_same_share_whatever_their_length() -> None:
 
 def test_the_mode_turns_the_order_round() -> None:
     scores = [[0.5, 0.4], [0.6, 0.4], [0.7, 0.4], [0.3, 0.2]]
-    low = ShareHalving("min", 2)
+    low = SuccessiveHalving("min", 2)
     assert [play(low, i, s) for i, s in enumerate(scores)] == [2, 2, 1, 2]
-    high = ShareHalving("max", 2)
+    high = SuccessiveHalving("max", 2)
     assert [play(high, i, [-x for x in s]) for i, s in enumerate(scores)] == [2, 2, 1, 2]
 
 
 def test_equals_go_on_and_the_first_at_a_rung_are_never_stopped() -> None:
-    halving = ShareHalving("max", 4)
+    halving = SuccessiveHalving("max", 4)
     assert [play(halving, i, [0.8, 0.8]) for i in range(6)] == [2] * 6
-    halving = ShareHalving("max", 4)
+    halving = SuccessiveHalving("max", 4)
     falling = [play(halving, i, [1 - i / 10, 1]) for i in range(MIN_TRIALS_AT_RUNG)]
     assert falling[: MIN_TRIALS_AT_RUNG - 1] == [2] * (MIN_TRIALS_AT_RUNG - 1)
 
@@ -53,7 +53,7 @@ def test_equals_go_on_and_the_first_at_a_rung_are_never_stopped() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_the_best_trial_so_far_is_never_stopped(seed: int) -> None:
     generator = random.Random(seed)
-    halving = ShareHalving("max", 3)
+    halving = SuccessiveHalving("max", 3)
     best = 0.0
     for number in range(60):
         level = generator.random()
@@ -67,20 +67,20 @@ def test_the_best_trial_so_far_is_never_stopped(seed: int) -> None:
 
 def test_about_one_in_reduction_factor_survives_one_rung() -> None:
     generator = random.Random(0)
-    halving = ShareHalving("max", 4)
+    halving = SuccessiveHalving("max", 4)
     survived = sum(play(halving, n, [generator.random()] * 2) == 2 for n in range(400))
     assert 80 < survived < 150
 
 
 def test_one_epoch_trials_and_epochs_run_again_are_left_alone() -> None:
-    halving = ShareHalving("max", 2)
+    halving = SuccessiveHalving("max", 2)
     assert [play(halving, n, [n / 10]) for n in reversed(range(8))] == [1] * 8
     assert halving.report(20, 50, 0.9, 0.5)
     assert halving.report(20, 50, 0.0, 0.5)
 
 
 def test_the_loss_decides_between_trials_that_all_predict_one_class() -> None:
-    halving = ShareHalving("max", 2)
+    halving = SuccessiveHalving("max", 2)
     go_on = [halving.report(n, 50, 0.8, loss) for n, loss in enumerate([0.60, 0.61, 0.70, 0.59, 0.65])]
     assert go_on == [True, True, False, True, False]
     assert halving.report(9, 50, 0.81, 0.99), "the objective comes first"

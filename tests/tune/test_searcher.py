@@ -16,6 +16,8 @@ from trainable.errors import UserError
 from trainable.storage.folders import write_folder
 from tune.process.supervisor import Halt
 from tune.run_dir.layout import RunDir
+from tune.samplers import SAMPLERS
+from tune.samplers.tpe import STARTUP_TRIALS
 from tune.spec.space import Choice, Fixed, Float, Int
 from tune.spec.sweep_spec import SweepSpec
 from tune.sweep import searcher as searcher_module
@@ -119,13 +121,11 @@ def test_tpe_proposes_what_optunas_own_proposes(tmp_path: Path, monkeypatch: pyt
         return [run_one(book, [0.2 + 0.05 * (number % 7)])["values"] for number in range(14)]
 
     ours = proposals(tmp_path / "ours")
-    monkeypatch.setattr(
-        searcher_module,
-        "SharingTPESampler",
-        lambda seed, searched: optuna.samplers.TPESampler(
-            seed=seed, n_startup_trials=searcher_module.TPE_STARTUP_TRIALS
-        ),
-    )
+
+    def optunas_own(seed: int, searched: Any) -> optuna.samplers.BaseSampler:
+        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS)
+
+    monkeypatch.setitem(SAMPLERS, "tpe", replace(SAMPLERS["tpe"], make=optunas_own))
     assert ours == proposals(tmp_path / "theirs")
 
 

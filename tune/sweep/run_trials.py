@@ -31,8 +31,9 @@ from tune.report.tensorboard import TensorBoardLog
 from tune.run_dir.layout import RunDir
 from tune.run_dir.records import result_problem
 from tune.spec.sweep_spec import SweepSpec
+from tune.stopping_rules import STOPPING_RULES
+from tune.sweep.scheduler import StoppingScheduler
 from tune.sweep.searcher import StudySearcher, TrialBook
-from tune.sweep.stopping import ShareHalving, ShareScheduler
 
 TRIES = 3  # of what is run where trials run
 LOOK_EVERY_S = 1.0  # for nodes that came or went
@@ -87,11 +88,10 @@ def run_trials(
     """
     if book.remaining == 0:
         return
-    halving = ShareHalving(spec.mode, spec.reduction_factor) if spec.scheduler == "asha" else None
-    if halving is not None:
-        for record in book.records():
-            for epoch in record.epochs:
-                halving.report(record.number, epoch["schedule_percent"], epoch[spec.metric], epoch["loss"])
+    rule = STOPPING_RULES[spec.scheduler].make(spec.mode, spec.reduction_factor)
+    for record in book.records():
+        for epoch in record.epochs:
+            rule.report(record.number, epoch["schedule_percent"], epoch[spec.metric], epoch["loss"])
 
     # One for each share, not for each trial: they are not small.
     shares = {2**i: PlacementGroupFactory([plan.share(2**i)]) for i in range(plan.largest_share.bit_length())}
@@ -107,7 +107,7 @@ def run_trials(
             trainable,
             tune_config=TuneConfig(
                 search_alg=StudySearcher(book, halt, Room(spec, plan, progress), meanwhile),
-                scheduler=ShareScheduler(spec.metric, halving),
+                scheduler=StoppingScheduler(spec.metric, rule),
                 num_samples=-1,  # the searcher says when it has finished: a trial may be run again
                 reuse_actors=True,
                 trial_name_creator=lambda trial: f"trial_{trial.config['number']}",
