@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from trainable.config import Job, make_config
+from trainable.config import Job, TrialConfig
 from trainable.data.tokens import TokenizedSplit
 from trainable.trial import FineTuningTrial
 
@@ -35,7 +35,7 @@ class FormulaTrial(FineTuningTrial):
         self._begin(config)
 
     def _begin(self, config: dict[str, Any]) -> None:
-        self._values = make_config(config["values"])
+        self._values = TrialConfig.from_values(config["values"])
 
     def step(self) -> dict[str, Any]:
         """One epoch, done."""
@@ -52,7 +52,7 @@ class BareTrial(FormulaTrial):
     """The same for configurations that are nothing but values."""
 
     def _begin(self, config: dict[str, Any]) -> None:
-        self._values = make_config(config)
+        self._values = TrialConfig.from_values(config)
 
 
 def run_bare(out: Path, trials: int) -> None:

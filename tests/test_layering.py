@@ -16,7 +16,7 @@ FLOORS = {
     "trainable": [
         {"redaction"},
         {"errors"},
-        {"optimizers", "schedules", "metrics"},
+        {"optimizers", "schedules", "metrics", "fields"},
         {"epoch_scores", "config"},
         {"storage"},
         {"hub"},

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Lt
+from pydantic import BaseModel, ConfigDict
 
 from trainable.errors import nearest, shown
+from trainable.fields import INTEGER, NUMBER, OneOf, wrong_fields
+from trainable.optimizers import OPTIMIZERS
+from trainable.schedules import SCHEDULES
 from trainable.storage.object_store import LOCAL, Shared
 
 if TYPE_CHECKING:
@@ -19,31 +24,70 @@ Precision = Literal["bf16", "fp32"]
 F1Average = Literal["binary", "macro"]
 
 
-@dataclass(frozen=True)
-class TrialConfig:
-    """The hyperparameters of one trial. Every field can be searched, fixed or left at its default.
+class TrialConfig(BaseModel):
+    """The hyperparameters of one trial: a frozen value that goes from the search space to the optimizer.
 
-    learning_rate: peak of the schedule (linear warm-up, then linear decay to zero), > 0
-    batch_size: rows per optimizer step, >= 1
-    epochs: passes over the training split, >= 1; one epoch is one step of the Trainable
-    warmup_fraction: share of all optimizer steps spent warming up, in [0, 1)
-    weight_decay: AdamW's decoupled decay, >= 0; biases and LayerNorm weights are exempt
-    max_grad_norm: gradients are clipped to this global norm, > 0; None means no clipping
-    dropout: hidden and attention dropout, in [0, 1); None means as the model's own config says
-    label_smoothing: in [0, 1)
-    micro_batch_size: rows computed at once, >= 1; None means as many as are fast (on CPUs 1,024
-        tokens, on GPUs the whole batch). Changes memory, not the gradient (but dropout draws other random numbers).
+    Every field can be searched, fixed or left at its default. Two configurations are equal if all their values are,
+    whichever of them were given and whichever are defaults.
     """
 
-    learning_rate: float = 5e-5
-    batch_size: int = 16
-    epochs: int = 3
-    warmup_fraction: float = 0.0
-    weight_decay: float = 0.01
-    max_grad_norm: float | None = 1.0
-    dropout: float | None = None
-    label_smoothing: float = 0.0
-    micro_batch_size: int | None = None
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    learning_rate: Annotated[float, Gt(0), NUMBER] = 5e-5
+    """Peak of the schedule, reached after the warm-up."""
+
+    batch_size: Annotated[int, Ge(1), INTEGER] = 16
+    """Rows per optimizer step."""
+
+    epochs: Annotated[int, Ge(1), INTEGER] = 3
+    """Passes over the training split. One epoch is one step of Tune's Trainable."""
+
+    warmup_fraction: Annotated[float, Ge(0), Lt(1), NUMBER] = 0.0
+    """Fraction of all optimizer steps during which the learning rate rises from 0 to its peak."""
+
+    weight_decay: Annotated[float, Ge(0), NUMBER] = 0.01
+    """AdamW's decoupled weight decay. Biases and the weights of LayerNorm are exempt."""
+
+    max_grad_norm: Annotated[float, Gt(0), NUMBER] | None = 1.0
+    """Gradients are clipped to this global norm; none turns clipping off."""
+
+    dropout: Annotated[float, Ge(0), Lt(1), NUMBER] | None = None
+    """Probability of dropout in hidden layers and attention; none keeps what the model's own config.json says."""
+
+    label_smoothing: Annotated[float, Ge(0), Lt(1), NUMBER] = 0.0
+    """Weight that the training loss moves from the true class to all classes alike."""
+
+    micro_batch_size: Annotated[int, Ge(1), INTEGER] | None = None
+    """Rows computed at once; none means as many as are fast: 1,024 tokens on CPUs, the whole batch on GPUs.
+
+    It changes the memory that a step takes, not the gradient (but dropout draws other random numbers).
+    """
+
+    optimizer: Annotated[str, OneOf(OPTIMIZERS)] = "adamw"
+    """The optimizer's name."""
+
+    schedule: Annotated[str, OneOf(SCHEDULES)] = "linear"
+    """The name of the learning rate's schedule: linear rises over the warm-up and then falls to 0."""
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, object]) -> TrialConfig:
+        """The configuration with these values, and defaults for all other fields.
+
+        Raises:
+            ValueError: A name or a value is wrong. The message names every problem.
+        """
+        problems = config_problems(values)
+        if problems:
+            raise ValueError("; ".join(problems))
+        return cls.model_validate(values)
+
+    def named(self) -> dict[str, Any]:
+        """The values that were given, without those that are defaults: what study, report and screen show."""
+        return {name: value for name, value in self.all_values().items() if name in self.model_fields_set}
+
+    def all_values(self) -> dict[str, Any]:
+        """The values of all fields."""
+        return self.model_dump()
 
     def steps_per_epoch(self, rows: int) -> int:
         """Optimizer steps in one pass over `rows` rows; the last batch may be smaller."""
@@ -60,68 +104,17 @@ class TrialConfig:
         return self.learning_rate * (total_steps - step) / max(1, total_steps - warmup_steps)
 
 
-@dataclass(frozen=True)
-class Rule:
-    """What values a field of TrialConfig takes: its type, bounds in words, and whether None is one."""
-
-    type: type[int] | type[float]
-    low: float
-    low_allowed: bool
-    high: float
-    optional: bool = False
-
-    @property
-    def text(self) -> str:
-        """The rule in words, as errors show it."""
-        left = f"{'>=' if self.low_allowed else '>'} {self.low:g}"
-        right = "" if math.isinf(self.high) else f" and < {self.high:g}"
-        return f"{'an integer' if self.type is int else 'a number'} {left}{right}{' or none' if self.optional else ''}"
-
-    def accepts(self, value: object) -> bool:
-        """Whether `value` keeps the rule; booleans and non-finite numbers never do."""
-        if value is None:
-            return self.optional
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            return False
-        if self.type is int and value != int(value):
-            return False
-        return (value >= self.low if self.low_allowed else value > self.low) and value < self.high
-
-
-RULES: dict[str, Rule] = {
-    "learning_rate": Rule(float, 0, False, math.inf),
-    "batch_size": Rule(int, 1, True, math.inf),
-    "epochs": Rule(int, 1, True, math.inf),
-    "warmup_fraction": Rule(float, 0, True, 1),
-    "weight_decay": Rule(float, 0, True, math.inf),
-    "max_grad_norm": Rule(float, 0, False, math.inf, optional=True),
-    "dropout": Rule(float, 0, True, 1, optional=True),
-    "label_smoothing": Rule(float, 0, True, 1),
-    "micro_batch_size": Rule(int, 1, True, math.inf, optional=True),
-}
+def unknown_field(name: object) -> str:
+    """The problem with a name that is no hyperparameter."""
+    hint = nearest(str(name), TrialConfig.model_fields)
+    return f"{shown(name)} is no field of a trial's configuration; {hint}"
 
 
 def config_problems(values: Mapping[str, object]) -> list[str]:
     """Everything wrong with these values as a TrialConfig, a sentence each; empty when they are one."""
-    problems = []
-    for name, value in values.items():
-        if name not in RULES:
-            problems.append(f"{shown(name)} is no field of a trial's configuration; {nearest(name, RULES)}")
-        elif not RULES[name].accepts(value):
-            problems.append(f"`{name}` must be {RULES[name].text}, but got {shown(value)}")
-    return problems
-
-
-def make_config(values: Mapping[str, Any]) -> TrialConfig:
-    """The configuration these values describe, each in its field's type.
-
-    Raises ValueError with all problems where a name or a value is wrong.
-    """
-    problems = config_problems(values)
-    if problems:
-        raise ValueError("; ".join(problems))
-    typed: dict[str, Any] = {name: None if value is None else RULES[name].type(value) for name, value in values.items()}
-    return dataclasses.replace(TrialConfig(), **typed)
+    wrong = {name: f"`{name}` {problem}" for name, problem in wrong_fields(TrialConfig, values).items()}
+    wrong |= {name: unknown_field(name) for name in values if name not in TrialConfig.model_fields}
+    return [wrong[name] for name in values if name in wrong]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import ray
 from ray.tune import Trainable
 from safetensors import SafetensorError
 
-from trainable.config import Job, make_config
+from trainable.config import Job, TrialConfig
 from trainable.errors import OutOfMemory, TrialFailed
 from trainable.hub.shipping import with_model_at_hand
 from trainable.train.memory import is_out_of_memory
@@ -61,7 +61,7 @@ class FineTuningTrial(Trainable):
         self._folder = self._files.here(Path(config["folder"]))
         self._epoch_s: float | None = config.get("epoch_s")
         run = self.fine_tuning
-        run.reset(make_config(config["values"]), config["seed"])
+        run.reset(TrialConfig.from_values(config["values"]), config["seed"])
         for state in reversed(self._states()):
             found = self._files.fetch(state) and run.load_state(state)
             self._files.forget(state)

@@ -78,7 +78,7 @@ def test_another_seed_gives_other_bits(tiny_model: Path) -> None:
 
 def test_a_run_learns(tiny_model: Path) -> None:
     run = FineTuningRun(make_job(tiny_model))
-    history = train(run, dataclasses.replace(CONFIG, epochs=6), 0)
+    history = train(run, CONFIG.model_copy(update={"epochs": 6}), 0)
     assert history[-1]["f1"] == 1.0
     assert run.best is not None
     assert not run.best.collapsed
@@ -119,7 +119,7 @@ def test_a_state_of_another_trial_or_a_damaged_one_is_refused(tiny_model: Path, 
     before = run.history
     run.reset(CONFIG, 6)
     assert not run.load_state(tmp_path / "state")
-    run.reset(dataclasses.replace(CONFIG, learning_rate=1e-4), 5)
+    run.reset(CONFIG.model_copy(update={"learning_rate": 1e-4}), 5)
     assert not run.load_state(tmp_path / "state")
     run.reset(CONFIG, 5)
     path = tmp_path / "state" / "state.safetensors"
@@ -132,7 +132,7 @@ def test_a_state_of_another_trial_or_a_damaged_one_is_refused(tiny_model: Path, 
 def test_the_best_epochs_weights_are_written_not_the_last(tiny_model: Path, tmp_path: Path) -> None:
     job = make_job(tiny_model, metric="loss", mode="min")
     run = FineTuningRun(job)
-    run.reset(dataclasses.replace(CONFIG, epochs=3, learning_rate=2e-3, weight_decay=0.0), 3)
+    run.reset(CONFIG.model_copy(update={"epochs": 3, "learning_rate": 2e-3, "weight_decay": 0.0}), 3)
     snapshots = []
     losses = iter([0.2, 0.1, 0.3])
     while not run.done:
@@ -202,5 +202,5 @@ def test_the_split_is_shared_and_not_written_to(tiny_model: Path) -> None:
         array.flags.writeable = False  # as arrays from Ray's object store are
     assert isinstance(job, Job)
     before = np.array(job.train.ids)
-    train(FineTuningRun(job), dataclasses.replace(CONFIG, epochs=1), 0)
+    train(FineTuningRun(job), CONFIG.model_copy(update={"epochs": 1}), 0)
     assert np.array_equal(before, job.train.ids)

@@ -7,7 +7,7 @@ import itertools
 import optuna
 import pytest
 
-from trainable.config import RULES
+from trainable.config import config_problems
 from tune.spec.space import (
     Choice,
     Domain,
@@ -47,6 +47,9 @@ READ: list[tuple[str, object, Domain]] = [
     ("dropout", [None], Fixed(None)),
     ("dropout", "log:0.01..0.5", Float(0.01, 0.5, log=True)),
     ("micro_batch_size", "null", Fixed(None)),
+    ("optimizer", " adamw ", Fixed("adamw")),
+    ("optimizer", ["adamw"], Fixed("adamw")),
+    ("schedule", "linear", Fixed("linear")),
 ]
 
 
@@ -78,7 +81,7 @@ def test_every_proposal_is_a_value_of_the_field(name: str, given: object, domain
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
     for _ in range(5):
         value = study.ask(searched).params[name]
-        assert RULES[name].accepts(value)
+        assert config_problems({name: value}) == []
         assert contains(domain, value)
 
 
@@ -103,6 +106,10 @@ def test_every_proposal_is_a_value_of_the_field(name: str, given: object, domain
         ("learning_rate", 0, "`learning_rate` must be a number > 0, but got 0"),
         ("learning_rate", "nan", "`learning_rate` must be a number > 0, but got nan"),
         ("warmup_fraction", 1.0, "`warmup_fraction` must be a number >= 0 and < 1, but got 1.0"),
+        ("optimizer", "adam", "`optimizer` must be one of adamw, but got 'adam'; did you mean 'adamw'?"),
+        ("schedule", "linear,lineal", "`schedule` must be one of linear, but got 'lineal'; did you mean 'linear'?"),
+        ("schedule", "none", "`schedule` must be one of linear, but got 'none'"),
+        ("optimizer", 1, "`optimizer` must be one of adamw, but got 1"),
         ("epoch", 1, "'epoch' is no field of a trial's configuration; did you mean 'epochs'?"),
     ],
 )

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from trainable.config import F1Average, Job, TrialConfig, make_config
+from trainable.config import F1Average, Job, TrialConfig
 from trainable.data.tokens import TokenizedSplit
 from trainable.errors import OutOfMemory, TrialFailed
 from trainable.model.classifier import Classifier, read_tensors, write_model, write_tensors
@@ -249,7 +249,7 @@ class FineTuningRun:
             write_tensors(aside / "best.safetensors", self._best_weights)
             facts = {
                 "sweep": self.job.sweep,
-                "config": asdict(self.config),
+                "config": self.config.all_values(),
                 "seed": self.seed,
                 "history": [asdict(result) for result in self.history],
                 "best_epoch": self.best.epoch if self.best else None,
@@ -265,7 +265,7 @@ class FineTuningRun:
         facts = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         if (facts.get("sweep"), facts.get("seed")) != (self.job.sweep, self.seed):
             return False
-        if make_config(facts["config"]) != self.config:
+        if TrialConfig.from_values(facts["config"]) != self.config:
             return False
         tensors = read_tensors(folder / "state.safetensors")
         self.classifier.set_weights(_under("model", tensors))

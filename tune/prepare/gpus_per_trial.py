@@ -61,9 +61,9 @@ def most_rows(spec: SweepSpec) -> int:
     """The most rows that any configuration of the sweep computes at once."""
 
     def rows(batch_size: Value, micro: Value) -> float:
-        return min(batch_size or TrialConfig.batch_size, micro or math.inf)
+        return min(_number(batch_size) or TrialConfig().batch_size, _number(micro) or math.inf)
 
-    batch_size = largest(spec.space, "batch_size", TrialConfig.batch_size)
+    batch_size = largest(spec.space, "batch_size", TrialConfig().batch_size)
     match spec.space.get("micro_batch_size"):
         case None | Fixed(None):
             micro: Value = None
@@ -82,3 +82,7 @@ def measure_share(
     rows = min(most_rows(spec), len(job.train))
     use = where_trials_run(plan, measure_memory, job, rows, ray.get, say=say)
     return decide(use, smallest_gpu_mib, rows, max_length)
+
+
+def _number(value: Value) -> float:
+    return value if isinstance(value, (int, float)) else 0

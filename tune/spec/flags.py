@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from trainable.config import RULES
+from trainable.config import TrialConfig
 from trainable.data.files import is_unicode
 from trainable.errors import UserError, nearest, shown
 from trainable.storage.object_store import url_problem
@@ -216,7 +216,8 @@ def _known_words(argv: Sequence[str], flags: Sequence[str], problems: list[str])
         value = rest.pop(0) if has_value else None
         if flag not in flags:
             searched = flag.lstrip("-").replace("-", "_")
-            hint = f"did you mean --space {searched}=...?" if searched in RULES else nearest(flag, flags)
+            is_searched = searched in TrialConfig.model_fields
+            hint = f"did you mean --space {searched}=...?" if is_searched else nearest(flag, flags)
             problems.append(f"unknown flag {_cut(flag)}; {hint}")
         elif value is None and not equals:
             problems.append(f"{flag} needs a value")

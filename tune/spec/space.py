@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trainable.config import RULES
-from trainable.errors import nearest, shown
+from trainable.config import TrialConfig, unknown_field
+from trainable.errors import shown
+from trainable.fields import takes_integers, takes_text
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-Value = float | int | None
+Value = float | int | str | None
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Choice:
     values: tuple[Value, ...]
 
     def __str__(self) -> str:
-        return ",".join("none" if value is None else repr(value) for value in self.values)
+        return ",".join(_as_text(value) for value in self.values)
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,13 @@ class Fixed:
     value: Value
 
     def __str__(self) -> str:
-        return "none" if self.value is None else repr(self.value)
+        return _as_text(self.value)
+
+
+def _as_text(value: Value) -> str:
+    if value is None:
+        return "none"
+    return value if isinstance(value, str) else repr(value)
 
 
 Domain = Float | Int | Choice | Fixed
@@ -76,20 +83,17 @@ def parse_domain(name: str, given: object) -> Domain:
 
     Raises ValueError with the broken rule and the values.
     """
-    if name not in RULES:
-        raise ValueError(f"{shown(name)} is no field of a trial's configuration; {nearest(name, RULES)}")
-    if isinstance(given, (list, tuple)):
-        values = tuple(_number(item, given) for item in given)
-        if not values:
-            raise ValueError(f"can't read {shown(given)}; {_HOW}")
-        domain: Domain = Choice(values) if len(values) > 1 else Fixed(values[0])
-    elif isinstance(given, str) and ".." in given:
-        domain = _range(given)
-    elif isinstance(given, str) and "," in given:
-        domain = Choice(tuple(_number(item, given) for item in given.split(",")))
-    else:
-        domain = Fixed(_number(given, given))
-    return _typed(name, domain)
+    if name not in TrialConfig.model_fields:
+        raise ValueError(unknown_field(name))
+    if isinstance(given, str) and ".." in given and not takes_text(TrialConfig.model_fields[name]):
+        return _checked(name, _range(given))
+    items = given.split(",") if isinstance(given, str) else given
+    if not isinstance(items, (list, tuple)):
+        items = [items]
+    values = tuple(_value(name, item, given) for item in items)
+    if not values:
+        raise ValueError(f"can't read {shown(given)}; {_HOW}")
+    return _checked(name, Choice(values) if len(values) > 1 else Fixed(values[0]))
 
 
 def parse_number(given: object) -> int | float:
@@ -105,14 +109,20 @@ def parse_number(given: object) -> int | float:
     return number
 
 
-def parse_value(given: object) -> Value:
+def parse_value(given: object) -> float | int | None:
     """A number as parse_number reads it, or none. Raises ValueError for all else."""
     if given is None or (isinstance(given, str) and given.strip().lower() in ("none", "null")):
         return None
     return parse_number(given)
 
 
-def _number(given: object, whole: object) -> Value:
+def _value(name: str, given: object, whole: object) -> Value:
+    if isinstance(given, str) and takes_text(TrialConfig.model_fields[name]):
+        return given.strip()
+    return _number(given, whole)
+
+
+def _number(given: object, whole: object) -> float | int | None:
     try:
         return parse_value(given)
     except ValueError:
@@ -137,33 +147,31 @@ def _range(given: str) -> Float | Int:
     return Float(float(low), float(high), log)
 
 
-def _typed(name: str, domain: Domain) -> Domain:
-    """The domain with its field's type, every bound checked against the field's rule."""
-    rule = RULES[name]
+def _checked(name: str, domain: Domain) -> Domain:
+    """The domain with its field's type. Raises ValueError where a bound or a value breaks the field's rule."""
     match domain:
         case Float(low, high, log) | Int(low, high, log):
-            bounds: tuple[Value, ...] = (low, high)
-            if rule.type is float:
+            if not takes_integers(TrialConfig.model_fields[name]):
                 domain = Float(float(low), float(high), log)
             elif isinstance(domain, Float):
                 if not (float(low).is_integer() and float(high).is_integer()):
                     raise ValueError(f"`{name}` takes integers, but got {domain}")
                 domain = Int(int(low), int(high), log)
+            for bound in (low, high):
+                _typed(name, bound)
+            return domain
         case Choice(values):
-            bounds = values
             if len(set(values)) != len(values):
                 raise ValueError(f"a choice stands twice in {domain}")
+            return Choice(tuple(_typed(name, value) for value in values))
         case Fixed(value):
-            bounds = (value,)
-    for bound in bounds:
-        if not rule.accepts(bound):
-            raise ValueError(f"`{name}` must be {rule.text}, but got {shown(bound)}")
-    match domain:
-        case Choice(values):
-            return Choice(tuple(None if value is None else rule.type(value) for value in values))
-        case Fixed(value):
-            return Fixed(None if value is None else rule.type(value))
-    return domain
+            return Fixed(_typed(name, value))
+
+
+def _typed(name: str, value: Value) -> Value:
+    """A value in its field's type. Raises ValueError where it breaks the field's rule."""
+    typed: Value = TrialConfig.from_values({name: value}).named()[name]
+    return typed
 
 
 def change_problem(old: Domain, new: Domain) -> str | None:
@@ -188,8 +196,8 @@ def largest(space: Space, name: str, default: float) -> float:
         case Float(_, high) | Int(_, high):
             return high
         case Choice(values):
-            return max(value for value in values if value is not None)
-        case Fixed(value) if value is not None:
+            return max(value for value in values if isinstance(value, (int, float)))
+        case Fixed(int() | float() as value):
             return value
     return default
 
@@ -207,16 +215,19 @@ def distributions(space: Space, point: Mapping[str, Value]) -> dict[str, BaseDis
     for name, domain in space.items():
         given = point.get(name)
         match domain:
-            case _ if name in point and given is None and not isinstance(domain, Choice):
-                continue
-            case Float(log=True) if given is not None and given <= 0:
-                continue
-            case Float(low, high, log):
-                ends = (low, high) if given is None else (min(low, given), max(high, given))
-                result[name] = FloatDistribution(*ends, log=log)
-            case Int(low, high, log):
-                ints = (low, high) if given is None else (min(low, int(given)), max(high, int(given)))
-                result[name] = IntDistribution(*ints, log=log)
             case Choice(values) if name not in point or given in values:
                 result[name] = CategoricalDistribution(values)
+            case Choice() | Fixed():
+                continue
+            case Float(low, high, log) | Int(low, high, log):
+                if name in point and not isinstance(given, (int, float)):
+                    continue
+                if isinstance(given, (int, float)):
+                    low, high = min(low, given), max(high, given)
+                if log and low <= 0:
+                    continue
+                if isinstance(domain, Int):
+                    result[name] = IntDistribution(int(low), int(high), log=log)
+                else:
+                    result[name] = FloatDistribution(low, high, log=log)
     return result

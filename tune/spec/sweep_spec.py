@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import yaml
 
-from trainable.config import RULES, config_problems
+from trainable.config import TrialConfig, config_problems
 from trainable.data.files import FileProblems, is_unicode, read_small, unique_keys
 from trainable.errors import nearest, shown
 from trainable.train.metrics import METRICS
@@ -419,7 +419,7 @@ def _read_points(points: Any, origin: str, found: list[str]) -> tuple[Mapping[st
         for problem in wrong:
             problems.add(f"configuration {number}", problem)
         if not wrong:
-            read.append({name: None if v is None else RULES[name].type(v) for name, v in typed.items()})
+            read.append(TrialConfig.from_values(typed).named())
     found += problems.take()
     return tuple(read)
 

@@ -20,7 +20,7 @@ from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import FrozenTrial, Trial, TrialState
 from ray.tune.search import Searcher
 
-from trainable.config import RULES, TrialConfig
+from trainable.config import TrialConfig
 from trainable.errors import UserError
 from trainable.storage.folders import write_folder, write_text
 from trainable.train.metrics import merit
@@ -133,11 +133,7 @@ class TrialBook:
         typed = attributes.get("config")
         if typed is None:
             config = {**fixed_values(self.spec.space), **self._suggest(trial), **self._point(number)}
-            typed = {
-                name: None if config[name] is None else rule.type(config[name])
-                for name, rule in RULES.items()
-                if name in config
-            }
+            typed = TrialConfig.from_values(config).named()
             trial.set_user_attr("config", typed)
         seed = derived_seed(self.spec.seed, number, "training")
         if attributes.get("seed") != seed:
@@ -350,4 +346,4 @@ class StudySearcher(Searcher):
 
 
 def _batch_size(config: Mapping[str, Any]) -> int:
-    return int(config.get("batch_size", TrialConfig.batch_size))
+    return int(config.get("batch_size", TrialConfig().batch_size))

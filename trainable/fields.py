@@ -1,0 +1,136 @@
+"""Types for the fields of pydantic models, and what is wrong with a value in our own words.
+
+Pydantic finds every wrong field of a model at once. Its messages speak of inputs and types; a user is better served by
+the rule and the value: "must be an integer >= 1, but got 0". The rule is read off the field's constraints, so that it
+can't differ from what is checked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel, BeforeValidator, GetCoreSchemaHandler, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from trainable.errors import nearest, shown
+
+LARGEST_INTEGER = 2**63 - 1  # SQLite and Optuna hold no larger ones
+
+
+def _integer(value: object) -> object:
+    """Take 3.0 for 3, as JSON and YAML may write it."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > LARGEST_INTEGER:
+        raise PydanticCustomError("int_type", "no integer")
+    return value
+
+
+def _number(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < math.inf:
+        raise PydanticCustomError("float_type", "no finite number")
+    return value
+
+
+INTEGER = BeforeValidator(_integer)
+"""Refuses text, true and false, which pydantic would take for integers. Stands last in `Annotated`."""
+
+NUMBER = BeforeValidator(_number)
+"""Refuses text, true, false, nan and infinity. Stands last in `Annotated`."""
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """Constraint of a text field: one of the names of a table, which is complete only at run time."""
+
+    names: tuple[str, ...]
+    """The allowed values, in the order in which errors and --help list them."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        object.__setattr__(self, "names", tuple(names))
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Let pydantic check the value, and list the names in the JSON schema."""
+        return core_schema.literal_schema(list(self.names))
+
+
+def rule(field: FieldInfo) -> str:
+    """What a field accepts, as errors say it: "an integer >= 1", "a number >= 0 and < 1 or none"."""
+    return _in_words(field.annotation, field.metadata)
+
+
+def _in_words(annotation: Any, constraints: Iterable[Any]) -> str:
+    if get_origin(annotation) is Annotated:
+        annotation, *inner = get_args(annotation)
+        return _in_words(annotation, [*inner, *constraints])
+    choices = choices_of(annotation, constraints)
+    if choices:
+        return f"one of {', '.join(choices)}"
+    if annotation is type(None):
+        return "none"
+    if annotation in (int, float):
+        bounds = [text for constraint in constraints if (text := _bound(constraint))]
+        return " ".join(["an integer" if annotation is int else "a number", " and ".join(bounds)]).strip()
+    alternatives = get_args(annotation)
+    return " or ".join(_in_words(each, ()) for each in alternatives) if alternatives else "text"
+
+
+def takes_text(field: FieldInfo) -> bool:
+    """Whether a field's values are text."""
+    return str in _types(field.annotation)
+
+
+def takes_integers(field: FieldInfo) -> bool:
+    """Whether a field's numbers are integers."""
+    return int in _types(field.annotation)
+
+
+def _types(annotation: Any) -> set[Any]:
+    if get_origin(annotation) is Annotated:
+        return _types(get_args(annotation)[0])
+    alternatives = get_args(annotation)
+    return set().union(*map(_types, alternatives)) if alternatives else {annotation}
+
+
+def choices_of(annotation: Any, constraints: Iterable[Any]) -> tuple[str, ...]:
+    """The values of a field that takes one of a few names; empty for any other field."""
+    named = next((constraint.names for constraint in constraints if isinstance(constraint, OneOf)), ())
+    return named or (get_args(annotation) if get_origin(annotation) is Literal else ())
+
+
+def _bound(constraint: Any) -> str:
+    match constraint:
+        case Ge(ge):
+            return f">= {ge:g}"
+        case Gt(gt):
+            return f"> {gt:g}"
+        case Le(le):
+            return f"<= {le:g}"
+        case Lt(lt):
+            return f"< {lt:g}"
+    return ""
+
+
+def wrong_fields(model: type[BaseModel], values: Mapping[str, object]) -> dict[str, str]:
+    """What is wrong with the values of a model's fields, by name: "must be an integer >= 1, but got 0".
+
+    Names that are no fields of the model are left out.
+    """
+    try:
+        model.model_validate({name: value for name, value in values.items() if name in model.model_fields})
+    except ValidationError as error:
+        wrong = {str(each["loc"][0]): each for each in error.errors(include_url=False)}
+        return {name: _problem(model.model_fields[name], values[name]) for name in values if name in wrong}
+    return {}
+
+
+def _problem(field: FieldInfo, value: object) -> str:
+    choices = choices_of(field.annotation, field.metadata)
+    hint = nearest(value, choices) if isinstance(value, str) and choices else ""
+    more = f"; {hint}" if hint.startswith("did you mean") else ""
+    return f"must be {rule(field)}, but got {shown(value)}{more}"
