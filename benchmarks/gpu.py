@@ -25,8 +25,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from trainable.config import Job, TrialConfig
+from trainable.config import TrialConfig
 from trainable.data.tokens import TokenizedSplit
+from trainable.job import Job
 from trainable.train.devices import pick_device
 from trainable.train.run import FineTuningRun
 from tune.cluster.mps import multi_process_service
@@ -110,7 +111,13 @@ def make_job(folder: Path, size: Size) -> Job:
         return TokenizedSplit(ids, offsets, np.zeros(offsets[-1], np.uint8), random.integers(0, 2, rows))
 
     return Job(
-        str(folder), ("0", "1"), split(size.train_rows), split(size.validation_rows), 0, precision="bf16", gpu_share=1.0
+        str(folder),
+        ("0", "1"),
+        split(size.train_rows),
+        split(size.validation_rows),
+        0,
+        precision="bf16",
+        gpus_per_trial=1.0,
     )
 
 
@@ -185,7 +192,7 @@ def trials_an_hour(job: Job, count: int) -> dict[str, Any]:
     """
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(count), context.Queue()
-    shared = dataclasses.replace(job, gpu_share=1 / count)
+    shared = dataclasses.replace(job, gpus_per_trial=1 / count)
     workers = [
         context.Process(target=one_trial, args=(shared, barrier, results, seed), daemon=True) for seed in range(count)
     ]

@@ -22,8 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from trainable.config import Job, TrialConfig
+from trainable.config import TrialConfig
 from trainable.data.tokens import TokenizedSplit
+from trainable.job import Job
 from trainable.trial import FineTuningTrial
 
 

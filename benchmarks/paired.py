@@ -15,7 +15,6 @@ import multiprocessing
 import statistics
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 SCORES = ("train_loss", "loss", "accuracy", "f1", "train_s")
@@ -52,7 +51,7 @@ def train(seed: int, plain: bool, epochs: int, rows: int) -> dict[str, float]:
     trial.reset(TrialConfig(learning_rate=1e-4, batch_size=8, epochs=epochs, warmup_fraction=0.1), seed)
     while not trial.done:
         trial.next_epoch()
-    last = asdict(trial.history[-1])
+    last = trial.history[-1].as_json()
     return {name: float(last[name]) for name in SCORES}
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from trainable.config import Job, Precision
+    from trainable.config import Precision
     from trainable.data.splits import Split
+    from trainable.job import Job
 
 ROWS = 512
 SLOTS = 2
@@ -50,8 +51,8 @@ def load_rows(rows: int = ROWS) -> tuple[Split, Split]:
 
 def make_job(rows: int = ROWS, precision: Precision = "fp32") -> Job:
     """What trials over these rows share, tokenised as the search itself does it."""
-    from trainable.config import Job
     from trainable.data.tokens import load_tokenizer, tokenize
+    from trainable.job import Job
 
     folder = str(model_folder())
     tokenizer = load_tokenizer(folder)

@@ -1,11 +1,10 @@
-"""What one trial is told: hyperparameters as a frozen value, and what holds for every trial of a sweep."""
+"""The hyperparameters of one trial as a frozen value."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Lt
 from pydantic import BaseModel, ConfigDict
@@ -14,14 +13,9 @@ from trainable.errors import nearest, shown
 from trainable.fields import INTEGER, NUMBER, OneOf, wrong_fields
 from trainable.optimizers import OPTIMIZERS
 from trainable.schedules import SCHEDULES
-from trainable.storage.object_store import LOCAL, Shared
-
-if TYPE_CHECKING:
-    from trainable.data.tokens import TokenizedSplit
 
 Batching = Literal["bucketed", "shuffled"]
 Precision = Literal["bf16", "fp32"]
-F1Average = Literal["binary", "macro"]
 
 
 class TrialConfig(BaseModel):
@@ -115,44 +109,3 @@ def config_problems(values: Mapping[str, object]) -> list[str]:
     wrong = {name: f"`{name}` {problem}" for name, problem in wrong_fields(TrialConfig, values).items()}
     wrong |= {name: unknown_field(name) for name in values if name not in TrialConfig.model_fields}
     return [wrong[name] for name in values if name in wrong]
-
-
-@dataclass(frozen=True)
-class Job:
-    """What all trials of a sweep share; sent once through the object store.
-
-    model_folder: a local folder in Hugging Face's format
-    model_fingerprint, model_files: for workers on machines where another model or none lies there: what it should be,
-        and a reference to its files in Ray's object store (`shipping.py`); None where all is on this machine
-    label_names: class names by id; their number is the number of classes (>= 2)
-    train, validation: tokenised splits. The test split is not here: no trial can see it.
-    pad_id: token id that fills short rows
-    f1_average: "binary" (class id 1 is the positive one) or "macro"
-    metric, mode: the objective on validation, "max" or "min"
-    precision: of training and validation; weights are float32 in either
-    threads: CPU threads of one trial; gpu_share: of a GPU, 0 means that trials train on the CPU
-    incumbent_file: JSON {"trial": ..., "merit": [...]} of the best finished trial; None means every trial may win
-    state_interval_s: a trial's whole state is written at most this often, seconds
-    batching: rows of like length together, or as they come
-    files: where what trials write lies
-    sweep: what a state must say that it is of; a state of another sweep may fit by its configuration
-    """
-
-    model_folder: str
-    label_names: tuple[str, ...]
-    train: TokenizedSplit
-    validation: TokenizedSplit
-    pad_id: int
-    f1_average: F1Average = "binary"
-    metric: str = "f1"
-    mode: Literal["max", "min"] = "max"
-    precision: Precision = "fp32"
-    threads: int = 1
-    gpu_share: float = 0.0
-    incumbent_file: str | None = None
-    state_interval_s: float = 60.0
-    batching: Batching = "bucketed"
-    files: Shared = LOCAL
-    sweep: str | None = None
-    model_fingerprint: str | None = None
-    model_files: Any = None

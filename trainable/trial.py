@@ -8,7 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,9 @@ import ray
 from ray.tune import Trainable
 from safetensors import SafetensorError
 
-from trainable.config import Job, TrialConfig
+from trainable.config import TrialConfig
 from trainable.errors import OutOfMemory, TrialFailed
-from trainable.hub.shipping import with_model_at_hand
+from trainable.job import Job, with_model_at_hand
 from trainable.train.memory import is_out_of_memory
 from trainable.train.run import FineTuningRun
 
@@ -44,10 +44,12 @@ class FineTuningTrial(Trainable):
         if job is None:
             raise ValueError("FineTuningTrial needs its job: tune.with_parameters(FineTuningTrial, job=...)")
         job = with_model_at_hand(job, ray.get)
-        self._files = job.files
+        self._files = job.storage
         if job.incumbent_file is not None:
-            job = replace(job, incumbent_file=str(job.files.here(Path(job.incumbent_file))))
-        self.fine_tuning = FineTuningRun(replace(job, gpu_share=min(1.0, job.gpu_share * config.get("share", 1))))
+            job = replace(job, incumbent_file=str(job.storage.here(Path(job.incumbent_file))))
+        self.fine_tuning = FineTuningRun(
+            replace(job, gpus_per_trial=min(1.0, job.gpus_per_trial * config.get("share", 1)))
+        )
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -93,8 +95,8 @@ class FineTuningTrial(Trainable):
             return {"failure": f"can't write below {self._folder}: {error}", "kind": "storage", "done": True}
         # The whole history: a driver that died may have missed epochs that a state holds.
         return {
-            **asdict(run.history[-1]),
-            "history": [asdict(result) for result in run.history],
+            **run.history[-1].as_json(),
+            "history": [result.as_json() for result in run.history],
             "start_s": self._start_s,
             "bytes_written": self._bytes_written,
             "done": run.done,
@@ -115,7 +117,7 @@ class FineTuningTrial(Trainable):
 
         By a thread of the interpreter's own that works whatever Python or a library under it is waiting for.
         """
-        known = [result.train_s + result.eval_s for result in self.fine_tuning.history]
+        known = [result.seconds for result in self.fine_tuning.history]
         expected_s = max(known) if known else self._epoch_s
         if expected_s is None:
             yield

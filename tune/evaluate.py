@@ -17,10 +17,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from trainable.config import F1Average
 from trainable.data.load import TextData, load_file
 from trainable.data.splits import SPLITS, Split
 from trainable.errors import UserError
+from trainable.metrics import F1Average
 from trainable.redaction import plain
 from tune.run_dir.entries import entry_problems
 from tune.run_dir.layout import open_run_dir

@@ -58,7 +58,7 @@ def trained(run: FineTuningRun, seed: int = 3) -> list[float]:
     run.reset(CONFIG, seed)
     while not run.done:
         run.next_epoch()
-    return [number for result in run.history for number in (result.train_loss, result.loss)]
+    return [number for result in run.history for number in (result.train_loss, result.scores["loss"])]
 
 
 @pytest.mark.parametrize("error", ERRORS)
@@ -159,7 +159,7 @@ def test_a_larger_share_of_a_gpu_is_a_larger_share_of_its_memory(
     monkeypatch.setattr("trainable.train.run.limit_gpu_memory", lambda device, share: limits.append(share))
     for share in (1, 2, 8):
         trial = FineTuningTrial.__new__(FineTuningTrial)
-        trial.setup({**tune_config(tmp_path), "share": share}, job=make_job(tiny_model, gpu_share=0.25))
+        trial.setup({**tune_config(tmp_path), "share": share}, job=make_job(tiny_model, gpus_per_trial=0.25))
     assert limits == [0.25, 0.5, 1.0]
 
 

@@ -6,8 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from trainable.config import Job
 from trainable.data.tokens import load_tokenizer, tokenize
+from trainable.job import Job
 
 
 def pairs(count: int, start: int = 0) -> tuple[list[list[str]], list[int]]:

@@ -7,7 +7,7 @@ import random
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
-from trainable.train.metrics import collapsed, majority_scores, merit, scores
+from trainable.metrics import collapsed, majority_scores, merit, scores
 
 
 def random_confusion(generator: random.Random, classes: int, *, collapse: bool = False) -> list[list[int]]:

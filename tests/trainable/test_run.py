@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import pickle
 import subprocess
@@ -16,17 +15,19 @@ import torch
 from safetensors.torch import load_file
 
 from tests.trainable.runs import make_job
-from trainable.config import Job, TrialConfig
+from trainable.config import TrialConfig
+from trainable.epoch_scores import EpochScores
 from trainable.errors import TrialFailed
-from trainable.train.run import EpochResult, FineTuningRun, score_model
+from trainable.job import Job
+from trainable.train.run import FineTuningRun, score_model
 
 CONFIG = TrialConfig(learning_rate=3e-3, batch_size=8, epochs=4, warmup_fraction=0.1)
 TIMINGS = ("began_at", "train_s", "eval_s", "examples_per_second", "peak_memory_mib")
 
 
-def numbers(result: EpochResult) -> dict[str, object]:
+def numbers(result: EpochScores) -> dict[str, object]:
     """Everything of a result that does not hang on the clock or the machine."""
-    return {k: v for k, v in dataclasses.asdict(result).items() if k not in TIMINGS}
+    return {k: v for k, v in result.as_json().items() if k not in TIMINGS}
 
 
 def train(run: FineTuningRun, config: TrialConfig, seed: int) -> list[dict[str, object]]:
@@ -162,9 +163,9 @@ def test_a_written_model_scores_as_the_run_said(tiny_model: Path, tmp_path: Path
     run.write_best(tmp_path / "best")
     scored = score_model(str(tmp_path / "best"), job.label_names, job.validation, 0, "binary", threads=1, use_gpu=False)
     assert run.best is not None
-    assert scored.scores["f1"] == run.best.f1
-    assert scored.scores["accuracy"] == run.best.accuracy
-    assert scored.scores["loss"] == pytest.approx(run.best.loss, rel=1e-5)
+    assert scored.scores["f1"] == run.best.scores["f1"]
+    assert scored.scores["accuracy"] == run.best.scores["accuracy"]
+    assert scored.scores["loss"] == pytest.approx(run.best.scores["loss"], rel=1e-5)
 
 
 def test_divergence_fails_by_name(tiny_model: Path) -> None:

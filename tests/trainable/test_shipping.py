@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from tests.trainable.runs import make_job
-from trainable.config import Job
 from trainable.hub.model_folder import model_fingerprint
-from trainable.hub.shipping import Files, read_files, shipped_bytes, with_model_at_hand
+from trainable.hub.shipping import Files, read_files, shipped_bytes
+from trainable.job import Job, with_model_at_hand
 from trainable.storage.folders import private_folder
 
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import fcntl
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from trainable.config import Job
 from trainable.hub.model_folder import model_files, model_fingerprint
 from trainable.storage.folders import is_whole, private_folder, write_folder
 
@@ -28,21 +25,27 @@ def shipped_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in model_files(folder))
 
 
-def with_model_at_hand(job: Job, fetch: Callable[[Any], Files]) -> Job:
-    """The same job with a model folder of this machine: the one that it names, or a private copy of what was shipped.
+def folder_at_hand(folder: Path, fingerprint: str, fetch: Callable[[], Files]) -> Path:
+    """A model folder on this machine: `folder` where it holds the model, else a private copy of the files sent here.
 
-    fetch: gives the files for the job's reference to them; asked only where they are needed
-    Raises OSError where they can't be written, PermissionError where somebody else has taken their place.
+    Args:
+        folder: Where the model may lie.
+        fingerprint: Of the model.
+        fetch: Gives the model's files; called only where they are needed.
+
+    Raises:
+        OSError: The files can't be written.
+        PermissionError: Somebody else has taken their place.
     """
-    if job.model_files is None or job.model_fingerprint is None or _has(Path(job.model_folder), job.model_fingerprint):
-        return job
+    if _has(folder, fingerprint):
+        return folder
     place = private_folder()
-    folder = place / job.model_fingerprint[:16]
-    with (place / f"{folder.name}.lock").open("w") as lock:  # one worker of a machine writes, the others wait for it
+    copy = place / fingerprint[:16]
+    with (place / f"{copy.name}.lock").open("w") as lock:  # one worker of a machine writes, the others wait for it
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not is_whole(folder):
-            write_folder(folder, lambda aside: _write(fetch(job.model_files), aside))
-    return replace(job, model_folder=str(folder))
+        if not is_whole(copy):
+            write_folder(copy, lambda aside: _write(fetch(), aside))
+    return copy
 
 
 def _write(files: Files, folder: Path) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from trainable.config import Job
 from trainable.errors import OutOfMemory
-from trainable.hub.shipping import Files, with_model_at_hand
+from trainable.hub.shipping import Files
+from trainable.job import Job, with_model_at_hand
 from trainable.train.devices import pick_device
 from trainable.train.memory import is_out_of_memory
 from trainable.train.run import FineTuningRun
@@ -39,7 +39,7 @@ def measure_memory(job: Job, rows: int, fetch: Callable[[Any], Files]) -> Memory
     properties = torch.cuda.get_device_properties(0)
     used = None
     try:
-        run = FineTuningRun(replace(with_model_at_hand(job, fetch), gpu_share=1.0))
+        run = FineTuningRun(replace(with_model_at_hand(job, fetch), gpus_per_trial=1.0))
         run.take_most_memory(rows)
         used = torch.cuda.max_memory_reserved() / 2**20
     except Exception as error:

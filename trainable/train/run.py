@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +13,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from trainable.config import F1Average, Job, TrialConfig
+from trainable.config import TrialConfig
 from trainable.data.tokens import TokenizedSplit
+from trainable.epoch_scores import EpochScores
 from trainable.errors import OutOfMemory, TrialFailed
+from trainable.job import Job
+from trainable.metrics import F1Average, collapsed, scores
 from trainable.model.classifier import Classifier, read_tensors, write_model, write_tensors
 from trainable.model.sliced_embedding import missed_decay
 from trainable.storage.folders import is_whole, recorded_sha256, write_folder
-from trainable.train import metrics
 from trainable.train.batching import PAD_TO, Batch, Batches, cut_evenly, eval_order, train_order
 from trainable.train.devices import cpu_threads, pick_device
 from trainable.train.loop import evaluate, make_optimizer, train_one_epoch
@@ -31,35 +33,6 @@ CPU_TOKENS = 1024
 EVAL_TOKENS = {"cpu": CPU_TOKENS, "cuda": 16384}
 
 
-@dataclass(frozen=True)
-class EpochResult:
-    """What one epoch gave.
-
-    epoch: 1-based; schedule_percent: share of the trial's own schedule done, (0, 100]
-    train_loss: mean over the training rows, nats, dropout on, label smoothing in; the other scores are on validation
-    learning_rate: at the epoch's last optimizer step
-    began_at: when its training began, seconds since 1970; train_s, eval_s: seconds
-    peak_memory_mib: of the process (CPU) or of its tensors (GPU)
-    rows_at_once: the most that were computed together since memory ran out; None where it never did
-    """
-
-    epoch: int
-    schedule_percent: float
-    train_loss: float
-    loss: float
-    accuracy: float
-    f1: float
-    matthews_correlation: float
-    collapsed: bool
-    learning_rate: float
-    examples_per_second: float
-    began_at: float
-    train_s: float
-    eval_s: float
-    peak_memory_mib: float
-    rows_at_once: int | None = None
-
-
 class FineTuningRun:
     """A warm worker's model and data, and the one trial it is training."""
 
@@ -67,8 +40,8 @@ class FineTuningRun:
         keep_freed_memory()
         torch.set_num_threads(job.threads)
         self.job = job
-        self.device = pick_device(job.gpu_share > 0)
-        limit_gpu_memory(self.device, job.gpu_share)
+        self.device = pick_device(job.gpus_per_trial > 0)
+        limit_gpu_memory(self.device, job.gpus_per_trial)
         splits = (job.train, job.validation)
         self.classifier = Classifier(job.model_folder, job.label_names, self.device, splits, job.pad_id)
         pad_to = PAD_TO if job.batching == "bucketed" else 1
@@ -76,13 +49,13 @@ class FineTuningRun:
             Batches(split, job.pad_id, self.device, sliced=self.classifier.sliced, pad_to=pad_to) for split in splits
         )
         self._validation_order = eval_order(self.validation.lengths, EVAL_TOKENS[self.device.type], job.batching)
-        self.best: EpochResult | None = None
+        self.best: EpochScores | None = None
         self.ladder = Ladder()
 
     def reset(self, config: TrialConfig, seed: int) -> None:
         """Begin a trial; nothing of the one before shows in its bits."""
         self.config, self.seed = config, seed
-        self.history: list[EpochResult] = []
+        self.history: list[EpochScores] = []
         self.best = None
         self._best_weights: dict[str, Tensor] = {}
         self.classifier.reset(seed, config.dropout)
@@ -95,7 +68,7 @@ class FineTuningRun:
         """Whether the schedule is at its end."""
         return len(self.history) >= self.config.epochs
 
-    def next_epoch(self) -> EpochResult:
+    def next_epoch(self) -> EpochScores:
         """Train one epoch and score it on validation.
 
         Raises TrialFailed where a loss is not finite: what comes after it could not be trusted.
@@ -119,15 +92,15 @@ class FineTuningRun:
         trained = time.perf_counter()
         if not math.isfinite(train_loss):
             raise TrialFailed(f"the training loss of epoch {epoch + 1} is not finite ({train_loss})")
-        scores, is_collapsed = self._score_validation()
+        validation_scores, is_collapsed = self._score_validation()
         evaluated = time.perf_counter()
-        if not math.isfinite(scores["loss"]):
-            raise TrialFailed(f"the validation loss after epoch {epoch + 1} is not finite ({scores['loss']})")
-        result = EpochResult(
+        if not math.isfinite(loss := validation_scores["loss"]):
+            raise TrialFailed(f"the validation loss after epoch {epoch + 1} is not finite ({loss})")
+        result = EpochScores(
             epoch=epoch + 1,
             schedule_percent=100.0 * (epoch + 1) / config.epochs,
             train_loss=train_loss,
-            **scores,
+            scores=validation_scores,
             collapsed=is_collapsed,
             learning_rate=config.learning_rate_at((epoch + 1) * steps - 1, total_steps),
             examples_per_second=len(self.train) / (trained - started),
@@ -162,15 +135,15 @@ class FineTuningRun:
             self.job.precision,
         )
         return (
-            metrics.scores(counts.confusion, counts.loss_sum, self.job.f1_average),
-            metrics.collapsed(counts.confusion),
+            scores(counts.confusion, counts.loss_sum, self.job.f1_average),
+            collapsed(counts.confusion),
         )
 
-    def merit(self, result: EpochResult) -> tuple[float, float]:
+    def merit(self, result: EpochScores) -> tuple[float, float]:
         """What an epoch is ranked by."""
-        return metrics.merit(asdict(result), self.job.metric, self.job.mode)
+        return result.merit(self.job.metric, self.job.mode)
 
-    def _keep_if_best(self, result: EpochResult) -> None:
+    def _keep_if_best(self, result: EpochScores) -> None:
         if self.best is not None and self.merit(result) <= self.merit(self.best):
             return
         self.best = result
@@ -248,10 +221,10 @@ class FineTuningRun:
             write_tensors(aside / "state.safetensors", tensors)
             write_tensors(aside / "best.safetensors", self._best_weights)
             facts = {
-                "sweep": self.job.sweep,
+                "sweep": self.job.sweep_id,
                 "config": self.config.all_values(),
                 "seed": self.seed,
-                "history": [asdict(result) for result in self.history],
+                "history": [result.as_json() for result in self.history],
                 "best_epoch": self.best.epoch if self.best else None,
             }
             (aside / "state.json").write_text(json.dumps(facts), encoding="utf-8")
@@ -263,7 +236,7 @@ class FineTuningRun:
         if not is_whole(folder) or recorded_sha256(folder, "state.json") is None:
             return False
         facts = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        if (facts.get("sweep"), facts.get("seed")) != (self.job.sweep, self.seed):
+        if (facts.get("sweep"), facts.get("seed")) != (self.job.sweep_id, self.seed):
             return False
         if TrialConfig.from_values(facts["config"]) != self.config:
             return False
@@ -278,7 +251,7 @@ class FineTuningRun:
         torch.set_rng_state(tensors["random.cpu"])
         if self.device.type == "cuda" and "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"])
-        self.history = [EpochResult(**result) for result in facts["history"]]
+        self.history = [EpochScores.from_json(flat) for flat in facts["history"]]
         self.best = next((r for r in self.history if r.epoch == facts["best_epoch"]), None)
         best = read_tensors(folder / "best.safetensors")
         self._best_weights = {name: tensor.to(self.device) for name, tensor in best.items()}
@@ -331,4 +304,4 @@ def score_model(
             len(label_names),
             "fp32",
         )
-    return Scored(metrics.scores(counts.confusion, counts.loss_sum, f1_average), counts.confusion)
+    return Scored(scores(counts.confusion, counts.loss_sum, f1_average), counts.confusion)

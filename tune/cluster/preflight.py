@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from trainable.config import Job
 from trainable.errors import UserError
 from trainable.hub.shipping import read_files
+from trainable.job import Job
 from tune.cluster.ask_nodes import ask_nodes
 from tune.cluster.node_facts import NodeFacts
 from tune.cluster.node_problems import Requirements, problems_of

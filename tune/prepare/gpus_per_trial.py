@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import ray
 
-from trainable.config import Job, TrialConfig
+from trainable.config import TrialConfig
+from trainable.job import Job
 from trainable.train.memory import tensors_mib
 from trainable.train.memory_probe import MemoryUse, measure_memory
 from tune.cluster.plan import DEFAULT_GPU_SHARE, Plan

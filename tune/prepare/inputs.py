@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from trainable.config import F1Average, Job
 from trainable.data.load import DataRequest, TextData, is_folder, load_data
 from trainable.data.tokens import TokenizedSplit, load_tokenizer, tokenize
 from trainable.errors import UserError
 from trainable.hub.download import HubError, resolve_model
 from trainable.hub.model_folder import encoder_widths, longest_row, model_bytes, model_fingerprint, model_problems
+from trainable.job import Job
+from trainable.metrics import F1Average, majority_scores
 from trainable.redaction import one_line
 from trainable.storage.folders import same_text, write_text
 from trainable.storage.object_store import Store
-from trainable.train.metrics import majority_scores
 from tune.cluster.connect import address_problems, in_use, local_nodes
 from tune.cluster.plan import Plan, disk_bytes, disk_problems, make_plan
 from tune.run_dir.entries import entry_problems
@@ -70,12 +70,12 @@ class Prepared:
             metric=self.spec.metric,
             mode="max" if self.spec.mode == "max" else "min",
             threads=plan.threads,
-            gpu_share=plan.gpus_per_trial,
+            gpus_per_trial=plan.gpus_per_trial,
             incumbent_file=str(self.run_dir.incumbent_file),
             state_interval_s=self.spec.state_interval_s,
             batching="shuffled" if self.spec.batching == "shuffled" else "bucketed",
-            files=self.run_dir.files,
-            sweep=self.sweep_id,
+            storage=self.run_dir.files,
+            sweep_id=self.sweep_id,
         )
 
     def tokenize_test(self) -> TokenizedSplit:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from trainable.config import Job
 from trainable.errors import UserError
 from trainable.hub.model_folder import model_bytes
 from trainable.hub.shipping import shipped_bytes
+from trainable.job import Job
 from trainable.redaction import one_line
 from tune.cluster.connect import growth_now, nodes_now
 from tune.cluster.node_facts import NodeFacts, gpus_here

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from trainable.train.metrics import merit
+from trainable.metrics import merit
 from tune.run_dir.records import TrialRecord
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from trainable.errors import UserError
-from trainable.train.metrics import METRICS, merit
+from trainable.metrics import METRICS, merit
 from tune.run_dir.layout import WHAT_TO_DO
 
 if TYPE_CHECKING:

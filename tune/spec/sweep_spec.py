@@ -17,7 +17,7 @@ import yaml
 from trainable.config import TrialConfig, config_problems
 from trainable.data.files import FileProblems, is_unicode, read_small, unique_keys
 from trainable.errors import nearest, shown
-from trainable.train.metrics import METRICS
+from trainable.metrics import METRICS
 from tune.spec.space import Choice, Domain, Float, Int, Value, parse_domain, parse_number, parse_value
 
 PRESETS = Path(__file__).parents[1] / "presets"
@@ -442,9 +442,10 @@ def _cross_check(read: dict[str, Any], where: Callable[[str], str], found: list[
             )
     metric = read.get("metric", SweepSpec.metric)
     if metric in METRICS:
-        read.setdefault("mode", METRICS[metric])
-        if read["mode"] != METRICS[metric]:
-            found.append(f"{where('mode')} {read['mode']} would look for the worst {metric}; use {METRICS[metric]}")
+        direction = METRICS[metric].direction
+        read.setdefault("mode", direction)
+        if read["mode"] != direction:
+            found.append(f"{where('mode')} {read['mode']} would look for the worst {metric}; use {direction}")
     found += [
         f"{key} is what a private local Ray offers; with --address the cluster says what it has"
         for key in ("num_cpus", "num_gpus")

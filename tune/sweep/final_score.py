@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from trainable.config import Job
 from trainable.data.tokens import TokenizedSplit
+from trainable.job import Job
 from trainable.storage.object_store import Shared
 from trainable.train.run import Scored, score_model
 from tune.cluster.plan import Plan
@@ -35,6 +35,15 @@ def score_on_test(
 ) -> dict[str, Any]:
     """`loss`, `accuracy`, `f1`, `matthews_correlation`, `rows` of a saved model on the test split."""
     threads = plan.local_cores or job.threads  # the trials are over: all cores are free
-    arguments = (job.files, folder, job.label_names, test, job.pad_id, job.f1_average, threads, job.gpu_share > 0)
+    arguments = (
+        job.storage,
+        folder,
+        job.label_names,
+        test,
+        job.pad_id,
+        job.f1_average,
+        threads,
+        job.gpus_per_trial > 0,
+    )
     scored: Scored = where_trials_run(plan, _fetch_and_score, *arguments, say=say)
     return {**scored.scores, "rows": len(test)}

@@ -15,8 +15,8 @@ from ray import tune
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune import Callback, CheckpointConfig, PlacementGroupFactory, RunConfig, Stopper, TuneConfig, Tuner
 
-from trainable.config import Job
 from trainable.errors import RayDied, StorageFailed, SweepFailed
+from trainable.job import Job
 from trainable.redaction import one_line, plain
 from trainable.storage.folders import write_text
 from trainable.train.devices import EncoderShape, measure_precision

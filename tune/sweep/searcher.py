@@ -22,8 +22,8 @@ from ray.tune.search import Searcher
 
 from trainable.config import TrialConfig
 from trainable.errors import UserError
+from trainable.metrics import merit
 from trainable.storage.folders import write_folder, write_text
-from trainable.train.metrics import merit
 from tune.process.supervisor import Halt
 from tune.run_dir.integrity import leaders_model_is_gone
 from tune.run_dir.layout import WEIGHTS, RunDir
