@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from trainable.data.files import read_table
+from trainable.data.formats import read_table
 from trainable.data.load import DataRequest, load_data
 from trainable.errors import UserError
 from tune.spec.flags import parse

@@ -39,8 +39,10 @@ from tests.tune.test_bad_input import (
     write,
     zipped,
 )  # fmt: skip
-from trainable.data import files
-from trainable.data.files import read_table
+from trainable.data import parquet as parquet_reader
+from trainable.data.columns import ColumnBuilder
+from trainable.data.formats import read_table
+from trainable.data.labels import MAX_CLASSES
 from trainable.errors import UserError
 from tune.run_dir.layout import RESOLVED, RunDir
 from tune.spec.sweep_spec import FIELDS, MAX_ALIASES, MAX_DEPTH, MAX_FILE_BYTES, OPTIONAL, read_yaml, write_yaml
@@ -144,7 +146,7 @@ def billion_laughs(levels: int) -> str:
 
 
 LAST = TRAIN.count("\n") + 1
-MANY = "text,label\n" + "".join(f"a b {i},{i}\n" for i in range(files.MAX_COLUMNS * 10 + 2))
+MANY = "text,label\n" + "".join(f"a b {i},{i}\n" for i in range(MAX_CLASSES + 2))
 BLOCK = "text,label\n" + "a longer text to fill more than a block,1\n" * 30_000
 DEEP = {"{": '{"a":' * 50_000, "[": "[" * 50_000}
 DATA = [
@@ -595,10 +597,10 @@ def test_without_its_limit_parquet_takes_the_bomb(tmp_path: Path, monkeypatch: p
     path = tmp_path / "train.parquet"
     path.write_bytes(one_long_text(50))
     problems: list[str] = []
-    monkeypatch.setattr(files, "_SPARE_BYTES", 10**7)
+    monkeypatch.setattr(parquet_reader, "SPARE_BYTES", 10**7)
     assert read_table(path, problems) is None
     assert len(problems) == 1
-    monkeypatch.setattr(files, "_SPARE_BYTES", 10**12)
+    monkeypatch.setattr(parquet_reader, "SPARE_BYTES", 10**12)
     table = read_table(path, problems)
     assert table is not None
     assert path.stat().st_size < 100_000 < 40_000_000 < sum(len(text) for text in table.columns["text"])
@@ -645,7 +647,7 @@ def test_whole_inputs_are_taken(tmp_path: Path) -> None:
 def test_the_oracle_notices_a_wrong_reader(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a reader that takes the text NA for nothing, or a spec whose seeds are one off."""
     if kind == "csv":
-        monkeypatch.setattr(files.Rows, "add", _spoil(files.Rows.add))
+        monkeypatch.setattr(ColumnBuilder, "add", _spoil(ColumnBuilder.add))
     else:
         monkeypatch.setitem(FIELDS, "seed", (lambda value: int(value) + 1, ""))
     with pytest.raises(AssertionError, match=f"FUZZ_SEED=5, {kind}") as caught:

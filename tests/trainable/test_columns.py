@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from trainable.data.columns import CHUNK_ROWS, Column, Places, Rows
+from trainable.data.columns import CHUNK_ROWS, Column, ColumnBuilder, Places
 
 CELLS: list[Any] = ["", "NA", "🙂", "\ud800", 0, -1, 2**70, 1.5, True, False, None, "word " * 9]
 
@@ -19,7 +19,7 @@ def test_rows_come_back_as_columns(seed: int) -> None:
     kinds: list[list[Any]] = [CELLS[:3], [1, 2, 2**62], [1.0, 0.5, None], [True, False], CELLS]
     count = rng.choice([0, 1, 5, CHUNK_ROWS, CHUNK_ROWS + 1])
     wanted = [[rng.choice(kind) for _ in range(count)] for kind in kinds]
-    rows = Rows(len(kinds))
+    rows = ColumnBuilder(len(kinds))
     for i, cells in enumerate(zip(*wanted, strict=True)):
         rows.add(2 * i, cells)
     columns = rows.columns()

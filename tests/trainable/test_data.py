@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from trainable.data.load import DataRequest, TextData, hub_name, load_data, load_file
+from trainable.data.load import DataRequest, TextData, load_data, load_file
+from trainable.data.sources import hub_name
 from trainable.data.splits import Split, stratified_cut
 from trainable.errors import UserError
 from trainable.hub import download as hub

@@ -13,7 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from trainable.data.files import MAX_PROBLEMS_PER_FILE, SUFFIXES, FileProblems, Table, read_table
+from trainable.data.file_checks import MAX_PROBLEMS_PER_FILE, FileProblems
+from trainable.data.formats import SUFFIXES, read_table
+from trainable.data.tables import Table
 
 PIECES = (
     "NA", "null", "nan", "None", "", " ", "\t", ",", '"', '""', "'", "\n", "\r\n", "\r", "1e5", "007", "1.0", "true",

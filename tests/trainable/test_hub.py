@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.hub import Hub, write_tiny_glue, write_tiny_model
-from trainable.data.load import hub_name
+from trainable.data.sources import hub_name
 
 # Prints a line of JSON for each (what, name, configuration): the result, or the error and its words.
 CHILD = """

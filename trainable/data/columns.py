@@ -1,6 +1,6 @@
-"""Columns of a table held as Arrow holds them: a text takes its bytes and four more, where a Python list takes 60.
+"""Columns of a table, held as Arrow holds them: a text takes its bytes and four more, where a Python list takes 60.
 
-A file of 1 GB is then read in 2 GB of memory. Cells become Python values one block at a time, when they are asked for.
+A file of 1 GB is then read in 2 GB of memory. Cells become Python values one block at a time, as they are asked for.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ CHUNK_BYTES = 4_000_000
 
 
 class Column(Sequence[Any]):
-    """Cells that nobody changes: str, int, float, bool, None, or what a list held.
-
-    chunks: Arrow arrays, or lists where Arrow has no type for the cells
-    rows: which cells of the chunks, in which order; None means all of them
-    """
+    """Cells that do not change: str, int, float, bool, None, or whatever a list held."""
 
     def __init__(self, chunks: Iterable[Any], rows: npt.NDArray[np.int64] | None = None) -> None:
+        """Hold chunks without copying them.
+
+        Args:
+            chunks: Arrow arrays, or lists where Arrow has no type for the cells.
+            rows: Which cells of the chunks the column has, in which order; None means all of them.
+        """
         self._chunks = [chunk for chunk in chunks if len(chunk)]
         self._ends = np.cumsum([len(chunk) for chunk in self._chunks], dtype=np.int64)
         self._rows = rows
@@ -32,6 +34,7 @@ class Column(Sequence[Any]):
         self._at_once = max(1, min(CHUNK_ROWS, int(CHUNK_BYTES / max(average, 1.0))))  # cells that are Python values
 
     def __len__(self) -> int:
+        """The number of cells."""
         if self._rows is not None:
             return len(self._rows)
         return int(self._ends[-1]) if len(self._ends) else 0
@@ -41,10 +44,12 @@ class Column(Sequence[Any]):
     @overload
     def __getitem__(self, at: slice) -> Column: ...
     def __getitem__(self, at: int | slice) -> Any:
+        """One cell, or a column of several."""
         places = range(len(self))[at]
         return self.take(places) if isinstance(places, range) else next(iter(self.take([places])))
 
     def __iter__(self) -> Iterator[Any]:
+        """The cells, of which one block at a time becomes Python values."""
         if self._rows is None:
             for chunk in self._chunks:
                 for start in range(0, len(chunk), self._at_once):
@@ -54,7 +59,7 @@ class Column(Sequence[Any]):
                 yield from self._block(self._rows[start : start + self._at_once])
 
     def _block(self, rows: npt.NDArray[np.int64]) -> Iterable[Any]:
-        """The cells at these rows, taken from each chunk at once."""
+        """The cells at these rows; each chunk is asked once for all of its cells."""
         import pyarrow as pa
 
         cells: list[Any] = [None] * len(rows)
@@ -69,6 +74,7 @@ class Column(Sequence[Any]):
         return cells
 
     def __eq__(self, other: object) -> bool:
+        """Whether another sequence holds equal cells in the same order."""
         if not isinstance(other, Sequence) or isinstance(other, str):
             return NotImplemented
         return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
@@ -86,12 +92,14 @@ def _values(chunk: Any) -> list[Any]:
 
 
 class Places(Sequence[str]):
-    """ "line 7", "line 9": a word and as many numbers as there are rows."""
+    """Where each row stands: "line 7", "line 9". Only the word and the numbers are held."""
 
     def __init__(self, word: str, numbers: Sequence[int]) -> None:
+        """Place row i at `word` and `numbers[i]`."""
         self._word, self._numbers = word, numbers
 
     def __len__(self) -> int:
+        """The number of rows."""
         return len(self._numbers)
 
     @overload
@@ -99,11 +107,13 @@ class Places(Sequence[str]):
     @overload
     def __getitem__(self, at: slice) -> Places: ...
     def __getitem__(self, at: int | slice) -> str | Places:
+        """The place of one row, or the places of several."""
         if isinstance(at, slice):
             return Places(self._word, self._numbers[at])
         return f"{self._word} {self._numbers[at]}"
 
     def __eq__(self, other: object) -> bool:
+        """Whether another sequence names equal places in the same order."""
         return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
 
     __hash__ = None  # type: ignore[assignment]
@@ -113,25 +123,27 @@ class Places(Sequence[str]):
         return Places(self._word, array("Q", [self._numbers[i] for i in rows]))
 
 
-class Rows:
-    """Takes rows one at a time and keeps them as columns."""
+class ColumnBuilder:
+    """Takes the rows of a text file one at a time and keeps them as columns."""
 
     def __init__(self, width: int) -> None:
+        """Begin with `width` columns that have no cells."""
         self._chunks: list[list[Any]] = [[] for _ in range(width)]
         self._waiting: list[Sequence[Any]] = []
         self._characters = 0
         self.numbers = array("Q")
+        """The line of each row."""
 
-    def add(self, number: int, cells: Sequence[Any]) -> None:
-        """Keep one row, which stands at line `number`."""
-        self.numbers.append(number)
+    def add(self, line: int, cells: Sequence[Any]) -> None:
+        """Keep one row, which stands at `line`."""
+        self.numbers.append(line)
         self._waiting.append(cells)
         self._characters += sum(len(cell) for cell in cells if type(cell) is str)
         if len(self._waiting) >= CHUNK_ROWS or self._characters >= CHUNK_BYTES:
             self._pack()
 
     def columns(self) -> list[Column]:
-        """What was added, column by column."""
+        """The rows that were added, column by column."""
         self._pack()
         return [Column(chunks) for chunks in self._chunks]
 
@@ -142,7 +154,7 @@ class Rows:
 
 
 def _packed(cells: list[Any]) -> Any:
-    """The cells as an Arrow array where they are of one type that Arrow keeps as it is."""
+    """The cells as an Arrow array if all have one type that Arrow gives back unchanged, else as they are."""
     import pyarrow as pa
 
     types = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}

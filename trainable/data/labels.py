@@ -14,8 +14,9 @@ from typing import Protocol
 
 import numpy as np
 
-from trainable.data.files import FileProblems, Table, is_unicode
+from trainable.data.file_checks import FileProblems, is_unicode
 from trainable.data.splits import Label
+from trainable.data.tables import Table
 from trainable.errors import nearest, shown
 
 MAX_CLASSES = 100_000

@@ -1,115 +1,112 @@
-"""From a data set's name to checked texts and class ids: columns found, labels frozen, missing splits cut."""
+"""From a data set's name to checked rows: open it, choose columns, read labels and texts, cut missing splits."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from trainable.data.files import SUFFIXES, FileProblems, Table, is_unicode, read_table, table_from_arrow
+from trainable.data.column_choice import ChosenColumns, choose_columns, has_columns
+from trainable.data.file_checks import FileProblems, is_unicode
+from trainable.data.formats import read_table
 from trainable.data.labels import SINGLE_LABEL, Classes, LabelReader, classes_in
+from trainable.data.sources import Source, open_source
 from trainable.data.splits import SPLITS, Split, cut_missing, first_rows, note_leaks
-from trainable.errors import UserError, listed, nearest, shown
-
-LABEL_NAMES = ("label", "labels", "label_ids", "class", "target", "category", "y")
-NO_TEXT_NAMES = ("idx", "id", "index", "guid", "uid")
+from trainable.data.tables import Table
+from trainable.errors import UserError, shown
 
 
 @dataclass(frozen=True)
 class DataRequest:
-    """Which data, and how to read it.
-
-    dataset: a local folder or a hub name (`glue/mrpc`, `namespace/name`, `namespace/name/config`)
-    text_columns, label_column: None means guess
-    split_names: what the data set calls train, validation and test
-    validation_fraction, test_fraction: share of train that is cut off where that split is missing, in (0, 0.5]
-    train_rows: use this many training rows after a seeded shuffle; None means all
-    positive_label: the class that binary F1 counts, None means the last one in order
-    """
+    """Which data set to load, and how to read it."""
 
     dataset: str
+    """A local folder or a hub name (`glue/mrpc`, `namespace/name`, `namespace/name/config`)."""
     text_columns: tuple[str, ...] | None = None
+    """One or two names; None means guess."""
     label_column: str | None = None
+    """None means guess."""
     split_names: tuple[str, ...] = SPLITS
+    """What the data set calls train, validation and test."""
     validation_fraction: float = 0.15
+    """The fraction of train that is cut off as validation if that split is missing, in (0, 0.5]."""
     test_fraction: float = 0.15
+    """The same for test."""
     train_rows: int | None = None
+    """Use so many training rows, chosen by a seeded shuffle; None means all."""
     positive_label: str | None = None
+    """The class that binary F1 counts; None means the last one in order."""
     seed: int = 0
+    """Of cuts and of the shuffle."""
 
 
 @dataclass(frozen=True)
 class TextData:
-    """A data set that was checked whole.
-
-    label_names: class names by id; splits: train, validation, test; notes: what the user should know of it
-    """
+    """A data set of which every row was checked."""
 
     text_columns: tuple[str, ...]
+    """Names, one or two."""
     label_column: str
     label_names: tuple[str, ...]
+    """Class names by id."""
     splits: Mapping[str, Split]
+    """By name: train, validation, test."""
     notes: tuple[str, ...] = ()
+    """Sentences that the user should read, such as which split was cut from train."""
     fingerprint: str = ""
+    """SHA-256 of everything above but the notes. It does not depend on the files' format."""
 
 
 def load_data(request: DataRequest, reader: LabelReader = SINGLE_LABEL) -> TextData:
-    """Read and check everything. Raises UserError with every problem of every file at once."""
+    """Load a data set and check every row of it.
+
+    Args:
+        request: What to load.
+        reader: How the task reads labels.
+
+    Raises:
+        UserError: With every problem of every file at once.
+    """
     problems: list[str] = []
     notes: list[str] = []
-    tables, class_names = _open(request, problems)
-    columns = _find_columns(request, tables, problems) if tables else None
+    source = open_source(request.dataset, request.split_names, problems)
+    if not source.tables:
+        raise UserError(problems)
+    leader = next(iter(source.tables.values()))  # train, or the first split that could be read
+    columns = choose_columns(leader, request.text_columns, request.label_column, problems)
     if columns is None:
         raise UserError(problems)
-    text_columns, label_column = columns
-    wanted = (*text_columns, label_column)
-    tables = {name: table for name, table in tables.items() if _has_columns(table, wanted, problems)}
-    if not is_folder(request.dataset):
-        tables = {name: _without_blanks(table, text_columns, notes) for name, table in tables.items()}
-        problems += [f"{table.path}: has no rows" for table in tables.values() if len(table) == 0]
-    labels = {name: reader.read(table, label_column, problems) for name, table in tables.items()}
-    texts = {name: _texts(table, text_columns, problems) for name, table in tables.items()}
+    tables = _usable_tables(source, columns, notes, problems)
+    label_columns = {name: reader.read(table, columns.label, problems) for name, table in tables.items()}
+    texts = {name: _texts(table, columns.texts, problems) for name, table in tables.items()}
     if "train" not in tables:
         raise UserError(problems)
-    if "test" in labels and reader.are_secret(labels["test"], labels["train"]):
+    if "test" in label_columns and reader.are_secret(label_columns["test"], label_columns["train"]):
         notes.append("the labels of the test split are hidden (-1)")
-        del labels["test"], texts["test"]
+        del label_columns["test"], texts["test"]
+    known_names = tuple(source.class_names.get(columns.label, ())) or None
     of_classes: list[str] = []  # told after what is wrong with single rows
-    classes = reader.classes(labels["train"], class_names, request.positive_label, of_classes)
+    classes = reader.classes(label_columns["train"], known_names, request.positive_label, of_classes)
     if classes is None:
         raise UserError(problems + of_classes)
-    ids = {name: reader.encode(column, classes, problems) for name, column in labels.items()}
+    labels = {name: reader.encode(column, classes, problems) for name, column in label_columns.items()}
     problems += of_classes
     if problems:
         raise UserError(problems)
-    names = classes.names
-    splits = {name: Split(texts[name], ids[name]) for name in ids}
-    fractions = {"validation": request.validation_fraction, "test": request.test_fraction}
-    try:
-        splits = cut_missing(splits, fractions, request.seed, notes)
-    except ValueError as error:
-        raise UserError([f"{request.dataset}: {error}"]) from None
-    if request.train_rows is not None and request.train_rows < len(splits["train"]):
-        before = classes_in(splits["train"].labels)
-        splits["train"] = first_rows(splits["train"], request.train_rows, request.seed)
-        lost = [repr(names[i]) for i in sorted(before - classes_in(splits["train"].labels))]
-        if lost:
-            raise UserError(
-                [f"--train-rows {request.train_rows} leaves no row of class {', '.join(lost)}; use more rows"]
-            )
-    note_leaks(splits, notes)
-    data = TextData(text_columns, label_column, names, splits, tuple(notes))
+    splits = _three_splits({name: Split(texts[name], labels[name]) for name in labels}, request, classes, notes)
+    data = TextData(columns.texts, columns.label, classes.names, splits, tuple(notes))
     return replace(data, fingerprint=_fingerprint(data))
 
 
 def load_file(path: Path, data: TextData, problems: list[str], reader: LabelReader = SINGLE_LABEL) -> Split | None:
-    """Read one more labelled file in the columns and classes of `data`."""
+    """Read one more labelled file, with the columns and classes of `data`.
+
+    Returns:
+        Its rows, or None if `problems` is not empty.
+    """
     table = read_table(path, problems)
-    if table is None or not _has_columns(table, (*data.text_columns, data.label_column), problems):
+    if table is None or not has_columns(table, (*data.text_columns, data.label_column), problems):
         return None
     texts = _texts(table, data.text_columns, problems)
     column = reader.read(table, data.label_column, problems)
@@ -118,101 +115,20 @@ def load_file(path: Path, data: TextData, problems: list[str], reader: LabelRead
     return None if problems else Split(texts, labels)
 
 
-# Where the rows come from
-
-
-def _open(request: DataRequest, problems: list[str]) -> tuple[dict[str, Table], tuple[str, ...] | None]:
-    """Tables by split, and the class names where the hub knows them."""
-    # os.path's functions say no where pathlib's raise: ~ of an unknown user, a name that is too long.
-    folder = Path(os.path.expanduser(request.dataset))
-    if is_folder(request.dataset):
-        try:
-            return _open_folder(folder, request, problems), None
-        except OSError as error:
-            problems.append(f"--dataset {folder}: can't be read: {error.strerror or error}")
-            return {}, None
-    return _open_hub(request, problems)
-
-
-def is_folder(dataset: str) -> bool:
-    """Whether a data set's name means a folder; any other name means the hub."""
-    return os.path.exists(os.path.expanduser(dataset)) or dataset.startswith(("/", "./", "../", "~"))
-
-
-def _open_folder(folder: Path, request: DataRequest, problems: list[str]) -> dict[str, Table]:
-    if not os.path.isdir(folder):
-        there = "is a file; give the folder that holds train"
-        what = there if os.path.exists(folder) else "no such folder; it holds train"
-        problems.append(f"--dataset {folder}: {what}, validation and test as {', '.join(SUFFIXES)}")
-        return {}
-    tables = {}
-    here = sorted(p.name for p in folder.iterdir())
-    for split, wanted in zip(SPLITS, request.split_names, strict=True):
-        # A link to nothing is there too: its split must not be taken for one that is missing.
-        paths = [folder / f"{wanted}{suffix}" for suffix in SUFFIXES if os.path.lexists(folder / f"{wanted}{suffix}")]
-        unread = [n for n in here if not paths and _is_meant(n, wanted) and not os.path.isdir(folder / n)]
-        if len(paths) > 1:
-            problems.append(f"{folder}: {' and '.join(p.name for p in paths)} are both there; keep one")
-        elif paths:
-            table = read_table(paths[0], problems)
-            if table is not None:
-                tables[split] = table
-        elif unread:
-            problems.append(f"{folder}: {', '.join(unread[:8])} can't be read as {wanted}; {_WANTED.format(wanted)}")
-        elif split == "train" or wanted != split:
-            problems.append(f"{folder}: {_WANTED.format(wanted)}; it holds {', '.join(here[:8]) or 'nothing'}")
+def _usable_tables(source: Source, columns: ChosenColumns, notes: list[str], problems: list[str]) -> dict[str, Table]:
+    """The tables that have the chosen columns. Of the hub's, rows without a text are left out."""
+    tables = {name: table for name, table in source.tables.items() if has_columns(table, columns.names, problems)}
+    if not source.is_local:
+        tables = {name: _without_blanks(table, columns.texts, notes) for name, table in tables.items()}
+        problems += [f"{table.path}: has no rows" for table in tables.values() if len(table) == 0]
     return tables
 
 
-_WANTED = "no file {}.parquet, .csv, .tsv or .jsonl"
-
-
-def _is_meant(name: str, split: str) -> bool:
-    """Whether a file that is not read looks like a split: test.txt, Test.csv, test.csv.gz."""
-    return name.partition(".")[0].lower() == split.lower()
-
-
-def hub_name(dataset: str) -> tuple[str, str | None]:
-    """Repository and configuration of a hub data set's name: `glue/mrpc` is `mrpc` of `nyu-mll/glue`."""
-    parts = dataset.split("/")
-    if parts[0] == "glue" and len(parts) == 2:
-        return "nyu-mll/glue", parts[1]
-    if len(parts) == 3:
-        return f"{parts[0]}/{parts[1]}", parts[2]
-    return dataset, None
-
-
-def _open_hub(request: DataRequest, problems: list[str]) -> tuple[dict[str, Table], tuple[str, ...] | None]:
-    from trainable.hub.download import HubError, class_names, load_hub_dataset
-
-    repository, config = hub_name(request.dataset)
-    try:
-        loaded = load_hub_dataset(repository, config)
-    except HubError as error:
-        problems.append(f"--dataset {request.dataset}: {error}")
-        return {}, None
-    tables = {}
-    for split, wanted in zip(SPLITS, request.split_names, strict=True):
-        if wanted in loaded:
-            path = Path(f"{request.dataset} ({wanted})")
-            found = FileProblems(path)
-            table = table_from_arrow(loaded[wanted], path, found)
-            if not len(loaded[wanted]):
-                found.add(None, "has no rows")
-            problems += found.take()
-            if table is not None and not found.take():
-                tables[split] = table
-        elif split == "train" or wanted != split:
-            problems.append(f"{request.dataset}: no split {shown(wanted)}; {nearest(wanted, loaded)}")
-    if "train" not in tables:
-        return {}, None
-    label = request.label_column or _guess_label(list(tables["train"].columns))
-    names = class_names(loaded[request.split_names[0]]).get(label or "")
-    return tables, tuple(names) if names else None
-
-
 def _without_blanks(table: Table, columns: Sequence[str], notes: list[str]) -> Table:
-    """A hub data set's rows that have all their texts: its user can't mend the others (glue/qqp's train has two)."""
+    """The rows that have all their texts.
+
+    Blank texts are no error in a data set of the hub, which its user can't correct: glue/qqp's train has two such rows.
+    """
     rows = zip(*(table.columns[name] for name in columns), strict=True)
     kept = [i for i, cells in enumerate(rows) if all(cell is not None and str(cell).strip() for cell in cells)]
     if len(kept) == len(table):
@@ -222,79 +138,8 @@ def _without_blanks(table: Table, columns: Sequence[str], notes: list[str]) -> T
     return Table(table.path, columns_kept, table.places.take(kept))
 
 
-# Which columns
-
-
-def _guess_label(columns: Sequence[str]) -> str | None:
-    named = [name for name in columns if name.lower() in LABEL_NAMES]
-    return named[0] if len(named) == 1 else None
-
-
-def _find_columns(
-    request: DataRequest, tables: Mapping[str, Table], problems: list[str]
-) -> tuple[tuple[str, ...], str] | None:
-    leader = next(iter(tables.values()))  # train, or the first split that could be read
-    columns = list(leader.columns)
-    label = request.label_column or _guess_label(columns)
-    if label is None:
-        problems.append(f"{leader.path}: which column is the label? Name it with --label-column; {_listed(columns)}")
-    text = request.text_columns
-    if text is None and label in columns:
-        text = _guess_text({name: cells for name, cells in leader.columns.items() if name != label})
-        if text is None:
-            problems.append(
-                f"{leader.path}: which columns are the texts? Name one or two with --text-columns; {_listed(columns)}"
-            )
-            return None
-    if label is None or text is None:
-        _has_columns(leader, [*(text or ()), *([label] if label else [])], problems)
-        return None
-    if not 1 <= len(text) <= 2 or len(set(text)) != len(text) or label in text:
-        problems.append(
-            f"--text-columns takes one or two columns other than the label's, but got {','.join(text)} (label: {label})"
-        )
-        return None
-    return text, label
-
-
-def _listed(columns: Sequence[str]) -> str:
-    return f"there are {listed(columns)}" if columns else "there are none"
-
-
-def _guess_text(columns: Mapping[str, Sequence[Any]]) -> tuple[str, ...] | None:
-    """The one or two columns of words; else those that would be but for cells without text, which are told later."""
-    named = {name: cells for name, cells in columns.items() if name.lower() not in NO_TEXT_NAMES}
-    words = [name for name, cells in named.items() if _looks_like_text(cells)]
-    found = words or [name for name, cells in named.items() if _has_gaps(cells)]
-    return tuple(found) if 1 <= len(found) <= 2 else None
-
-
-def _looks_like_text(cells: Sequence[Any]) -> bool:
-    if not all(isinstance(cell, str) for cell in cells):
-        return False
-    return any(re.search(r"[^\W\d_]", cell) for cell in cells[:100])
-
-
-def _has_gaps(cells: Sequence[Any]) -> bool:
-    return all(cell is None or isinstance(cell, str) for cell in cells) and any(
-        not (cell or "").strip() for cell in cells
-    )
-
-
-def _has_columns(table: Table, wanted: Sequence[str], problems: list[str]) -> bool:
-    missing = [name for name in wanted if name not in table.columns]
-    for name in missing:
-        if name in table.left_out:
-            problems.append(f"{table.path}: column {shown(name)} holds {table.left_out[name]}, not text or integers")
-        else:
-            problems.append(f"{table.path}: no column {shown(name)}; {nearest(name, table.columns)}")
-    return not missing
-
-
-# Texts and labels
-
-
 def _texts(table: Table, columns: Sequence[str], problems: list[str]) -> tuple[Sequence[str], ...]:
+    """The text columns; a problem is appended for each cell that is no text."""
     found = FileProblems(table.path)
     for name in columns:
         for place, cell in zip(table.places, table.columns[name], strict=True):
@@ -306,6 +151,26 @@ def _texts(table: Table, columns: Sequence[str], problems: list[str]) -> tuple[S
                 found.add(place, f"column {shown(name)} holds half a surrogate pair")
     problems += found.take()
     return tuple(table.columns[name] for name in columns)
+
+
+def _three_splits(
+    splits: Mapping[str, Split], request: DataRequest, classes: Classes, notes: list[str]
+) -> dict[str, Split]:
+    """Train, validation and test: missing ones are cut from train, then train is cut to `train_rows`."""
+    fractions = {"validation": request.validation_fraction, "test": request.test_fraction}
+    try:
+        cut = cut_missing(splits, fractions, request.seed, notes)
+    except ValueError as error:
+        raise UserError([f"{request.dataset}: {error}"]) from None
+    train = cut["train"]
+    if request.train_rows is not None and request.train_rows < len(train):
+        cut["train"] = first_rows(train, request.train_rows, request.seed)
+        lost = classes_in(train.labels) - classes_in(cut["train"].labels)
+        if lost:
+            names = ", ".join(repr(classes.names[i]) for i in sorted(lost))
+            raise UserError([f"--train-rows {request.train_rows} leaves no row of class {names}; use more rows"])
+    note_leaks(cut, notes)
+    return cut
 
 
 def _fingerprint(data: TextData) -> str:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from trainable.data.load import DataRequest, TextData, is_folder, load_data
+from trainable.data.load import DataRequest, TextData, load_data
+from trainable.data.sources import is_folder
 from trainable.data.tokens import TokenizedSplit, load_tokenizer, tokenize
 from trainable.errors import UserError
 from trainable.hub.download import HubError, resolve_model

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from trainable.config import TrialConfig
-from trainable.data.files import is_unicode
+from trainable.data.file_checks import is_unicode
 from trainable.errors import UserError, nearest, shown
 from trainable.storage.object_store import url_problem
 from tune.spec.sweep_spec import (

@@ -15,7 +15,8 @@ from typing import Any, Literal
 import yaml
 
 from trainable.config import TrialConfig, config_problems
-from trainable.data.files import FileProblems, is_unicode, read_small, unique_keys
+from trainable.data.file_checks import FileProblems, is_unicode, unique_keys
+from trainable.data.small_file import read_small
 from trainable.errors import nearest, shown
 from trainable.metrics import METRICS
 from tune.spec.space import Choice, Domain, Float, Int, Value, parse_domain, parse_number, parse_value

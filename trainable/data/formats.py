@@ -1,0 +1,52 @@
+"""The file formats of tables. To add one, write its reader in a module of its own and enter it in `FORMATS`.
+
+All readers are strict: what the file says is what the table holds, or a problem names the file and the line. The usual
+readers shift ragged rows, take the texts "NA" and "null" for missing cells and labels for floats, all in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from trainable.data.delimited import read_csv, read_tsv
+from trainable.data.file_checks import FileProblems, not_a_file
+from trainable.data.jsonl import read_jsonl
+from trainable.data.parquet import read_parquet
+from trainable.data.tables import Table
+
+# A reader gets a regular file that is not empty. It notes what is wrong; its table counts only if nothing is.
+Reader = Callable[[Path, FileProblems], Table | None]
+
+FORMATS: dict[str, Reader] = {".parquet": read_parquet, ".csv": read_csv, ".tsv": read_tsv, ".jsonl": read_jsonl}
+SUFFIXES = tuple(FORMATS)
+
+
+def read_table(path: Path, problems: list[str]) -> Table | None:
+    """Read a file as its ending says.
+
+    Returns:
+        A table with at least one row, or None; then everything that is wrong was appended to `problems`.
+    """
+    found = FileProblems(path)
+    table: Table | None = None
+    try:
+        wrong = not_a_file(path)
+        if wrong:
+            found.add(None, wrong)
+        elif path.suffix not in FORMATS:
+            found.add(None, f"can't read {path.suffix or 'a file without an ending'}; known: {', '.join(SUFFIXES)}")
+        elif path.stat().st_size == 0:
+            found.add(None, "is empty")
+        else:
+            table = FORMATS[path.suffix](path, found)
+    except OSError as error:
+        found.add(None, f"can't be read: {error.strerror or error}")
+    here = found.take()
+    problems += here
+    if here or table is None:
+        return None
+    if len(table) == 0:
+        problems.append(f"{path}: has a header but no rows" if table.columns else f"{path}: has no rows")
+        return None
+    return table
