@@ -74,7 +74,8 @@ def _run(
     if request.fresh and not request.plan_only:
         with storage_told(run_dir.name):
             prepared.run_dir.move_aside()
-    from tune.cluster.connect import connected, what_died
+    from tune.cluster.alive import what_died
+    from tune.cluster.connect import connected
 
     finished = prepared.finished_report()
     if finished is not None:

@@ -119,16 +119,16 @@ IN_THE_MIDDLE: dict[str, Callable[[], Any]] = {
 
 def main() -> int:
     """The command line, with the broken Trainable."""
-    import tune.cluster.connect
-    import tune.cluster.placement
+    import tune.cluster.alive
+    import tune.cluster.waiting_notice
     import tune.sweep.run_trials
     from tune.search import main as search
 
     for name in ("NOTICE_AFTER_S", "NOTICE_EVERY_S"):
         if name in os.environ:
-            setattr(tune.cluster.placement, name, float(os.environ[name]))
+            setattr(tune.cluster.waiting_notice, name, float(os.environ[name]))
     if os.environ.get("WATCH") == "off":
-        tune.cluster.connect.what_died = lambda: None
+        tune.cluster.alive.what_died = lambda: None
     tune.sweep.run_trials.FineTuningTrial = BrokenTrial  # type: ignore[misc]
     return search()
 

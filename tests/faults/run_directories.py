@@ -22,8 +22,9 @@ from tests.conftest import write_pairs
 from tests.tune.test_end_to_end import ROOT, command
 from tests.tune.test_failures import wait_for
 from trainable.trial import FineTuningTrial
-from tune.cluster import connect as cluster
-from tune.cluster.plan import Node, make_plan
+from tune.cluster import connect
+from tune.cluster.nodes import Node, local_nodes
+from tune.cluster.plan import make_plan
 from tune.prepare.inputs import Prepared, prepare
 from tune.search import main
 from tune.spec.flags import parse
@@ -111,7 +112,7 @@ def prepared_with(flags: list[str]) -> Prepared:
 
 def begin_trial(prepared: Prepared, config: dict[str, Any]) -> FineTuningTrial:
     """A worker that has taken a trial, and gone on from its state where there is a valid one."""
-    plan = make_plan(prepared.spec, cluster.local_nodes(prepared.spec), [])
+    plan = make_plan(prepared.spec, local_nodes(prepared.spec), [])
     trial = FineTuningTrial.__new__(FineTuningTrial)
     trial.setup(config, job=dataclasses.replace(prepared.job(plan), precision="fp32"))
     return trial
@@ -128,8 +129,8 @@ def without_ray() -> Iterator[list[bool]]:
     @contextlib.contextmanager
     def connected(spec: Any) -> Iterator[list[Node]]:
         started.append(True)
-        yield cluster.local_nodes(spec)
+        yield local_nodes(spec)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cluster, "connected", connected)
+        patch.setattr(connect, "connected", connected)
         yield started

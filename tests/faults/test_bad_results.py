@@ -31,7 +31,7 @@ class Controller:
         self.halt = Halt()
         self.progress = Progress(self.book.spec, folder / "log.txt", out=StringIO()).__enter__()
         self.callback = SweepCallback(
-            self.book.run_dir, self.book, self.progress, self.halt, Plan(1, 1.0, 0.0, largest_share=2)
+            self.book.run_dir, self.book, self.progress, self.halt, Plan(1, 1.0, 0.0, largest_multiplier=2)
         )
         self.scheduler = StoppingScheduler("f1", SuccessiveHalving("max", 2.0))
 

@@ -21,7 +21,8 @@ from trainable.errors import OutOfMemory
 from trainable.train.memory import is_out_of_memory
 from trainable.train.run import FineTuningRun
 from trainable.trial import FineTuningTrial
-from tune.cluster.plan import Node, Plan, make_plan
+from tune.cluster.nodes import Node
+from tune.cluster.plan import Plan, make_plan
 from tune.report.results import memory_notes
 from tune.run_dir.records import TrialRecord
 from tune.spec.sweep_spec import SweepSpec
@@ -149,7 +150,7 @@ def test_shares_double_up_to_a_whole_machine_or_gpu(
     nodes: list[Node], fields: dict[str, Any], shares: list[dict[str, float]]
 ) -> None:
     plan: Plan = make_plan(SweepSpec(name="s", model="m", dataset="d", **fields), nodes, [])
-    assert [plan.share(2**i) for i in range(plan.largest_share.bit_length())] == shares
+    assert [plan.resources(2**i) for i in range(plan.largest_multiplier.bit_length())] == shares
 
 
 def test_a_larger_share_of_a_gpu_is_a_larger_share_of_its_memory(

@@ -31,7 +31,7 @@ from trainable.hub.model_folder import model_problems
 from trainable.model.classifier import Classifier
 from trainable.redaction import one_line
 from trainable.storage.folders import MANIFEST
-from tune.cluster.plan import Node
+from tune.cluster.nodes import Node
 from tune.evaluate import main as evaluate
 from tune.run_dir.layout import OF_BEST
 from tune.search import main as search

@@ -14,7 +14,7 @@ import pytest
 
 from tests.tune.ports import HEALTH, answer, ask, descendants, every_method, listening
 from tests.tune.test_failures import LEARNS, flags, wait_for
-from tune.cluster.connect import temporary_folder
+from tune.cluster.temporary import temporary_folder
 
 ROOT = Path(__file__).parent.parent.parent
 

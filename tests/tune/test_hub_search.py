@@ -110,7 +110,7 @@ def test_what_the_hub_lacks_is_told_with_every_other_problem(
 PREPARE = """
 import json, sys
 from pathlib import Path
-from tune.cluster.connect import local_nodes
+from tune.cluster.nodes import local_nodes
 from tune.spec.flags import Request
 from tune.cluster.plan import make_plan
 from tune.prepare.inputs import prepare

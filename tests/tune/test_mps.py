@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tune.cluster import mps
-from tune.cluster.connect import temporary_folder
 from tune.cluster.mps import CONTROL, multi_process_service
+from tune.cluster.temporary import temporary_folder
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Slots and shares."""
+"""How many trials run side by side, and what each gets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from tune.cluster.plan import LOCAL_TYPE, Growth, Node, disk_bytes, growth, make_plan, open_trials
+from tune.cluster.disk import disk_bytes
+from tune.cluster.nodes import LOCAL_NODE_TYPE, Autoscaler, Node, autoscaler_of
+from tune.cluster.plan import make_plan, open_trials
 from tune.spec.sweep_spec import SweepSpec
 
 
@@ -53,7 +55,7 @@ def test_no_room_for_one_trial_is_said(fields: dict[str, Any]) -> None:
 def test_a_share_above_one_gpu_is_whole() -> None:
     problems: list[str] = []
     make_plan(SweepSpec(name="s", model="m", dataset="d", gpus_per_trial=1.5), [Node(8, 4)], problems)
-    assert problems == ["--gpus-per-trial: a share above 1 must be whole, but got 1.5"]
+    assert problems == ["--gpus-per-trial above 1 must be a whole number, but got 1.5"]
 
 
 @pytest.mark.parametrize(
@@ -76,34 +78,34 @@ def test_the_driver_computes_only_where_all_trials_run_on_its_cores(
 @pytest.mark.parametrize(
     ("node_types", "expected"),
     [
-        ([], Growth.NONE),
-        ([""], Growth.NONE),
-        (["node_" + "0a" * 28, "node_" + "1b" * 28], Growth.NONE),  # what Ray makes up where no autoscaler runs
-        ([LOCAL_TYPE, ""], Growth.FIXED),
-        (["head"], Growth.ON_DEMAND),
-        (["node_with_gpu", "node_" + "0a" * 28], Growth.ON_DEMAND),
+        ([], Autoscaler.NONE),
+        ([""], Autoscaler.NONE),
+        (["node_" + "0a" * 28, "node_" + "1b" * 28], Autoscaler.NONE),  # what Ray makes up where no autoscaler runs
+        ([LOCAL_NODE_TYPE, ""], Autoscaler.FIXED),
+        (["head"], Autoscaler.ON_DEMAND),
+        (["node_with_gpu", "node_" + "0a" * 28], Autoscaler.ON_DEMAND),
     ],
 )
-def test_who_starts_nodes_is_told_by_their_types(node_types: list[str], expected: Growth) -> None:
-    assert growth(node_types) is expected
+def test_who_starts_nodes_is_told_by_their_types(node_types: list[str], expected: Autoscaler) -> None:
+    assert autoscaler_of(node_types) is expected
 
 
 @pytest.mark.parametrize(
     ("slots", "who", "fields", "expected"),
     [
-        (4, Growth.NONE, {}, 4),
-        (4, Growth.FIXED, {}, 4),
-        (4, Growth.ON_DEMAND, {}, 8),
-        (0, Growth.NONE, {}, 1),  # one waits, in case that nodes come
-        (0, Growth.FIXED, {}, 1),
-        (0, Growth.ON_DEMAND, {}, 1),
-        (4, Growth.ON_DEMAND, {"max_concurrent": 6}, 6),
-        (4, Growth.NONE, {"max_concurrent": 3}, 3),
-        (60, Growth.ON_DEMAND, {}, 100),
+        (4, Autoscaler.NONE, {}, 4),
+        (4, Autoscaler.FIXED, {}, 4),
+        (4, Autoscaler.ON_DEMAND, {}, 8),
+        (0, Autoscaler.NONE, {}, 1),  # one waits, in case that nodes come
+        (0, Autoscaler.FIXED, {}, 1),
+        (0, Autoscaler.ON_DEMAND, {}, 1),
+        (4, Autoscaler.ON_DEMAND, {"max_concurrent": 6}, 6),
+        (4, Autoscaler.NONE, {"max_concurrent": 3}, 3),
+        (60, Autoscaler.ON_DEMAND, {}, 100),
     ],
 )
 def test_as_many_trials_are_open_as_there_are_slots_and_what_nodes_are_asked_for_with(
-    slots: int, who: Growth, fields: dict[str, Any], expected: int
+    slots: int, who: Autoscaler, fields: dict[str, Any], expected: int
 ) -> None:
     assert open_trials(SweepSpec(name="s", model="m", dataset="d", num_trials=100, **fields), slots, who) == expected
 
@@ -112,32 +114,32 @@ def test_nodes_double_until_every_trial_has_a_slot() -> None:
     spec = SweepSpec(name="s", model="m", dataset="d", num_trials=12)
     slots = [0]
     while slots[-1] < 12:
-        slots.append(open_trials(spec, slots[-1], Growth.ON_DEMAND))  # the autoscaler brings what was asked for
+        slots.append(open_trials(spec, slots[-1], Autoscaler.ON_DEMAND))  # the autoscaler brings what was asked for
     assert slots == [0, 1, 2, 4, 8, 12]
 
 
-@pytest.mark.parametrize("who", [Growth.FIXED, Growth.ON_DEMAND])
-def test_a_cluster_without_workers_is_asked_for_them(who: Growth) -> None:
+@pytest.mark.parametrize("who", [Autoscaler.FIXED, Autoscaler.ON_DEMAND])
+def test_a_cluster_without_workers_is_asked_for_them(who: Autoscaler) -> None:
     problems: list[str] = []
     spec = SweepSpec(name="s", model="m", dataset="d", num_trials=9, gpus_per_trial=0.25)
     plan = make_plan(spec, [Node(0)], problems, who)
     assert problems == []
     assert str(plan) == "0 trials side by side now, 0.25 GPU and 1 core each"
-    assert plan.largest_share == 4
+    assert plan.largest_multiplier == 4
     assert plan.slots_on([Node(0), Node(2, 1), Node(8, 1)]) == 6
 
 
 def test_a_share_is_not_guessed_where_no_machine_is_there() -> None:
     problems: list[str] = []
-    make_plan(SweepSpec(name="s", model="m", dataset="d"), [Node(0)], problems, Growth.ON_DEMAND)
+    make_plan(SweepSpec(name="s", model="m", dataset="d"), [Node(0)], problems, Autoscaler.ON_DEMAND)
     assert problems == [
-        "--gpus-per-trial: no machine is there yet from which a trial's share could be guessed; "
-        "say it, 0.25 for four trials to a GPU or 0 for none"
+        "--gpus-per-trial: no machine is there yet that tells how many GPUs a trial could have; "
+        "give 0.25 for four trials to a GPU, or 0 for none"
     ]
 
 
 def test_disk_is_reckoned_for_the_nodes_that_are_asked_for() -> None:
     spec = SweepSpec(name="s", model="m", dataset="d", num_trials=20, max_concurrent=6)
     nodes = [Node(2)]
-    assert disk_bytes(make_plan(spec, nodes, [], Growth.ON_DEMAND), 1000, 1) == 1000 * (6 * 9 + 2)
+    assert disk_bytes(make_plan(spec, nodes, [], Autoscaler.ON_DEMAND), 1000, 1) == 1000 * (6 * 9 + 2)
     assert disk_bytes(make_plan(spec, nodes, []), 1000, 1) == 1000 * (2 * 9 + 2)

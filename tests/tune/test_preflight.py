@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from tune.cluster import node_facts
-from tune.cluster.connect import _other_versions
 from tune.cluster.node_facts import (
     NodeFacts,
     facts_here,
@@ -22,6 +21,7 @@ from tune.cluster.node_facts import (
     seen_marks,
 )
 from tune.cluster.node_problems import DRIVER, MAX_CLOCK_DIFFERENCE_S, NoAnswer, Requirements, problems_of
+from tune.cluster.versions import refused_versions
 
 NAMES = {"a": "alpha (10.0.0.1)", "b": "beta (10.0.0.2)", "c": "gamma (10.0.0.3)"}
 EVERYBODY = frozenset({*NAMES, DRIVER})
@@ -218,5 +218,5 @@ def test_rays_own_refusal_is_told_in_the_same_words(
     monkeypatch.setattr(utils, "compute_version_info", lambda: ("2.60.0", "3.11.7"))
     with pytest.raises(RuntimeError) as refused:
         utils.check_version_info({"ray_version": ray, "python_version": python}, "node 1.2.3.4:5")
-    assert _other_versions(str(refused.value)) == said
-    assert _other_versions("something else") is None
+    assert refused_versions(str(refused.value)) == said
+    assert refused_versions("something else") is None

@@ -14,7 +14,8 @@ from trainable.train import memory_probe as probe
 from trainable.train.memory import CUDA_CONTEXT_MIB, tensors_mib
 from trainable.train.memory_probe import MemoryUse, measure_memory
 from trainable.train.run import FineTuningRun
-from tune.cluster.plan import Node, make_plan
+from tune.cluster.nodes import Node
+from tune.cluster.plan import make_plan
 from tune.prepare.gpus_per_trial import MARGIN, SHARES, decide, most_rows, smallest_share
 from tune.spec.space import Choice, Fixed, Int
 from tune.spec.sweep_spec import SweepSpec
@@ -109,9 +110,9 @@ def test_the_most_rows_of_any_configuration(space: Any, points: Any, rows: int) 
 def test_every_trial_gets_the_share_and_never_more_than_the_cores_allow() -> None:
     nodes = [Node(16, 1), Node(3, 2), Node(8)]
     for share, slots in [(1 / 8, 8 + 3), (1 / 4, 4 + 3), (1 / 3, 3 + 3), (1 / 2, 2 + 3), (1.0, 1 + 2)]:
-        plan = make_plan(spec(gpus_per_trial="auto"), nodes, problems := [], gpu_share=share)
+        plan = make_plan(spec(gpus_per_trial="auto"), nodes, problems := [], measured_gpus=share)
         assert (plan.slots, plan.gpus_per_trial, plan.threads, problems) == (slots, share, 1, [])
-        assert plan.share(plan.largest_share)["GPU"] <= 1.0
+        assert plan.resources(plan.largest_multiplier)["GPU"] <= 1.0
 
 
 def test_until_it_is_measured_a_trial_gets_a_whole_gpu_and_without_one_the_cpu() -> None:
@@ -158,8 +159,8 @@ def test_accelerators_pick_nodes() -> None:
     nodes = [Node(8, 2, accelerators=("A100",)), Node(8, 1, accelerators=("H100",)), Node(64)]
     plan = make_plan(spec(accelerator="H100"), nodes, problems := [])
     assert (plan.slots, problems) == (4, [])
-    assert plan.share(1) == {"CPU": 1.0, "GPU": 0.25, "accelerator_type:H100": 0.001}
-    assert plan.share(2) == {"CPU": 1.0, "GPU": 0.5, "accelerator_type:H100": 0.001}
+    assert plan.resources(1) == {"CPU": 1.0, "GPU": 0.25, "accelerator_type:H100": 0.001}
+    assert plan.resources(2) == {"CPU": 1.0, "GPU": 0.5, "accelerator_type:H100": 0.001}
     make_plan(spec(accelerator="h100"), nodes, problems)
     assert problems == ["--accelerator h100: no node has it; the cluster has A100 (1 node), H100 (1 node)"]
     make_plan(spec(accelerator="H100"), [Node(4, here=True)], problems := [])

@@ -1,4 +1,7 @@
-"""No Ray without a token: a private one gets its own, and one that lets in anybody is not joined. No keys in logs."""
+"""Tokens for Ray. Whoever can give a Ray work can run any code as its user, so we use none without a token.
+
+A private Ray gets a token of its own. A cluster that lets in anybody without a token is not joined.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,16 @@ from typing import Any
 
 PROBE_TIMEOUT_S = 10.0
 HOW_TO = "start it with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE, a file of mode 0600 with a random token"
-# All that decides which token this process and its children show and ask for.
+# These variables decide which token this process and its children show and ask for.
 SETTINGS = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ENABLE_K8S_TOKEN_AUTH")
 
 
 @contextlib.contextmanager
 def private_token(folder: Path) -> Iterator[None]:
-    """A new random token for a Ray that is started in the context, in a file that only this user can read.
+    """Give a new random token to a Ray that is started in the context.
 
-    It stands in no argument and in no environment: that has the file's name alone. Afterwards the settings are as
-    they were, for this may be a notebook's process.
+    The token stands in a file that only this user can read. The environment holds the file's name, and no argument and
+    no variable holds the token. Afterwards the settings are restored, since this may be a notebook's process.
     """
     path = folder / "token"
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -31,7 +34,7 @@ def private_token(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def known_token() -> Iterator[None]:
-    """Show the token that this user has (see `token_problems`) to a Ray that is joined in the context."""
+    """Show the user's own token (see `token_problems`) to a Ray that is joined in the context."""
     kept = {name: os.environ[name] for name in SETTINGS if name in os.environ}
     with _settings({**kept, "RAY_AUTH_MODE": "token"}):
         yield
@@ -55,29 +58,17 @@ def _set(values: dict[str, str | None]) -> None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
-    # Ray keeps both: first the mode, so that no thread of its looks for a token that is gone.
+    # Ray caches mode and token. The mode comes first, so that no thread of Ray's looks for a token that is gone.
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
 
 
-@contextlib.contextmanager
-def no_keys_in_actors() -> Iterator[None]:
-    """Keep Tune from copying AWS's keys into its actors' environments, which stand in Ray's logs and its head.
-
-    A private Ray's workers have this process's environment anyway; what a cluster's have is its owner's business.
-    """
-    from ray.tune.execution import class_cache
-
-    before = class_cache.ENV_VARS_TO_PROPAGATE
-    class_cache.ENV_VARS_TO_PROPAGATE = {name for name in before if not name.startswith("AWS_")}
-    try:
-        yield
-    finally:
-        class_cache.ENV_VARS_TO_PROPAGATE = before
-
-
 def token_problems(who: str) -> list[str]:
-    """Why there is nothing to show to a cluster that messages call by that name; found without importing Ray."""
+    """Why we have no token to show to a cluster. Ray is not imported for this.
+
+    Args:
+        who: What the messages call the cluster.
+    """
     mode = os.environ.get("RAY_AUTH_MODE", "token")
     if mode.lower() != "token":
         return [f"{who}: only a cluster that asks for a token is joined, but got RAY_AUTH_MODE={mode}"]
@@ -95,26 +86,32 @@ def token_problems(who: str) -> list[str]:
 
 
 def cluster_problems(head: str, who: str) -> list[str]:
-    """What is wrong where the head at host:port answers somebody without a token, or not us with ours.
+    """Whether the cluster's head lets in somebody without a token, or does not let us in with ours.
 
-    who: how the message calls the cluster. Raises ConnectionError where no head answers there.
+    Args:
+        head: The head's address, host:port.
+        who: What the messages call the cluster.
+
+    Raises:
+        ConnectionError: No head answers at that address.
     """
     from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
-    if _answers(head, {}):
+    if _lets_in(head, {}):
         return [f"{who}: lets in anybody without a token, to run any code as its user; {HOW_TO}"]
-    if not _answers(head, AuthenticationTokenLoader.instance().get_token_for_http_header()):
+    if not _lets_in(head, AuthenticationTokenLoader.instance().get_token_for_http_header()):
         return [f"{who}: asks for another token than the one that is known here (RAY_AUTH_TOKEN_PATH)"]
     return []
 
 
-def _answers(head: str, shown: Mapping[str, str]) -> bool:
+def _lets_in(head: str, headers: Mapping[str, str]) -> bool:
+    """Whether the head answers a harmless question that is asked with these headers."""
     import grpc
 
     try:
         with _channel(head) as channel:
             ask = channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId")
-            metadata = tuple((name.lower(), value) for name, value in shown.items())
+            metadata = tuple((name.lower(), value) for name, value in headers.items())
             ask(b"", metadata=metadata, timeout=PROBE_TIMEOUT_S, wait_for_ready=True)
     except grpc.RpcError as error:
         if error.code() is grpc.StatusCode.UNAUTHENTICATED:
@@ -124,7 +121,7 @@ def _answers(head: str, shown: Mapping[str, str]) -> bool:
 
 
 def _channel(address: str) -> Any:
-    """A channel that shows no token, with Ray's TLS where that is set up."""
+    """A channel that shows no token by itself; with TLS, if Ray's TLS is set up."""
     import grpc
 
     options = [("grpc.enable_http_proxy", 0)]

@@ -1,4 +1,4 @@
-"""NVIDIA's multi-process service: kernels of several trials on one GPU at a time, instead of in turns."""
+"""NVIDIA's multi-process service (MPS). With it the trials on one GPU compute at the same time, instead of in turns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHECK_TIMEOUT_S = 60.0
 
 
 def gpus_answer(environment: Mapping[str, str]) -> bool:
-    """Whether a new process with this environment can compute on every GPU that it sees, and sees one."""
+    """Whether a new process with this environment sees a GPU, and can compute on every GPU that it sees."""
     code = (
         "import torch\nfor i in range(torch.cuda.device_count()): torch.zeros(1, device=i).add_(1).item()\n"
         "assert torch.cuda.device_count()"
@@ -33,10 +33,17 @@ def gpus_answer(environment: Mapping[str, str]) -> bool:
 
 @contextlib.contextmanager
 def multi_process_service(folder: Path, check: Callable[[Mapping[str, str]], bool] = gpus_answer) -> Iterator[bool]:
-    """A private service for all processes that are started in the context; yields whether there is one.
+    """Run a private service for all processes that are started in the context.
 
-    folder: a short path for its pipes and logs. Where the driver does not offer the service, where somebody has set
-    one up already, or where a process under it can't reach the GPUs, everything stays as it is.
+    Nothing is changed where NVIDIA's driver has no such service, where somebody else's service runs already, or where
+    a process under the service can't reach the GPUs.
+
+    Args:
+        folder: Where the service's pipes and logs go; its path must be short.
+        check: Whether a process with a given environment can use the GPUs.
+
+    Yields:
+        Whether the service runs.
     """
     theirs = "CUDA_MPS_PIPE_DIRECTORY" in os.environ or (DEFAULT_PIPES / "control").exists()
     if shutil.which(CONTROL) is None or theirs:
@@ -61,7 +68,7 @@ def multi_process_service(folder: Path, check: Callable[[Mapping[str, str]], boo
 
 
 def end_service(folder: Path) -> None:
-    """End the service of that folder, where there is one: a killed sweep may have left it behind."""
+    """End the service of that folder, if there is one. A sweep that was killed leaves its service running."""
     if (folder / "mps").is_dir() and shutil.which(CONTROL) is not None:
         _control([], folder, "quit\n")
 
@@ -71,7 +78,9 @@ def _service_environment(folder: Path) -> dict[str, str]:
 
 
 def _control(arguments: list[str], folder: Path, typed: str = "") -> bool:
-    # The service numbers the GPUs that it sees anew: it has to see all, or its clients' numbers would mean others.
+    """Run the service's control program with these arguments and this input; whether it succeeded."""
+    # The service numbers the GPUs that it sees from 0. It must see all of them, or a client's numbers would mean
+    # other GPUs than the client expects.
     seen = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
     try:
         done = subprocess.run(

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainable.errors import listed
-from tune.cluster.connect import version_problem
 from tune.cluster.node_facts import NodeFacts
+from tune.cluster.versions import version_problem
 
 MAX_CLOCK_DIFFERENCE_S = 5.0
 DRIVER = "the driver"  # its name among the nodes' ids

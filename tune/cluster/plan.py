@@ -1,87 +1,48 @@
-"""Pure: spec and nodes in, slots and shares out."""
+"""Decide how many trials run side by side and what each of them gets. Pure: a spec and nodes in, a plan out."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import Enum
 
+from tune.cluster.nodes import ACCELERATOR, Autoscaler, Node
 from tune.spec.sweep_spec import SweepSpec
 
-DEFAULT_GPU_SHARE = 0.25
-ACCELERATOR = "accelerator_type:"  # what Ray has before the kind in a node's resources
-
-
-@dataclass(frozen=True)
-class Node:
-    """What one machine offers to trials, in Ray's logical numbers.
-
-    here: whether it is this machine and ours alone
-    name, id: what the user and what Ray calls it; empty for this machine
-    accelerators: kinds of GPUs, as Ray calls them (H100)
-    """
-
-    cpus: float
-    gpus: float = 0.0
-    here: bool = False
-    name: str = ""
-    id: str = ""
-    accelerators: tuple[str, ...] = ()
-
-
-class Growth(Enum):
-    """Who starts a cluster's nodes."""
-
-    NONE = "somebody, or nobody"
-    FIXED = "an autoscaler that has a list of machines and starts them all"
-    ON_DEMAND = "an autoscaler that starts as many as are asked for"
-
-
-LOCAL_TYPE = "local.cluster.node"  # what Ray calls each of the machines that a `provider: local` names
-
-
-def growth(node_types: Iterable[str]) -> Growth:
-    """Who starts nodes, by what Ray calls their types; a node that no autoscaler knows has none, or one of its own."""
-    known = {name for name in node_types if name and not re.fullmatch("node_[0-9a-f]{56}", name)}
-    if known - {LOCAL_TYPE}:
-        return Growth.ON_DEMAND
-    return Growth.FIXED if known else Growth.NONE
+DEFAULT_GPUS_PER_TRIAL = 0.25
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What every trial gets, and how many run side by side.
-
-    local_cores: how many cores this machine gives to the sweep where it all runs on them, else None
-    largest_share: how many times its share a trial that ran out of memory can get, a power of 2
-    elastic: whether nodes may come and go, and slots with them
-    most: how many there may be side by side once all nodes came that are asked for
-    accelerator: the kind of GPU that a node must have to be given trials, None where any will do
-    """
+    """What every trial gets, and how many trials run side by side."""
 
     slots: int
+    """How many trials run side by side on the nodes of now."""
     cpus_per_trial: float
     gpus_per_trial: float
     local_cores: int | None = None
-    largest_share: int = 1
+    """How many cores this machine gives to the sweep, if all trials run on this machine's cores; else None."""
+    largest_multiplier: int = 1
+    """By how much the resources of a trial that ran out of memory can be multiplied at most: a power of 2."""
     elastic: bool = False
-    most: int = 0
+    """Whether nodes may come and go, and slots with them."""
+    most_slots: int = 0
+    """How many trials run side by side once all the nodes came that will be asked for."""
     accelerator: str | None = None
+    """The kind of GPU that a node must have to be given trials; None if any will do."""
 
     def slots_on(self, nodes: Iterable[Node]) -> int:
         """How many trials these nodes run side by side."""
         fit = (node for node in nodes if self.accelerator is None or self.accelerator in node.accelerators)
         return sum(_slots(node, self.cpus_per_trial, self.gpus_per_trial) for node in fit)
 
-    def share(self, times: int) -> dict[str, float]:
-        """Ray's resources for a trial that gets so many times the usual share: of a GPU, else of the cores."""
+    def resources(self, memory_multiplier: int = 1) -> dict[str, float]:
+        """Ray's resources for a trial that gets so many times the usual memory: of a GPU, else with the cores."""
         kind = {f"{ACCELERATOR}{self.accelerator}": 0.001} if self.accelerator is not None else {}
         if self.gpus_per_trial:
-            return {"CPU": self.cpus_per_trial, "GPU": self.gpus_per_trial * times, **kind}
-        return {"CPU": self.cpus_per_trial * times, **kind}
+            return {"CPU": self.cpus_per_trial, "GPU": self.gpus_per_trial * memory_multiplier, **kind}
+        return {"CPU": self.cpus_per_trial * memory_multiplier, **kind}
 
     @property
     def threads(self) -> int:
@@ -89,126 +50,121 @@ class Plan:
         return max(1, int(self.cpus_per_trial))
 
     def __str__(self) -> str:
-        share = f"{self.gpus_per_trial:g} GPU and " if self.gpus_per_trial else ""
+        gpus = f"{self.gpus_per_trial:g} GPU and " if self.gpus_per_trial else ""
         cores = f"{self.cpus_per_trial:g} core{'' if self.cpus_per_trial == 1 else 's'}"
         now = " now" if self.elastic else ""
-        return f"{self.slots} trial{'' if self.slots == 1 else 's'} side by side{now}, {share}{cores} each"
+        return f"{self.slots} trial{'' if self.slots == 1 else 's'} side by side{now}, {gpus}{cores} each"
 
 
 def make_plan(
     spec: SweepSpec,
     nodes: Sequence[Node],
     problems: list[str],
-    who: Growth = Growth.NONE,
-    gpu_share: float | None = None,
+    autoscaler: Autoscaler = Autoscaler.NONE,
+    measured_gpus: float | None = None,
 ) -> Plan:
-    """Shares as asked for, or a quarter of a GPU where there are GPUs and one core a trial.
+    """Plan a sweep: cores and GPUs per trial as asked for, else one core, and a quarter of a GPU where there are GPUs.
 
-    gpu_share: what was measured where the spec asks for auto; until it is, a trial gets a whole GPU
-    Appends a problem where a share can't be, or not one trial fits and no autoscaler brings nodes.
+    Args:
+        spec: What the user asked for.
+        nodes: The nodes of now.
+        problems: Gets a sentence for each thing that can't be, such as nodes on which not one trial fits while no
+            autoscaler brings others.
+        autoscaler: Who starts further nodes.
+        measured_gpus: GPUs per trial as measured, where the spec says `auto`; until that is known a trial gets a
+            whole GPU.
     """
     every = nodes
     nodes = [node for node in every if spec.accelerator is None or spec.accelerator in node.accelerators]
-    if not nodes and every and who is Growth.NONE:
-        problems.append(_no_accelerator(str(spec.accelerator), every))
+    if not nodes and every and autoscaler is Autoscaler.NONE:
+        problems.append(_no_accelerator(spec.accelerator, every))
         nodes = every
-    gpus = sum(node.gpus for node in nodes)
     cpus_each = spec.cpus_per_trial if spec.cpus_per_trial is not None else 1.0
-    if spec.gpus_per_trial is None or spec.gpus_per_trial == "auto":
-        default = DEFAULT_GPU_SHARE if spec.gpus_per_trial is None else gpu_share or 1.0
-        to_come = spec.gpus_per_trial == "auto" and not any(_slots(node, cpus_each, 0) for node in nodes)
-        gpus_each = default if gpus >= 1 or (to_come and who is not Growth.NONE) else 0.0
-    else:
-        gpus_each = spec.gpus_per_trial
+    gpus_each = _gpus_per_trial(spec, nodes, autoscaler, cpus_each, measured_gpus)
     if gpus_each > 1 and gpus_each != int(gpus_each):
-        problems.append(f"--gpus-per-trial: a share above 1 must be whole, but got {gpus_each:g}")
+        problems.append(f"--gpus-per-trial above 1 must be a whole number, but got {gpus_each:g}")
     slots = sum(_slots(node, cpus_each, gpus_each) for node in nodes)
-    if slots == 0 and who is not Growth.NONE:
-        if spec.gpus_per_trial is None:
-            problems.append(
-                "--gpus-per-trial: no machine is there yet from which a trial's share could be guessed; "
-                f"say it, {DEFAULT_GPU_SHARE:g} for four trials to a GPU or 0 for none"
-            )
-    elif slots == 0:
-        offers = ", ".join(f"{node.cpus:g} cores and {node.gpus:g} GPUs" for node in nodes) or "nothing"
-        problems.append(
-            f"no room for even one trial: it asks for {cpus_each:g} cores and {gpus_each:g} GPUs, "
-            f"and the machines offer {offers}; lower --cpus-per-trial or --gpus-per-trial"
-        )
+    if slots == 0:
+        problems += _no_slot_problems(spec, nodes, autoscaler, cpus_each, gpus_each)
     allowed = min(spec.num_trials, spec.max_concurrent or spec.num_trials)
-    wanted = min(slots, allowed)
-    here = len(nodes) == 1 and nodes[0].here and not gpus_each
-    shares = [min(1.0, node.gpus) / gpus_each if gpus_each else node.cpus / cpus_each for node in nodes]
-    if who is not Growth.NONE and gpus_each:
-        shares.append(1 / gpus_each)  # of a node that is yet to come
+    all_on_local_cores = len(nodes) == 1 and nodes[0].here and not gpus_each
     return Plan(
-        wanted,
+        min(slots, allowed),
         cpus_each,
         gpus_each,
-        local_cores=max(1, int(nodes[0].cpus)) if here else None,
-        largest_share=2 ** int(math.log2(max([1.0, *shares]))),
+        local_cores=max(1, int(nodes[0].cpus)) if all_on_local_cores else None,
+        largest_multiplier=_largest_multiplier(nodes, autoscaler, cpus_each, gpus_each),
         elastic=not any(node.here for node in every),
-        most=allowed if who is Growth.ON_DEMAND else wanted,
+        most_slots=allowed if autoscaler is Autoscaler.ON_DEMAND else min(slots, allowed),
         accelerator=spec.accelerator,
     )
 
 
-def open_trials(spec: SweepSpec, slots: int, who: Growth) -> int:
+def open_trials(spec: SweepSpec, slots: int, autoscaler: Autoscaler) -> int:
     """How many trials may run or wait for a slot at a time.
 
-    As many as there are slots. Where an autoscaler answers to what waits, as many again, so that nodes double until
-    all have a slot; and one at least, for nodes that are yet to come.
+    Usually as many as there are slots. An autoscaler that works on demand starts nodes for waiting trials, so there as
+    many again may wait: the number of nodes doubles until every trial has a slot. At least one trial is open, for nodes
+    that are yet to come.
     """
-    asked_for = max(1, slots) if who is Growth.ON_DEMAND else 0
-    return min(max(1, slots + asked_for), spec.max_concurrent or spec.num_trials)
-
-
-def _no_accelerator(name: str, nodes: Sequence[Node]) -> str:
-    kinds = Counter(kind for node in nodes for kind in node.accelerators)
-    there = ", ".join(f"{kind} ({count} node{'' if count == 1 else 's'})" for kind, count in sorted(kinds.items()))
-    return f"--accelerator {name}: no node has it; {f'the cluster has {there}' if there else 'no node names its GPUs'}"
-
-
-STATES = 2  # a new one is written before the old one goes
-STATE_MODELS = 4  # weights, two moments of AdamW, the best epoch's weights
-
-
-def bytes_while_training(trials: int, model_bytes: int) -> int:
-    """The most that so many running trials have on disk at a time: states and a model of each."""
-    return model_bytes * trials * (STATES * STATE_MODELS + 1)
-
-
-def disk_bytes(plan: Plan, model_bytes: int, keep_top: int) -> int:
-    """The most that a sweep has on disk at a time: states and a model of each running trial, and what leads.
-
-    For a moment a model that will lead lies beside the one that it replaces; best/ shares its files with a trial's
-    model where the file system has hard links, else it is a copy.
-    """
-    return bytes_while_training(plan.most, model_bytes) + model_bytes * (keep_top + 1)
-
-
-def disk_problems(spec: SweepSpec, plan: Plan, needed: int, there: int, free: int) -> list[str]:
-    """Why what the sweep may write does not fit: the user's budget, or the room on the disk (all in bytes).
-
-    there: what the run directory takes already
-    """
-    what = (
-        f"{plan.most} trials side by side may take {needed / 1e9:.2f} GB (two states and a model of each, "
-        f"the best {spec.keep_top})"
-    )
-    hint = "lower --max-concurrent or --keep-top"
-    problems = []
-    if spec.checkpoint_budget_gb is not None and needed > spec.checkpoint_budget_gb * 1e9:
-        problems.append(f"--checkpoint-budget {spec.checkpoint_budget_gb:g}: {what}; {hint}, or raise it")
-    if needed > free + there:
-        problems.append(f"the disk has {(free + there) / 1e9:.2f} GB for the run directory, but {what}; {hint}")
-    return problems
+    waiting = max(1, slots) if autoscaler is Autoscaler.ON_DEMAND else 0
+    return min(max(1, slots + waiting), spec.max_concurrent or spec.num_trials)
 
 
 def _slots(node: Node, cpus: float, gpus: float) -> int:
+    """How many trials a node runs side by side, each with so many cores and GPUs."""
     by_cpu = math.floor(node.cpus / cpus + 1e-9)
     if not gpus:
         return by_cpu
-    # A trial's fraction lies on one GPU: three trials of 0.4 need two GPUs.
+    # Ray puts a trial's fraction on one GPU: three trials of 0.4 need two GPUs.
     by_gpu = int(node.gpus) * math.floor(1 / gpus + 1e-9) if gpus <= 1 else math.floor(node.gpus / gpus)
     return min(by_cpu, by_gpu)
+
+
+def _gpus_per_trial(
+    spec: SweepSpec, nodes: Sequence[Node], autoscaler: Autoscaler, cpus_each: float, measured: float | None
+) -> float:
+    if spec.gpus_per_trial is not None and spec.gpus_per_trial != "auto":
+        return spec.gpus_per_trial
+    if sum(node.gpus for node in nodes) >= 1:
+        gpus_come = True
+    else:  # `auto` waits for the first node, which may have a GPU
+        no_slot_yet = not any(_slots(node, cpus_each, 0) for node in nodes)
+        gpus_come = spec.gpus_per_trial == "auto" and no_slot_yet and autoscaler is not Autoscaler.NONE
+    if not gpus_come:
+        return 0.0
+    return DEFAULT_GPUS_PER_TRIAL if spec.gpus_per_trial is None else measured or 1.0
+
+
+def _largest_multiplier(nodes: Sequence[Node], autoscaler: Autoscaler, cpus_each: float, gpus_each: float) -> int:
+    """The largest power of 2 by which a trial's resources can grow on some node. A trial never spreads over GPUs."""
+    if gpus_each:
+        ratios = [min(1.0, node.gpus) / gpus_each for node in nodes]
+        if autoscaler is not Autoscaler.NONE:
+            ratios.append(1 / gpus_each)  # of a node that is yet to come
+    else:
+        ratios = [node.cpus / cpus_each for node in nodes]
+    return int(2 ** int(math.log2(max([1.0, *ratios]))))
+
+
+def _no_slot_problems(
+    spec: SweepSpec, nodes: Sequence[Node], autoscaler: Autoscaler, cpus_each: float, gpus_each: float
+) -> list[str]:
+    if autoscaler is not Autoscaler.NONE:  # nodes will come, but what have they?
+        if spec.gpus_per_trial is not None:
+            return []
+        return [
+            "--gpus-per-trial: no machine is there yet that tells how many GPUs a trial could have; "
+            f"give {DEFAULT_GPUS_PER_TRIAL:g} for four trials to a GPU, or 0 for none"
+        ]
+    offers = ", ".join(f"{node.cpus:g} cores and {node.gpus:g} GPUs" for node in nodes) or "nothing"
+    return [
+        f"no room for even one trial: it asks for {cpus_each:g} cores and {gpus_each:g} GPUs, "
+        f"and the machines offer {offers}; lower --cpus-per-trial or --gpus-per-trial"
+    ]
+
+
+def _no_accelerator(name: str | None, nodes: Sequence[Node]) -> str:
+    kinds = Counter(kind for node in nodes for kind in node.accelerators)
+    there = ", ".join(f"{kind} ({count} node{'' if count == 1 else 's'})" for kind, count in sorted(kinds.items()))
+    return f"--accelerator {name}: no node has it; {f'the cluster has {there}' if there else 'no node names its GPUs'}"

@@ -15,9 +15,11 @@ from trainable.errors import UserError
 from trainable.hub.shipping import read_files
 from trainable.job import Job
 from tune.cluster.ask_nodes import ask_nodes
+from tune.cluster.disk import bytes_while_training, disk_bytes
 from tune.cluster.node_facts import NodeFacts
 from tune.cluster.node_problems import Requirements, problems_of
-from tune.cluster.plan import Node, Plan, bytes_while_training, disk_bytes
+from tune.cluster.nodes import Node
+from tune.cluster.plan import Plan
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from trainable.config import TrialConfig
 from trainable.job import Job
 from trainable.train.memory import tensors_mib
 from trainable.train.memory_probe import MemoryUse, measure_memory
-from tune.cluster.plan import DEFAULT_GPU_SHARE, Plan
+from tune.cluster.plan import DEFAULT_GPUS_PER_TRIAL, Plan
 from tune.spec.space import Choice, Fixed, Value, largest
 from tune.spec.sweep_spec import SweepSpec
 from tune.sweep.run_trials import where_trials_run
@@ -43,7 +43,7 @@ def decide(use: MemoryUse | None, smallest_gpu_mib: float | None, rows: int, max
     smallest_gpu_mib: of all GPUs that trials may run on; None where only the one that was measured on is known
     """
     if use is None:
-        return Share(DEFAULT_GPU_SHARE, "no GPU that torch can use, so nothing was measured")
+        return Share(DEFAULT_GPUS_PER_TRIAL, "no GPU that torch can use, so nothing was measured")
     gpu_mib = min(use.gpu_mib, smallest_gpu_mib or math.inf)
     share = smallest_share(use.tensors_mib, gpu_mib) if use.tensors_mib is not None else None
     takes = "more than that" if use.tensors_mib is None else f"{use.tensors_mib / 1024:.2f} GiB"

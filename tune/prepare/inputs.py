@@ -21,8 +21,10 @@ from trainable.metrics import F1Average, majority_scores
 from trainable.redaction import one_line
 from trainable.storage.folders import same_text, write_text
 from trainable.storage.object_store import Store
-from tune.cluster.connect import address_problems, in_use, local_nodes
-from tune.cluster.plan import Plan, disk_bytes, disk_problems, make_plan
+from tune.cluster.connect import address_problems, ray_is_connected
+from tune.cluster.disk import disk_bytes, disk_problems
+from tune.cluster.nodes import local_nodes
+from tune.cluster.plan import Plan, make_plan
 from tune.run_dir.entries import entry_problems
 from tune.run_dir.integrity import find_records
 from tune.run_dir.layout import WHAT_TO_DO, RunDir, open_run_dir
@@ -221,7 +223,7 @@ def prepare(request: Request, problems: list[str]) -> Prepared:
     out_problems = _out_problems(run_dir, request.fresh)
     problems += out_problems
     problems += address_problems(spec.address)
-    if spec.address is None and not in_use():
+    if spec.address is None and not ray_is_connected():
         make_plan(spec, local_nodes(spec), problems)
     data = load_spec_data(spec, problems) if spec.dataset else None
     folder = _find_model(spec.model, problems) if spec.model else None

@@ -10,9 +10,10 @@ from trainable.hub.model_folder import model_bytes
 from trainable.hub.shipping import shipped_bytes
 from trainable.job import Job
 from trainable.redaction import one_line
-from tune.cluster.connect import growth_now, nodes_now
+from tune.cluster.disk import disk_bytes
 from tune.cluster.node_facts import NodeFacts, gpus_here
-from tune.cluster.plan import Growth, Node, Plan, disk_bytes, make_plan
+from tune.cluster.nodes import Autoscaler, Node, autoscaler_now, nodes_now
+from tune.cluster.plan import Plan, make_plan
 from tune.cluster.preflight import SweepFiles, preflight, with_model_shipped
 from tune.prepare.gpus_per_trial import measure_share
 from tune.prepare.inputs import Prepared, room_problems
@@ -38,7 +39,7 @@ class Outlook:
 def look_ahead(prepared: Prepared, nodes: Sequence[Node], say: Callable[[str], None]) -> Outlook:
     """Plan, ask the nodes, and measure what the spec leaves open. Raises UserError with every problem of the nodes."""
     spec, problems = prepared.spec, list[str]()
-    plan = make_plan(spec, nodes, problems, who := who_adds(nodes))
+    plan = make_plan(spec, nodes, problems, autoscaler := autoscaler_beside(nodes))
     problems += room_problems(spec, prepared.run_dir, prepared.model_folder, plan)
     facts = preflight(sweep_files(prepared), plan, nodes, problems)
     if problems:
@@ -56,7 +57,7 @@ def look_ahead(prepared: Prepared, nodes: Sequence[Node], say: Callable[[str], N
         raise UserError([share.why])
     if plan.elastic:
         nodes = nodes_now()  # the probe may have brought the first one
-    plan = make_plan(spec, nodes, problems, who, share.gpus)
+    plan = make_plan(spec, nodes, problems, autoscaler, share.gpus)
     if {node.id for node in nodes if plan.slots_on([node])} - facts.keys():
         facts = preflight(sweep_files(prepared), plan, nodes, problems)
     problems += room_problems(spec, prepared.run_dir, prepared.model_folder, plan)
@@ -80,9 +81,9 @@ def sweep_files(prepared: Prepared) -> SweepFiles:
     )
 
 
-def who_adds(nodes: Sequence[Node]) -> Growth:
-    """Who starts nodes beside these; nobody on this machine."""
-    return Growth.NONE if any(node.here for node in nodes) else growth_now()
+def autoscaler_beside(nodes: Sequence[Node]) -> Autoscaler:
+    """Who starts further nodes; nobody does where this machine is the only one."""
+    return Autoscaler.NONE if any(node.here for node in nodes) else autoscaler_now()
 
 
 def ready_job(prepared: Prepared, outlook: Outlook) -> Job:

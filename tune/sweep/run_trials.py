@@ -6,13 +6,13 @@ import contextlib
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from optuna.trial import TrialState
 from ray import tune
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 from ray.tune import Callback, CheckpointConfig, PlacementGroupFactory, RunConfig, Stopper, TuneConfig, Tuner
 
 from trainable.errors import RayDied, StorageFailed, SweepFailed
@@ -21,10 +21,12 @@ from trainable.redaction import one_line, plain
 from trainable.storage.folders import write_text
 from trainable.train.devices import EncoderShape, measure_precision
 from trainable.trial import STUCK, FineTuningTrial
-from tune.cluster.auth import no_keys_in_actors
-from tune.cluster.connect import growth_now, nodes_now, replaced, temporary_folder
-from tune.cluster.placement import Waiting, when_placed
+from tune.cluster.nodes import autoscaler_now, nodes_now
+from tune.cluster.placement import when_placed
 from tune.cluster.plan import Plan, open_trials
+from tune.cluster.ray_patches import no_keys_in_actors, tune_mended
+from tune.cluster.temporary import temporary_folder
+from tune.cluster.waiting_notice import WaitingNotices
 from tune.process.supervisor import Halt, heed_signals
 from tune.report.progress import Progress, short
 from tune.report.tensorboard import TensorBoardLog
@@ -53,7 +55,7 @@ def where_trials_run(
         return function(*arguments)
     for _ in range(TRIES):
         try:
-            return when_placed(plan.share(1), say, function, arguments)
+            return when_placed(plan.resources(1), say, function, arguments)
         except RayTaskError:
             raise
         except RayError as error:
@@ -94,10 +96,10 @@ def run_trials(
             rule.report(record.number, epoch["schedule_percent"], epoch[spec.metric], epoch["loss"])
 
     # One for each share, not for each trial: they are not small.
-    shares = {2**i: PlacementGroupFactory([plan.share(2**i)]) for i in range(plan.largest_share.bit_length())}
+    shares = {2**i: PlacementGroupFactory([plan.resources(2**i)]) for i in range(plan.largest_multiplier.bit_length())}
 
     def resources(config: Mapping[str, Any]) -> PlacementGroupFactory:
-        return shares[min(config["share"], plan.largest_share)]
+        return shares[min(config["share"], plan.largest_multiplier)]
 
     halt = Halt()
     trainable = tune.with_resources(tune.with_parameters(FineTuningTrial, job=job), resources)
@@ -126,39 +128,6 @@ def run_trials(
         raise halt.error
 
 
-@contextlib.contextmanager
-def tune_mended() -> Iterator[None]:
-    """Change two habits of Tune's that cost sweeps; a Tune that has renamed a method keeps that habit.
-
-    An error of Ray's that is neither a worker's death nor raised by a trial, as Ray's memory monitor causes, would end
-    the whole sweep: it is taken for a worker's death. And a trial whose worker is starting would take the next worker
-    that gets free, and end its own: where trials are shorter than a worker's start, a slot would stay empty for ever.
-    """
-    from ray.air.execution._internal.actor_manager import RayActorManager
-    from ray.tune.execution.tune_controller import TuneController
-
-    task_failed = getattr(RayActorManager, "_actor_task_failed", None)
-    reuse = getattr(TuneController, "_maybe_reuse_cached_actor", None)
-
-    def as_death(self: Any, tracked_actor_task: Any, exception: Exception) -> None:
-        if isinstance(exception, RayError) and not isinstance(exception, (RayActorError, RayTaskError)):
-            exception = RayActorError(error_msg=f"{type(exception).__name__}: {exception}")
-        task_failed(self, tracked_actor_task, exception)  # type: ignore[misc]
-
-    def unless_one_starts(self: Any, trial: Any) -> bool:
-        worker = self._trial_to_actor.get(trial)
-        has_its_place = worker is not None and worker in self._actor_manager.live_actors
-        if has_its_place and trial not in self._resetting_trials and worker not in self._started_actors:
-            return False
-        return bool(reuse(self, trial))  # type: ignore[misc]
-
-    with (
-        replaced(RayActorManager, _actor_task_failed=as_death),
-        replaced(TuneController, _maybe_reuse_cached_actor=unless_one_starts),
-    ):
-        yield
-
-
 class Room:
     """How many trials may be open, as nodes come and go; tells the user when that changes what runs side by side."""
 
@@ -182,7 +151,7 @@ class Room:
 
     def _look(self) -> None:
         slots = self._plan.slots_on(nodes_now())
-        self._limit = open_trials(self._spec, slots, growth_now())
+        self._limit = open_trials(self._spec, slots, autoscaler_now())
         slots = min(slots, self._spec.num_trials, self._spec.max_concurrent or slots)
         if slots != self._slots:
             self._progress.say(f"nodes came or went: {slots} trial{'' if slots == 1 else 's'} side by side now")
@@ -216,7 +185,7 @@ class SweepCallback(Callback):
         self._progress = progress
         self._halt = halt
         self._plan = plan
-        self._waiting = Waiting(progress.say)
+        self._waiting = WaitingNotices(progress.say)
         self._tensorboard = TensorBoardLog(run_dir)
         self._open: set[int] = set()
         self._closed: set[str] = set()
@@ -231,8 +200,8 @@ class SweepCallback(Callback):
         heed_signals()
         with self._halt.on_error():
             pending = [] if self._open else [trial for trial in trials if trial.status == "PENDING"]
-            shares = [min(trial.config["share"], self._plan.largest_share) for trial in pending]
-            self._waiting.tick(self._plan.share(min(shares)) if shares else None)
+            shares = [min(trial.config["share"], self._plan.largest_multiplier) for trial in pending]
+            self._waiting.tick(self._plan.resources(min(shares)) if shares else None)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A worker took the trial."""
@@ -306,7 +275,7 @@ class SweepCallback(Callback):
             tries = self._book.spec.max_retries + 1
             reason = f"{reason}; it was tried {tries} times" if tries > 1 else reason
         if kind == "memory":
-            share = self._book.run_with_larger_share(number, self._plan.largest_share)
+            share = self._book.run_with_larger_share(number, self._plan.largest_multiplier)
             if share is not None:
                 self._set_aside(number, f"{reason}; it will be run with {share} times the share of the others")
                 return

@@ -1,0 +1,46 @@
+"""How much a sweep writes to disk, and whether there is room for it."""
+
+from __future__ import annotations
+
+from tune.cluster.plan import Plan
+from tune.spec.sweep_spec import SweepSpec
+
+STATES_PER_TRIAL = 2  # a new state is written before the old one is removed
+MODELS_PER_STATE = 4  # the weights, AdamW's two moments, the best epoch's weights
+
+
+def bytes_while_training(trials: int, model_bytes: int) -> int:
+    """The most that so many running trials have on disk at one time: the states and a model of each."""
+    return model_bytes * trials * (STATES_PER_TRIAL * MODELS_PER_STATE + 1)
+
+
+def disk_bytes(plan: Plan, model_bytes: int, keep_top: int) -> int:
+    """The most that a sweep has on disk at one time: what running trials write, and the best `keep_top` models.
+
+    One more model is counted because a new leader is written before the model that it replaces is removed. The folder
+    best/ shares its files with a trial's model where the file system has hard links; else it is a copy.
+    """
+    return bytes_while_training(plan.most_slots, model_bytes) + model_bytes * (keep_top + 1)
+
+
+def disk_problems(spec: SweepSpec, plan: Plan, needed: int, taken: int, free: int) -> list[str]:
+    """Why the sweep's files do not fit into the user's budget, or onto the disk.
+
+    Args:
+        spec: The sweep's specification.
+        plan: How many trials run at a time.
+        needed: The most that the sweep has on disk at one time (bytes).
+        taken: What the run directory holds already (bytes).
+        free: What is free on its disk (bytes).
+    """
+    files = (
+        f"{plan.most_slots} trials side by side may take {needed / 1e9:.2f} GB (two states and a model of each, "
+        f"the best {spec.keep_top})"
+    )
+    hint = "lower --max-concurrent or --keep-top"
+    problems = []
+    if spec.checkpoint_budget_gb is not None and needed > spec.checkpoint_budget_gb * 1e9:
+        problems.append(f"--checkpoint-budget {spec.checkpoint_budget_gb:g}: {files}; {hint}, or raise it")
+    if needed > free + taken:
+        problems.append(f"the disk has {(free + taken) / 1e9:.2f} GB for the run directory, but {files}; {hint}")
+    return problems
