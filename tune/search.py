@@ -24,7 +24,10 @@ from trainable.errors import FinetuneSearchError, RayDied, SweepFailed, SweepInt
 from trainable.redaction import plain
 from trainable.storage.folders import sweep_asides
 from trainable.storage.object_store import url_problem
-from tune.process.supervisor import Signals, Watch, continuing_command, end_at_once, heed_signals, restart, storage_told
+from trainable.storage.trouble import storage_told
+from tune.process.restart import continuing_command, restart
+from tune.process.signals import Signals, end_at_once, heed_signals
+from tune.process.watch import Watch
 from tune.run_dir.layout import open_run_dir
 from tune.spec.flags import Request, given_from_python, parse
 from tune.spec.sweep_spec import Given, SweepSpec, build_spec, spec_as_yaml_values

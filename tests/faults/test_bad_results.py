@@ -15,10 +15,10 @@ from tests.faults.broken import BAD_VALUES, MISSING
 from tests.faults.sweeps import ledger_of, sweep
 from tests.tune.test_searcher import epoch, leave_model, make_book
 from tune.cluster.plan import Plan
-from tune.process.supervisor import Halt
 from tune.report.progress import Progress
 from tune.run_dir.records import REPORTED, result_problem
 from tune.stopping_rules.asha import SuccessiveHalving
+from tune.sweep.halt import Halt
 from tune.sweep.run_trials import SAME_FAILURES, SweepCallback
 from tune.sweep.scheduler import StoppingScheduler
 

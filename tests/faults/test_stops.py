@@ -19,7 +19,7 @@ import pytest
 from tests.faults.sweeps import POINT, ledger_of, start, sweep, sweep_flags
 from tests.tune.test_end_to_end import ROOT, command
 from tests.tune.test_failures import wait_for
-from tune.process.supervisor import STOP_LIMIT_S
+from tune.process.signals import STOP_LIMIT_S
 
 SLOW = [{"what": "slow", "seconds": 1.0}]
 POINTS = [{**POINT, "epochs": 4, "learning_rate": rate} for rate in (3e-3, 1e-3, 5e-3)]

@@ -24,7 +24,8 @@ from tests.tune.job_server import TOKEN, FakeJob, FakeServer, job_server
 from tests.tune.test_end_to_end import ROOT
 from tune.cluster import jobs
 from tune.cluster.auth import HOW_TO, SETTINGS
-from tune.process.supervisor import COMMAND, STOP_LIMIT_S, continuing_command
+from tune.process.restart import COMMAND, continuing_command
+from tune.process.signals import STOP_LIMIT_S
 from tune.search import main
 from tune.spec.flags import parse
 from tune.spec.sweep_spec import build_spec, given_from_file

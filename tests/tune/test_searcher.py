@@ -14,13 +14,13 @@ from optuna.trial import TrialState
 
 from trainable.errors import UserError
 from trainable.storage.folders import write_folder
-from tune.process.supervisor import Halt
 from tune.run_dir.layout import RunDir
 from tune.samplers import SAMPLERS
 from tune.samplers.tpe import STARTUP_TRIALS
 from tune.spec.space import Choice, Fixed, Float, Int
 from tune.spec.sweep_spec import SweepSpec
 from tune.sweep import searcher as searcher_module
+from tune.sweep.halt import Halt
 from tune.sweep.searcher import StudySearcher, TrialBook, derived_seed
 
 SPACE = {

@@ -16,17 +16,14 @@ from pathlib import Path
 import pytest
 
 from trainable.errors import StorageFailed
-from tune.process import supervisor
-from tune.process.supervisor import (
-    Halt,
-    Signals,
-    Watch,
-    continuing_command,
-    heed_signals,
-    own_handlers,
-    storage_told,
-    storage_trouble,
-)  # fmt: skip
+from trainable.storage.trouble import storage_told, storage_trouble
+from tune.process import restart as restart_module
+from tune.process import signals as signals_module
+from tune.process import watch as watch_module
+from tune.process.restart import continuing_command
+from tune.process.signals import Signals, heed_signals, own_handlers
+from tune.process.watch import Watch
+from tune.sweep.halt import Halt
 from tune.sweep.run_trials import SweepCallback
 
 
@@ -72,8 +69,8 @@ def test_the_first_reason_to_halt_stands() -> None:
 
 def test_the_first_signal_raises_and_handlers_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     exits: list[int] = []
-    monkeypatch.setattr(supervisor, "end_at_once", exits.append)
-    monkeypatch.setattr(supervisor, "STOP_LIMIT_S", 600.0)
+    monkeypatch.setattr(signals_module, "end_at_once", exits.append)
+    monkeypatch.setattr(signals_module, "STOP_LIMIT_S", 600.0)
     before = signal.getsignal(signal.SIGTERM)
     with Signals() as signals:
         with pytest.raises(KeyboardInterrupt):
@@ -98,7 +95,7 @@ def test_a_signal_whose_interrupt_was_lost_is_heeded_at_the_next_step(monkeypatc
 
     lost: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: lost.append(unraisable.exc_type))
-    monkeypatch.setattr(supervisor, "STOP_LIMIT_S", 600.0)
+    monkeypatch.setattr(signals_module, "STOP_LIMIT_S", 600.0)
     with Signals() as signals:
         heed_signals()
         Finalized()
@@ -115,8 +112,8 @@ def test_a_signal_whose_interrupt_was_lost_is_heeded_at_the_next_step(monkeypatc
 
 def test_what_does_not_stop_in_time_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     exits: list[int] = []
-    monkeypatch.setattr(supervisor, "end_at_once", exits.append)
-    monkeypatch.setattr(supervisor, "STOP_LIMIT_S", 0.05)
+    monkeypatch.setattr(signals_module, "end_at_once", exits.append)
+    monkeypatch.setattr(signals_module, "STOP_LIMIT_S", 0.05)
     with Signals():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
@@ -133,8 +130,8 @@ def test_handlers_that_somebody_sets_meanwhile_go() -> None:
 
 
 def test_a_death_interrupts_the_main_thread_and_what_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "WATCH_EVERY_S", 0.05)
-    monkeypatch.setattr(supervisor, "GIVE_UP_S", 0.05)
+    monkeypatch.setattr(watch_module, "WATCH_EVERY_S", 0.05)
+    monkeypatch.setattr(watch_module, "GIVE_UP_S", 0.05)
     given_up: queue.Queue[str] = queue.Queue()
     deaths = iter([None, None, "Ray's raylet died"])
     watch = Watch(lambda: next(deaths), given_up.put)
@@ -146,7 +143,7 @@ def test_a_death_interrupts_the_main_thread_and_what_hangs_is_given_up(monkeypat
 
 def test_a_death_after_the_end_is_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
     """A check that takes long must not end a process that has shut Ray down in order meanwhile."""
-    monkeypatch.setattr(supervisor, "WATCH_EVERY_S", 0.01)
+    monkeypatch.setattr(watch_module, "WATCH_EVERY_S", 0.01)
     asked = threading.Event()
 
     def slowly() -> str:
@@ -161,7 +158,7 @@ def test_a_death_after_the_end_is_nobodys(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_while_all_live_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "WATCH_EVERY_S", 0.01)
+    monkeypatch.setattr(watch_module, "WATCH_EVERY_S", 0.01)
     asked: list[None] = []
     with Watch(lambda: asked.append(None)) as watch:
         time.sleep(0.3)
@@ -175,21 +172,21 @@ def test_the_command_that_goes_on_does_not_start_over() -> None:
 
 def test_a_command_restarts_itself_so_often_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[list[str]] = []
-    monkeypatch.setattr(supervisor, "_end_descendants", lambda: None)
-    monkeypatch.setattr(supervisor.os, "execv", lambda program, words: started.append(words))
-    monkeypatch.setattr(supervisor.time, "sleep", lambda _: None)
+    monkeypatch.setattr(restart_module, "end_descendants", lambda: None)
+    monkeypatch.setattr(restart_module.os, "execv", lambda program, words: started.append(words))
+    monkeypatch.setattr(restart_module.time, "sleep", lambda _: None)
     monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "tune.search", "--fresh", "--out", "x"])
-    monkeypatch.setenv(supervisor.RESTARTS, "0")
-    for _ in range(supervisor.MAX_RESTARTS + 3):
-        supervisor.restart()
-    assert started == [[sys.executable, "-m", "tune.search", "--out", "x"]] * supervisor.MAX_RESTARTS
+    monkeypatch.setenv(restart_module.RESTARTS, "0")
+    for _ in range(restart_module.MAX_RESTARTS + 3):
+        restart_module.restart()
+    assert started == [[sys.executable, "-m", "tune.search", "--out", "x"]] * restart_module.MAX_RESTARTS
 
 
 def test_what_ends_at_once_takes_along_all_that_it_started() -> None:
     child = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
     grandchildren = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}], start_new_session=True)"
     code = (
-        "import subprocess, sys; from tune.process.supervisor import end_at_once;"
+        "import subprocess, sys; from tune.process.signals import end_at_once;"
         f"child = subprocess.Popen([sys.executable, '-c', {grandchildren!r}], stdout=subprocess.PIPE, text=True);"
         "print(child.pid, child.stdout.readline().strip(), flush=True); end_at_once(7)"
     )

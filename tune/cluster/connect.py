@@ -17,7 +17,7 @@ from tune.cluster.plan import DEFAULT_GPUS_PER_TRIAL
 from tune.cluster.ray_patches import no_worker_messages, small_and_local
 from tune.cluster.temporary import temporary_folder
 from tune.cluster.versions import refused_versions, version_problem
-from tune.process.supervisor import own_handlers
+from tune.process.signals import own_handlers
 from tune.spec.sweep_spec import SweepSpec
 
 CONNECT_TIMEOUT_S = 5.0

@@ -25,7 +25,8 @@ from urllib.parse import urlsplit
 from trainable.errors import SweepFailed, UserError, shown
 from trainable.redaction import one_line, plain
 from tune.cluster.auth import HOW_TO, PROBE_TIMEOUT_S, known_token, token_problems
-from tune.process.supervisor import COMMAND, STOP_LIMIT_S, continuing_command
+from tune.process.restart import COMMAND, continuing_command
+from tune.process.signals import STOP_LIMIT_S
 from tune.spec.flags import Request
 from tune.spec.sweep_spec import spec_as_yaml_values, write_yaml
 

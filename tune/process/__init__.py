@@ -1,1 +1,1 @@
-"""The life of this process: signals, restarts."""
+"""The life of the driver's process: signals, restarts, and a watch over the Ray that it needs."""

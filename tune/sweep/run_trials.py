@@ -27,13 +27,14 @@ from tune.cluster.plan import Plan, open_trials
 from tune.cluster.ray_patches import no_keys_in_actors, tune_mended
 from tune.cluster.temporary import temporary_folder
 from tune.cluster.waiting_notice import WaitingNotices
-from tune.process.supervisor import Halt, heed_signals
+from tune.process.signals import heed_signals
 from tune.report.progress import Progress, short
 from tune.report.tensorboard import TensorBoardLog
 from tune.run_dir.layout import RunDir
 from tune.run_dir.records import result_problem
 from tune.spec.sweep_spec import SweepSpec
 from tune.stopping_rules import STOPPING_RULES
+from tune.sweep.halt import Halt
 from tune.sweep.scheduler import StoppingScheduler
 from tune.sweep.searcher import StudySearcher, TrialBook
 

@@ -24,7 +24,6 @@ from trainable.config import TrialConfig
 from trainable.errors import UserError
 from trainable.metrics import merit
 from trainable.storage.folders import write_folder, write_text
-from tune.process.supervisor import Halt
 from tune.run_dir.integrity import leaders_model_is_gone
 from tune.run_dir.layout import WEIGHTS, RunDir
 from tune.run_dir.ranking import rank
@@ -32,6 +31,7 @@ from tune.run_dir.records import EPOCH_PREFIX, MODEL_SHA256, TrialRecord, open_s
 from tune.samplers import SAMPLERS
 from tune.spec.space import distributions, fixed_values
 from tune.spec.sweep_spec import SweepSpec
+from tune.sweep.halt import Halt
 
 BACK_OFF_S = 1.0  # before a trial's first retry; twice as long before each further one
 PUBLISH_EVERY_S = 30.0  # what an object store has of the study is at most so old while epochs come in
