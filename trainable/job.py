@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from trainable.config import Batching, Precision, TrialConfig
 from trainable.hub.shipping import Files, folder_at_hand
 from trainable.metrics import Direction, F1Average
-from trainable.storage.object_store import LOCAL, Shared
+from trainable.storage.base import Storage
+from trainable.storage.folder import LOCAL
 
 if TYPE_CHECKING:
     from trainable.data.tokens import TokenizedSplit
@@ -62,7 +63,7 @@ class Job:
     batching: Batching = "bucketed"
     """Whether rows of like length train together, or rows as they come."""
 
-    storage: Shared = LOCAL
+    storage: Storage = LOCAL
     """Where the files lie that trials write."""
 
     sweep_id: str | None = None

@@ -40,7 +40,7 @@ def evaluate_run(run: str | Path, split: str = "test", data_file: str | Path | N
 
     run_dir = open_run_dir(run, reading=True)
     try:
-        run_dir.files.fetch_sweep()
+        run_dir.fetch()
     except (OSError, ValueError) as error:
         raise UserError([f"{run_dir.name}: {getattr(error, 'strerror', None) or error}"]) from error
     problems: list[str] = []
@@ -110,7 +110,7 @@ def agreement(run: str | Path, scores: Mapping[str, Any]) -> str:
     """Whether fresh test scores agree with the report's, in a sentence; empty where there is no report."""
     run_dir = open_run_dir(run, reading=True)
     for file in (run_dir.spec_file, run_dir.report_json):
-        run_dir.files.fetch(file)
+        run_dir.storage.fetch(file)
     report = run_dir.read_report()
     if report is None:
         return ""

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from trainable.errors import FinetuneSearchError, RayDied, SweepFailed, SweepInterrupted, SweepStopped, UserError
 from trainable.redaction import plain
 from trainable.storage.folders import sweep_asides
-from trainable.storage.object_store import url_problem
 from trainable.storage.trouble import storage_told
+from trainable.storage.urls import is_url, url_problem
 from tune.process.restart import continuing_command, restart
 from tune.process.signals import Signals, end_at_once, heed_signals
 from tune.process.watch import Watch
@@ -57,7 +57,7 @@ def run(
     problems: list[str] = []
     given = Given(spec_as_yaml_values(spec), {}) if isinstance(spec, SweepSpec) else given_from_python(spec, problems)
     spec = build_spec(given, problems)
-    if out is not None and "://" in str(out) and (problem := url_problem(str(out))) is not None:
+    if out is not None and (problem := url_problem(out)) is not None:
         problems.append(f"out {problem}")
     folder = Path("runs") / spec.name if out is None or problems else out
     return _run(Request(spec, folder, fresh, allow_new_space), problems)
@@ -68,7 +68,7 @@ def _run(
 ) -> dict[str, Any]:
     began = time.monotonic()
     run_dir = open_run_dir(request.out)
-    out = run_dir.name if "://" in str(request.out) else request.out  # as it was given, but for a URL's options
+    out = run_dir.name if is_url(request.out) else request.out  # as it was given, but for a URL's options
     run_dir.refuse_if_locked()
     from tune.prepare.inputs import prepare
 
@@ -145,14 +145,14 @@ def _sweep(prepared: Prepared, nodes: Sequence[Any], began: float) -> dict[str, 
             records, winner = book.records(), book.leader
             if winner is None:
                 failed = [record for record in records if record.failure]
-                logs = [run_dir.files.name_of(run_dir.failure(record.number)) for record in failed]
+                logs = [run_dir.storage.name_of(run_dir.failure(record.number)) for record in failed]
                 told = zip(failed[:5], logs, strict=False)
                 reasons = [f"\n  trial {record.number}: {record.failure}; log: {log}" for record, log in told]
                 raise SweepFailed(f"no trial finished: {len(failed)} of {len(records)} failed{''.join(reasons)}")
             test = prepared.known_test_scores(winner)
             if test is None:
                 folder = run_dir.model(winner.number)
-                run_dir.files.fetch(folder)
+                run_dir.storage.fetch(folder)
                 test = score_on_test(plan, job, str(folder), prepared.tokenize_test(), progress.say)
             report = build_report(prepared, precision, records, winner, test, time.monotonic() - began)
             write_best(run_dir, report)

@@ -15,7 +15,7 @@ from tests.trainable.runs import make_job
 from trainable.hub.model_folder import model_fingerprint
 from trainable.hub.shipping import Files, read_files, shipped_bytes
 from trainable.job import Job, with_model_at_hand
-from trainable.storage.folders import private_folder
+from trainable.storage.private_folder import private_folder
 
 
 @pytest.fixture

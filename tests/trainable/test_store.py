@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import io
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -17,20 +19,26 @@ from pathlib import Path
 import pytest
 
 from trainable.errors import UserError
-from trainable.storage import object_store as module
+from trainable.storage import lease, object_store, objects, private_folder
 from trainable.storage import request_timeout as answers
 from trainable.storage.folders import MANIFEST, write_folder
-from trainable.storage.object_store import DRIVER_FILE, Store, url_problem, working_folder
+from trainable.storage.lease import LEASE_FILE
+from trainable.storage.object_store import ObjectStore
+from trainable.storage.objects import Objects
+from trainable.storage.private_folder import working_folder
+from trainable.storage.urls import is_url, open_storage, url_problem
+
+Stores = tuple[ObjectStore, ObjectStore]  # two machines' views of one place
 
 
 @pytest.fixture
-def stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Store, Store]:
+def stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stores:
     """Two machines' views of one place."""
-    monkeypatch.setattr(module, "SETTLE_S", 0.0)
-    monkeypatch.setattr(module.time, "sleep", lambda _: None)
+    monkeypatch.setattr(lease, "SETTLE_S", 0.0)
+    monkeypatch.setattr(objects.time, "sleep", lambda _: None)
     (tmp_path / "place").mkdir()
     url = f"file://{tmp_path / 'place'}"
-    views = Store(tmp_path / "one", url), Store(tmp_path / "two", url)
+    views = ObjectStore(tmp_path / "one", url), ObjectStore(tmp_path / "two", url)
     for view in views:
         view.root.mkdir()
     return views
@@ -44,7 +52,7 @@ def write(folder: Path, text: str) -> None:
     write_folder(folder, content)
 
 
-def publish(store: Store, text: str) -> Path:
+def publish(store: ObjectStore, text: str) -> Path:
     """A folder of that content, which the place's file system has a directory for."""
     folder = store.root / "folder"
     place = Path(str(store.url).removeprefix("file://"), "folder")
@@ -54,7 +62,7 @@ def publish(store: Store, text: str) -> Path:
     return place
 
 
-def test_what_one_publishes_the_other_fetches(stores: tuple[Store, Store]) -> None:
+def test_what_one_publishes_the_other_fetches(stores: Stores) -> None:
     one, two = stores
     assert not two.fetch(two.root / "folder")
     assert two.sha256(two.root / "folder", "a.txt") is None
@@ -69,7 +77,7 @@ def test_what_one_publishes_the_other_fetches(stores: tuple[Store, Store]) -> No
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "no manifest", "manifest cut", "outside"])
-def test_what_is_not_whole_is_not_fetched(stores: tuple[Store, Store], damage: str, tmp_path: Path) -> None:
+def test_what_is_not_whole_is_not_fetched(stores: Stores, damage: str, tmp_path: Path) -> None:
     one, two = stores
     place = publish(one, "text")
     if damage == "cut":
@@ -89,28 +97,28 @@ def test_what_is_not_whole_is_not_fetched(stores: tuple[Store, Store], damage: s
     assert not (tmp_path / "escaped").exists()
 
 
-def test_a_reader_never_sees_a_mixture(stores: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_never_sees_a_mixture(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
     """At every request of the second publishing the other machine sees the old folder, the new one or none."""
     one, two = stores
     publish(one, "old")
     seen = []
-    request = Store._try
+    request = Objects.attempt
 
-    def looked_at(self: Store, what: Path, do: object) -> object:
+    def looked_at(self: Objects, what: Path, do: object) -> object:
         result = request(self, what, do)  # type: ignore[arg-type]
-        if self is one:
+        if self is one.objects:
             seen.append((two.root / "folder" / "a.txt").read_text() if two.fetch(two.root / "folder") else None)
             two.forget(two.root / "folder")
         return result
 
-    monkeypatch.setattr(Store, "_try", looked_at)
+    monkeypatch.setattr(Objects, "attempt", looked_at)
     publish(one, "new")
     assert seen[-1] == "new"
     assert set(seen) == {None, "new"}
     assert len(seen) >= 4
 
 
-def test_a_study_is_copied_between_two_writes(stores: tuple[Store, Store]) -> None:
+def test_a_study_is_copied_between_two_writes(stores: Stores) -> None:
     one, two = stores
     file = one.root / "study.db"
     with closing(sqlite3.connect(file)) as connection:
@@ -118,19 +126,17 @@ def test_a_study_is_copied_between_two_writes(stores: tuple[Store, Store]) -> No
         connection.execute("insert into t values (1)")
         connection.commit()
         connection.execute("insert into t values (2)")  # under way
-        one.publish_study(file)
+        one.publish_database(file)
     assert two.fetch(two.root / "study.db")
     with closing(sqlite3.connect(two.root / "study.db")) as connection:
         assert connection.execute("select n from t").fetchall() == [(1,)]
 
 
-def test_a_second_driver_is_refused_until_the_first_is_silent(
-    stores: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_second_driver_is_refused_until_the_first_is_silent(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = stores
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other, one.lease():
-        owner = {"id": "x", "host": module.socket.gethostname(), "pid": other.pid}
-        one._write(one.root / DRIVER_FILE, json.dumps(owner))
+        owner = {"id": "x", "host": lease.socket.gethostname(), "pid": other.pid}
+        one.objects.write(one.root / LEASE_FILE, json.dumps(owner))
         with pytest.raises(UserError, match=f"another sweep is running here .process {other.pid} on "):
             two.refuse_if_driven()
         with pytest.raises(UserError), two.lease():
@@ -140,87 +146,85 @@ def test_a_second_driver_is_refused_until_the_first_is_silent(
         pass
     owner = {"id": "x", "host": "elsewhere", "pid": 1}
     (two.root / "driver").write_text(json.dumps(owner))
-    two._put(two.root / DRIVER_FILE, two.root / "driver")
+    two.objects.upload(two.root / LEASE_FILE, two.root / "driver")
     with pytest.raises(UserError, match="on elsewhere, last heard of"):
         one.refuse_if_driven()
-    monkeypatch.setattr(module, "DEAD_AFTER_S", -1.0)
+    monkeypatch.setattr(lease, "DEAD_AFTER_S", -1.0)
     one.refuse_if_driven()
 
 
-def test_a_dead_process_of_this_machine_holds_nothing(stores: tuple[Store, Store]) -> None:
+def test_a_dead_process_of_this_machine_holds_nothing(stores: Stores) -> None:
     one, _ = stores
     dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
-    owner = {"id": "x", "host": module.socket.gethostname(), "pid": int(dead.stdout)}
-    one._write(one.root / DRIVER_FILE, json.dumps(owner))
+    owner = {"id": "x", "host": lease.socket.gethostname(), "pid": int(dead.stdout)}
+    one.objects.write(one.root / LEASE_FILE, json.dumps(owner))
     one.refuse_if_driven()
 
 
-def test_whose_lease_was_taken_publishes_nothing_more(
-    stores: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_whose_lease_was_taken_publishes_nothing_more(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = stores
-    monkeypatch.setattr(module, "BEAT_S", 0.01)
+    monkeypatch.setattr(lease, "SIGN_EVERY_S", 0.01)
     with one.lease():
-        two._write(two.root / DRIVER_FILE, json.dumps({"id": "other"}))
+        two.objects.write(two.root / LEASE_FILE, json.dumps({"id": "other"}))
         deadline = time.monotonic() + 10
-        while not one._lost:
+        while not one._lease.lost:
             assert time.monotonic() < deadline
         (one.root / "log.txt").write_text("mine")
         with pytest.raises(OSError, match="another driver has taken this sweep over"):
-            one.publish_changed("log.txt")
-    assert json.loads(two.read_text(two.root / DRIVER_FILE)) == {"id": "other"}, "the new owner's lease was removed"
+            one.publish_changed(["log.txt"])
+    assert json.loads(two.read_text(two.root / LEASE_FILE)) == {"id": "other"}, "the new owner's lease was removed"
 
 
 def test_whose_lease_was_taken_and_given_back_publishes_nothing_either(
-    stores: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two = stores
-    monkeypatch.setattr(module, "BEAT_S", 0.01)
+    monkeypatch.setattr(lease, "SIGN_EVERY_S", 0.01)
     with one.lease():
-        two._delete(two.root / DRIVER_FILE)  # as another driver leaves it that came and ended
+        two.objects.delete(two.root / LEASE_FILE)  # as another driver leaves it that came and ended
         deadline = time.monotonic() + 10
-        while not one._lost:
+        while not one._lease.lost:
             assert time.monotonic() < deadline
 
 
-def test_a_program_that_was_restarted_in_its_place_is_no_other_driver(stores: tuple[Store, Store]) -> None:
+def test_a_program_that_was_restarted_in_its_place_is_no_other_driver(stores: Stores) -> None:
     one, _ = stores
-    owner = {"id": "before execv", "host": module.socket.gethostname(), "pid": os.getpid()}
-    one._write(one.root / DRIVER_FILE, json.dumps(owner))
+    owner = {"id": "before execv", "host": lease.socket.gethostname(), "pid": os.getpid()}
+    one.objects.write(one.root / LEASE_FILE, json.dumps(owner))
     with one.lease():
         pass
 
 
-def test_a_copy_that_is_older_than_the_store_is_not_worked_on(stores: tuple[Store, Store]) -> None:
+def test_a_copy_that_is_older_than_the_store_is_not_worked_on(stores: Stores) -> None:
     one, two = stores
     for view in stores:
-        view.fetch_sweep()
-    one.refuse_if_changed()
+        view.fetch_copy(["study.db"])
+    one.refuse_if_changed(one.root / "study.db")
     with closing(sqlite3.connect(one.root / "study.db")) as connection:
         connection.execute("create table t (n)")
         connection.commit()
-    one.publish_study(one.root / "study.db")
-    one.refuse_if_changed()
+    one.publish_database(one.root / "study.db")
+    one.refuse_if_changed(one.root / "study.db")
     with pytest.raises(UserError, match="went on elsewhere meanwhile"):
-        two.refuse_if_changed()
+        two.refuse_if_changed(two.root / "study.db")
 
 
-def test_a_damaged_study_is_told_as_a_file_that_fails(stores: tuple[Store, Store]) -> None:
+def test_a_damaged_study_is_told_as_a_file_that_fails(stores: Stores) -> None:
     one, _ = stores
     (one.root / "study.db").write_bytes(b"no database at all" * 100)
     with pytest.raises(OSError, match="the study can't be copied"):
-        one.publish_study(one.root / "study.db")
+        one.publish_database(one.root / "study.db")
 
 
-def test_each_machine_has_a_copy_of_its_own(stores: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_machine_has_a_copy_of_its_own(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = stores
-    monkeypatch.setattr(module, "working_folder", lambda url: two.root)
+    monkeypatch.setattr(object_store, "working_folder", lambda url: two.root)
     there = copy.copy(one)  # as pickling makes it anew
     assert there.here(one.root / "trials" / "3") == two.root / "trials" / "3"
     assert one.here(one.root / "trials") == one.root / "trials"
 
 
-def test_a_request_is_tried_again_and_then_told(stores: tuple[Store, Store]) -> None:
+def test_a_request_is_tried_again_and_then_told(stores: Stores) -> None:
     one, _ = stores
     calls: list[int] = []
 
@@ -230,12 +234,12 @@ def test_a_request_is_tried_again_and_then_told(stores: tuple[Store, Store]) -> 
             raise OSError("AWS Error NETWORK_CONNECTION\nand more")
         return "done"
 
-    assert one._try(one.root, lambda: fails(module.TRIES - 1)) == "done"
+    assert one.objects.attempt(one.root, lambda: fails(objects.MAX_ATTEMPTS - 1)) == "done"
     calls.clear()
     with pytest.raises(OSError, match="NETWORK_CONNECTION") as raised:
-        one._try(one.root / "x", lambda: fails(99))
+        one.objects.attempt(one.root / "x", lambda: fails(99))
     assert raised.value.filename == one.name_of(one.root / "x")
-    assert len(calls) == module.TRIES
+    assert len(calls) == objects.MAX_ATTEMPTS
 
 
 @pytest.mark.parametrize(
@@ -263,7 +267,7 @@ def test_places(out: str) -> None:
 
 
 def test_a_working_folder_is_its_owners_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(module.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(private_folder.tempfile, "gettempdir", lambda: str(tmp_path))
     folder = working_folder("s3://bucket/x")
     assert folder != working_folder("s3://bucket/y")
     assert folder.parent.stat().st_mode & 0o077 == 0
@@ -273,7 +277,7 @@ def test_a_working_folder_is_its_owners_alone(monkeypatch: pytest.MonkeyPatch, t
 
 
 def test_a_store_that_stops_answering_is_given_up_and_a_slow_one_is_not(
-    stores: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(answers, "ANSWER_WITHIN_S", 0.2)
     monkeypatch.setattr(answers, "PIECE_BYTES", 1)
@@ -286,7 +290,7 @@ def test_a_store_that_stops_answering_is_given_up_and_a_slow_one_is_not(
         never.wait()
 
     with pytest.raises(OSError, match="no answer for 0 s") as caught:
-        one._try(one.root / "a.txt", deaf)
+        one.objects.attempt(one.root / "a.txt", deaf)
     never.set()
     assert (caught.value.filename, len(tries)) == (f"{one.url}/a.txt", 1)
 
@@ -297,13 +301,66 @@ def test_a_store_that_stops_answering_is_given_up_and_a_slow_one_is_not(
             return super().read(size)
 
     target = io.BytesIO()
-    one._try(one.root / "a.txt", lambda: answers.copy_moving(Slow(b"0123456789"), target))
+    one.objects.attempt(one.root / "a.txt", lambda: answers.copy_moving(Slow(b"0123456789"), target))
     assert target.getvalue() == b"0123456789"
 
 
-def test_what_a_request_raises_is_raised(stores: tuple[Store, Store]) -> None:
+def test_what_a_request_raises_is_raised(stores: Stores) -> None:
     one, _ = stores
     with pytest.raises(FileNotFoundError):
         one.read_text(one.root / "nothing")
     with pytest.raises(ZeroDivisionError):
-        one._try(one.root, lambda: 1 // 0)
+        one.objects.attempt(one.root, lambda: 1 // 0)
+
+
+def test_a_place_is_a_folder_or_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(private_folder.tempfile, "gettempdir", lambda: str(tmp_path))
+    assert not is_url("runs/demo")
+    assert url_problem("runs/demo") is None
+    assert open_storage("runs/demo").root == Path("runs/demo").absolute()
+    store = open_storage("s3://bucket/x?region=eu-central-1")
+    assert is_url("s3://bucket/x")
+    assert isinstance(store, ObjectStore)
+    assert (store.root, store.name_of(store.root)) == (working_folder(str(store.url)), "s3://bucket/x")
+    assert open_storage("s3://bucket/x?region=eu-central-1", reading=True).root != store.root
+
+
+def test_one_module_knows_what_a_url_of_a_place_looks_like() -> None:
+    """Addresses of job servers and users in URLs are other things."""
+    root = Path(__file__).parent.parent.parent
+    bare = re.compile(r"(?<![a-zA-Z0-9])://")  # "://" without a scheme before it: code that takes a URL apart
+    found = {
+        str(path.relative_to(root))
+        for package in ("tune", "trainable")
+        for path in (root / package).rglob("*.py")
+        if bare.search(path.read_text(encoding="utf-8"))
+    }
+    others = {"tune/cluster/jobs.py", "tune/spec/flags.py", "trainable/redaction.py"}
+    assert found - others == {"trainable/storage/urls.py"}
+    for other in others:
+        assert (root / other).read_text(encoding="utf-8").count("://") - len(
+            re.findall(r"[a-z0-9]://", (root / other).read_text(encoding="utf-8"))
+        ) == 1, other
+
+
+def test_storage_spells_no_name_of_a_sweeps_files() -> None:
+    folder = Path(object_store.__file__).parent
+    names = (
+        "spec.yaml",
+        "study",
+        "log.txt",
+        "incumbent",
+        "report.",
+        "trials",
+        "best",
+        ".lock",
+        "failure.txt",
+        "events",
+    )
+    for path in folder.glob("*.py"):
+        strings = [
+            node.value
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and "\n" not in node.value
+        ]
+        assert not [text for text in strings if text.startswith(names)], path.name

@@ -188,19 +188,19 @@ def test_the_digest_is_of_every_source_file(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize("url", ["", "file://"])
 def test_marks_are_seen_where_they_are_and_waited_for_where_they_are_not(tmp_path: Path, url: str) -> None:
     (tmp_path / "marks").mkdir()
-    root = f"{url}{tmp_path}"
-    assert leave_mark(root, "marks", "a") is None
-    assert seen_marks(root, "marks", ["a", "b"], within_s=0.3) == ["a"]
+    root, in_store = f"{url}{tmp_path}", bool(url)
+    assert leave_mark(root, in_store, "marks", "a") is None
+    assert seen_marks(root, in_store, "marks", ["a", "b"], within_s=0.3) == ["a"]
     (tmp_path / "marks" / "b").write_text("torn")
-    assert seen_marks(root, "marks", ["a", "b"], within_s=0.0) == ["a"]
-    remove_marks(root, "marks")
+    assert seen_marks(root, in_store, "marks", ["a", "b"], within_s=0.0) == ["a"]
+    remove_marks(root, in_store, "marks")
     assert not list(tmp_path.iterdir())
-    remove_marks(root, "marks")
+    remove_marks(root, in_store, "marks")
     (tmp_path / "file").touch()
-    told = leave_mark(f"{root}/file", "marks", "a")
+    told = leave_mark(f"{root}/file", in_store, "marks", "a")
     assert told is not None
     assert "directory" in told
-    assert seen_marks(f"{root}/file", "marks", ["a"], within_s=0.0) == []
+    assert seen_marks(f"{root}/file", in_store, "marks", ["a"], within_s=0.0) == []
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from trainable.storage.object_store import ObjectStore
 from tune.run_dir.integrity import _what_the_study_lacks
 from tune.run_dir.layout import RunDir
 
@@ -28,4 +29,4 @@ def test_a_stores_study_may_be_a_little_older_than_its_trials(tmp_path: Path) ->
     (tmp_path / "trials" / "0" / "model").mkdir(parents=True)
     (said,) = _what_the_study_lacks(RunDir(tmp_path), ())
     assert "has 0 trials and none of number 0" in said
-    assert _what_the_study_lacks(RunDir(tmp_path, "s3://bucket/run"), ()) == []
+    assert _what_the_study_lacks(RunDir(tmp_path, ObjectStore(tmp_path, "s3://bucket/run")), ()) == []

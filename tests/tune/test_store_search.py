@@ -20,7 +20,10 @@ from tests.faults.disturbed import Sweep, make_flags
 from tests.faults.test_cluster_checks import node_without
 from tests.faults.test_nodes import cluster_for
 from tests.tune.test_end_to_end import ROOT, command
-from trainable.storage.object_store import DRIVER_FILE, Store, working_folder
+from trainable.storage.lease import LEASE_FILE
+from trainable.storage.object_store import ObjectStore
+from trainable.storage.private_folder import working_folder
+from tune.run_dir.layout import FETCHED
 
 pytestmark = pytest.mark.cluster
 
@@ -62,18 +65,18 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def store(s3: str, tmp_path: Path) -> Store:
-    return Store(tmp_path / "copy", f"s3://bucket/{tmp_path.name}{s3}")
+def store(s3: str, tmp_path: Path) -> ObjectStore:
+    return ObjectStore(tmp_path / "copy", f"s3://bucket/{tmp_path.name}{s3}")
 
 
-def test_it_goes_on_from_another_machine(tmp_path: Path, tiny_model: Path, s3: str, store: Store) -> None:
+def test_it_goes_on_from_another_machine(tmp_path: Path, tiny_model: Path, s3: str, store: ObjectStore) -> None:
     url = str(store.url)
     flags = (*make_flags(tmp_path, tiny_model, POINTS), "--sampler", "random")
     sweep = Sweep(tmp_path, flags, ({"what": "slow", "seconds": 0.5},))
     copy = working_folder(url)
     with sweep.started("--out", url) as driver:
         driver.until(lambda: "trial 0 started" in log_of(copy))
-    store.remove(store.root / DRIVER_FILE)  # it was killed, and a minute has gone by
+    store.remove(store.root / LEASE_FILE)  # it was killed, and a minute has gone by
     with sweep.started("--out", url) as driver:
         driver.until(lambda: "trial 0 done" in log_of(copy) and any(line.trial == 2 for line in sweep.ledger))
         second = command("tune.search", *map(str, flags), "--out", url, cwd=tmp_path)
@@ -84,7 +87,7 @@ def test_it_goes_on_from_another_machine(tmp_path: Path, tiny_model: Path, s3: s
     trained = {(line.trial, line.epoch) for line in sweep.ledger}
     before = len(sweep.ledger)
     shutil.rmtree(copy)  # all that this machine knew
-    store.remove(store.root / DRIVER_FILE)
+    store.remove(store.root / LEASE_FILE)
     assert store.folders(store.root / "trials" / "2" / "state"), "no state was published"
 
     done = sweep.finish("--out", url)
@@ -94,7 +97,7 @@ def test_it_goes_on_from_another_machine(tmp_path: Path, tiny_model: Path, s3: s
     assert trained | again == {(trial, epoch) for trial in range(3) for epoch in (1, 2, 3)}
     assert len(again & trained) <= 2, "more than the epochs under way was trained again"
 
-    store.fetch_sweep()
+    store.fetch_copy(FETCHED)
     report = json.loads((store.root / "report.json").read_text())
     study = optuna.load_study(study_name=None, storage=f"sqlite:///{store.root / 'study.db'}")
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 3
@@ -102,7 +105,7 @@ def test_it_goes_on_from_another_machine(tmp_path: Path, tiny_model: Path, s3: s
     assert (store.root / "best" / "model.safetensors").is_file()
     for number in range(3):
         assert not store.folders(store.root / "trials" / str(number)), "states or models are left"
-    assert store._objects(store.root / "trials"), "curves are gone"
+    assert store.objects.keys_below(store.root / "trials"), "curves are gone"
 
     checked = command("tune.evaluate", url, cwd=tmp_path)
     assert checked.returncode == 0, checked.stderr
@@ -112,7 +115,7 @@ def test_it_goes_on_from_another_machine(tmp_path: Path, tiny_model: Path, s3: s
     assert "nothing left to do" in nothing_left.stdout
 
 
-def test_a_node_that_has_no_way_to_the_store_is_told(tmp_path: Path, tiny_model: Path, store: Store) -> None:
+def test_a_node_that_has_no_way_to_the_store_is_told(tmp_path: Path, tiny_model: Path, store: ObjectStore) -> None:
     sweep = Sweep(tmp_path, make_flags(tmp_path / "given", tiny_model, POINTS))
     there = tmp_path / "there"
     there.mkdir()
@@ -136,7 +139,7 @@ def test_a_node_that_has_no_way_to_the_store_is_told(tmp_path: Path, tiny_model:
     assert len(said) == 4, driver.said
     assert f": can't write below {store.name_of(store.root)}: no way to the store" in said[1]
     assert re.search(r": can't read what .* and the driver write below s3://.*; every node needs a way", said[2])
-    assert not store._objects(store.root), "something is left, or was begun"
+    assert not store.objects.keys_below(store.root), "something is left, or was begun"
 
 
 def log_of(run: Path) -> str:
@@ -157,7 +160,9 @@ def test_what_a_url_may_be(tmp_path: Path, tiny_model: Path, s3: str) -> None:
         assert "secret" not in done.stderr
 
 
-def test_what_is_there_is_neither_touched_nor_lost(tmp_path: Path, tiny_model: Path, s3: str, store: Store) -> None:
+def test_what_is_there_is_neither_touched_nor_lost(
+    tmp_path: Path, tiny_model: Path, s3: str, store: ObjectStore
+) -> None:
     url = str(store.url)
     flags = [*map(str, make_flags(tmp_path, tiny_model, POINTS[:1])), "--out", url]
     store._write(store.root / "mine.txt", "mine")
@@ -170,6 +175,6 @@ def test_what_is_there_is_neither_touched_nor_lost(tmp_path: Path, tiny_model: P
     again = command("tune.search", *flags, "--fresh", cwd=tmp_path)  # where this machine has a copy of the first
     assert again.returncode == 0, again.stderr
     assert f"is kept in {store.name_of(store.root)}.old-2" in again.stdout
-    other = Store(store.root, url.replace("?", ".old-1?"))
+    other = ObjectStore(store.root, url.replace("?", ".old-1?"))
     assert other.read_text(store.root / "mine.txt") == "mine"
     assert store.fetch(store.root / "best")

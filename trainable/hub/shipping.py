@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from trainable.hub.model_folder import model_files, model_fingerprint
-from trainable.storage.folders import is_whole, private_folder, write_folder
+from trainable.storage.folders import is_whole, write_folder
+from trainable.storage.private_folder import private_folder
 
 Files = Mapping[str, npt.NDArray[np.uint8]]  # by name; arrays, which Ray's object store hands out without a copy
 

@@ -1,1 +1,1 @@
-"""Where files live: folders that are written whole or not at all, shared or in an object store."""
+"""Where a run directory's files lie: whole folders in a shared folder or in an object store."""

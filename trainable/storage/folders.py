@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 import uuid
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -178,16 +177,3 @@ def sync(path: Path) -> None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def private_folder() -> Path:
-    """This user's folder in the temporary one (TMPDIR), which nobody else can enter.
-
-    Raises PermissionError where somebody else, who may write to the temporary one too, has put it there.
-    """
-    folder = Path(tempfile.gettempdir()) / f"finetune-search-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    if folder.is_symlink() or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise PermissionError(f"{folder} is not a folder of ours alone")
-    return folder

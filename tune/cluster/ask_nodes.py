@@ -12,7 +12,7 @@ from typing import Any
 
 from trainable.errors import UserError
 from trainable.redaction import one_line
-from trainable.storage.object_store import DRIVER_FILE
+from trainable.storage.lease import LEASE_FILE
 from tune.cluster import node_facts
 from tune.cluster.node_facts import (
     NodeFacts,
@@ -66,36 +66,37 @@ def _sent_by_value() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _marks_below(required: Requirements) -> Iterator[tuple[str, str]]:
+def _marks_below(required: Requirements) -> Iterator[tuple[str, bool, str]]:
     """Make a folder for marks, with the driver's own in it, and remove it when the context ends.
 
     The folder lies in the run directory, or, where that does not exist yet, in the nearest folder above it. Its name
     is that of other unfinished things, so that a driver that is killed meanwhile leaves nothing that is in the way.
 
     Yields:
-        The folder's parent (a path or a store's URL), and its name.
+        The folder's parent (a path or a store's URL), whether that is a URL, and the folder's name.
 
     Raises:
         UserError: The folder can't be made.
     """
+    in_store = required.url is not None
     if required.url is None:
         root = str(next(path for path in (required.root, *required.root.parents) if path.exists()))
         folder = f".preflight.{uuid.uuid4().hex[:8]}"
     else:
-        root, folder = required.url, f"{DRIVER_FILE}.{uuid.uuid4().hex[:8]}"
+        root, folder = required.url, f"{LEASE_FILE}.{uuid.uuid4().hex[:8]}"
     try:
         if required.url is None:
             Path(root, folder).mkdir()
-        problem = leave_mark(root, folder, DRIVER)
+        problem = leave_mark(root, in_store, folder, DRIVER)
     except OSError as error:
         problem = error.strerror
     try:
         if problem is not None:
             where = root if required.url is None else "the store"
             raise UserError([f"--out {required.out}: {where} can't be written to: {problem}"])
-        yield root, folder
+        yield root, in_store, folder
     finally:
-        remove_marks(root, folder)
+        remove_marks(root, in_store, folder)
 
 
 class _Questions:
@@ -127,18 +128,20 @@ class _Questions:
             for node, (uncertainty, ahead) in best.items()
         }
 
-    def ask_for_marks(self, root: str, folder: str) -> tuple[dict[str, str | None], dict[str, list[str]], list[str]]:
+    def ask_for_marks(
+        self, root: str, in_store: bool, folder: str
+    ) -> tuple[dict[str, str | None], dict[str, list[str]], list[str]]:
         """Let every node leave a mark in the folder, then look for everybody's.
 
         Returns:
             Why a node can't write there (None where it can), by node; whose marks each node sees; whose the driver
             sees.
         """
-        own_names = {node: (root, folder, node) for node in self._nodes}
+        own_names = {node: (root, in_store, folder, node) for node in self._nodes}
         unwritable = {node: problem for node, (problem, _, _) in self._ask(leave_mark, own_names).items()}
         names = [DRIVER, *unwritable]
-        sees = self.ask_all(seen_marks, root, folder, names, MARKS_SEEN_WITHIN_S)
-        return unwritable, sees, seen_marks(root, folder, names, MARKS_SEEN_WITHIN_S)
+        sees = self.ask_all(seen_marks, root, in_store, folder, names, MARKS_SEEN_WITHIN_S)
+        return unwritable, sees, seen_marks(root, in_store, folder, names, MARKS_SEEN_WITHIN_S)
 
     def _ask(
         self, function: Callable[..., Any], arguments: Mapping[str, tuple[Any, ...]]

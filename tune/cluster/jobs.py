@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 
 from trainable.errors import SweepFailed, UserError, shown
 from trainable.redaction import one_line, plain
+from trainable.storage.urls import is_url
 from tune.cluster.auth import HOW_TO, PROBE_TIMEOUT_S, known_token, token_problems
 from tune.process.restart import COMMAND, continuing_command
 from tune.process.signals import STOP_LIMIT_S
@@ -116,7 +117,7 @@ def stop(job: str, address: str | None) -> int:
 def _problems_on_a_cluster(request: Request, out: str) -> list[str]:
     """What can't be there as it is here: paths that only this machine, or this working directory, knows."""
     problems = []
-    if not out.startswith("/") and "://" not in out:
+    if not out.startswith("/") and not is_url(out):
         problems.append(
             f"--out {out}: what is submitted runs elsewhere; give an absolute path that all of the cluster's nodes "
             "share, or s3://BUCKET/PREFIX"

@@ -74,7 +74,7 @@ def facts_here(model_folder: str, project: str | None, root: str) -> dict[str, A
     model = no_place = None
     if digest is not None and digest == project:
         from trainable.hub.model_folder import model_fingerprint
-        from trainable.storage.folders import private_folder
+        from trainable.storage.private_folder import private_folder
 
         with contextlib.suppress(OSError):
             model = model_fingerprint(Path(model_folder)) if os.path.isdir(model_folder) else None
@@ -140,11 +140,12 @@ def gpus_here() -> tuple[tuple[str, int], ...] | None:
         return None
 
 
-def leave_mark(root: str, folder: str, name: str) -> str | None:
+def leave_mark(root: str, in_store: bool, folder: str, name: str) -> str | None:
     """Write a file for the other machines to see.
 
     Args:
         root: A folder's path, or an object store's URL.
+        in_store: Whether it is a URL. The driver decides that: this function calls nothing of the project.
         folder: The name of a folder below it.
         name: The name, and the content, of the file.
 
@@ -152,7 +153,7 @@ def leave_mark(root: str, folder: str, name: str) -> str | None:
         Why it can't be written, in words; None where it was.
     """
     try:
-        if "://" in root:
+        if in_store:
             files, base = _store(root)
             with files.open_output_stream(f"{base}/{folder}/{name}") as file:
                 file.write(name.encode())
@@ -163,12 +164,12 @@ def leave_mark(root: str, folder: str, name: str) -> str | None:
     return None
 
 
-def seen_marks(root: str, folder: str, names: Sequence[str], within_s: float) -> list[str]:
+def seen_marks(root: str, in_store: bool, folder: str, names: Sequence[str], within_s: float) -> list[str]:
     """Those of the names whose files can be read here, after at most so many seconds of waiting for the rest."""
     until = time.monotonic() + within_s
     seen: list[str] = []
     try:
-        files, base = _store(root) if "://" in root else (None, "")
+        files, base = _store(root) if in_store else (None, "")
     except (OSError, ImportError, ValueError):
         return seen
     while True:
@@ -186,10 +187,10 @@ def seen_marks(root: str, folder: str, names: Sequence[str], within_s: float) ->
         time.sleep(0.2)
 
 
-def remove_marks(root: str, folder: str) -> None:
+def remove_marks(root: str, in_store: bool, folder: str) -> None:
     """Remove the folder and everything in it, if it exists and can be reached."""
     with contextlib.suppress(OSError):
-        if "://" in root:
+        if in_store:
             files, base = _store(root)
             files.delete_dir(f"{base}/{folder}")
         else:

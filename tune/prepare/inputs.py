@@ -20,7 +20,6 @@ from trainable.job import Job
 from trainable.metrics import F1Average, majority_scores
 from trainable.redaction import one_line
 from trainable.storage.folders import same_text, write_text
-from trainable.storage.object_store import Store
 from tune.cluster.connect import address_problems, ray_is_connected
 from tune.cluster.disk import disk_bytes, disk_problems
 from tune.cluster.nodes import local_nodes
@@ -77,7 +76,7 @@ class Prepared:
             incumbent_file=str(self.run_dir.incumbent_file),
             state_interval_s=self.spec.state_interval_s,
             batching="shuffled" if self.spec.batching == "shuffled" else "bucketed",
-            storage=self.run_dir.files,
+            storage=self.run_dir.storage,
             sweep_id=self.sweep_id,
         )
 
@@ -158,7 +157,7 @@ class Prepared:
         try:
             if not same_text(self.run_dir.report_html, page := as_html(report)):
                 write_text(self.run_dir.report_html, page)
-                self.run_dir.files.publish(self.run_dir.report_html)
+                self.run_dir.storage.publish(self.run_dir.report_html)
         except (LookupError, TypeError, ValueError, AttributeError):
             return None
         except OSError as error:
@@ -257,7 +256,7 @@ def room_problems(spec: SweepSpec, run_dir: RunDir, model: Path, plan: Plan) -> 
     """Why the disk has no room for what the sweep may write."""
     taken, free = run_dir.disk()
     size = model_bytes(model)
-    if run_dir.files.url is None:
+    if run_dir.storage.is_shared_folder:
         return disk_problems(spec, plan, disk_bytes(plan, size, spec.keep_top), taken, free)
     # States go into the store from where they are written; the driver has the models that lead, and the study.
     wanted = size * (spec.keep_top + 2)
@@ -268,11 +267,11 @@ def room_problems(spec: SweepSpec, run_dir: RunDir, model: Path, plan: Plan) -> 
 
 def _out_problems(run_dir: RunDir, fresh: bool) -> list[str]:
     try:
-        if isinstance(run_dir.files, Store):
-            if run_dir.files.holds_other_things() and not fresh:
+        if not run_dir.storage.is_shared_folder:
+            if run_dir.holds_others_files() and not fresh:
                 return [f"--out {run_dir.name}: holds files but no sweep; give another prefix"]
             with run_dir.held():
-                run_dir.files.fetch_sweep()
+                run_dir.fetch()
     except UserError as error:
         return list(error.problems)
     except (OSError, ValueError) as error:  # no such bucket, no right to it, no such kind of store

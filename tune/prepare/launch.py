@@ -71,7 +71,7 @@ def sweep_files(prepared: Prepared) -> SweepFiles:
     run_dir, model = prepared.run_dir, prepared.model_folder
     return SweepFiles(
         root=run_dir.root,
-        url=run_dir.files.url,
+        url=run_dir.storage.url,
         taken_bytes=run_dir.disk()[0],
         keep_top=prepared.spec.keep_top,
         model_folder=model,

@@ -170,16 +170,16 @@ def write_best(run_dir: RunDir, report: Mapping[str, Any]) -> None:
         (aside / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
 
     write_folder(run_dir.best, write)
-    run_dir.files.publish(run_dir.best)
+    run_dir.storage.publish(run_dir.best)
 
 
 def write_report(run_dir: RunDir, report: Mapping[str, Any]) -> None:
     """Write report.html, then report.json, which says that the sweep is at its end: nothing is done after it."""
     write_text(run_dir.report_html, as_html(report))
     run_dir.publish_progress()
-    run_dir.files.publish(run_dir.report_html)
+    run_dir.storage.publish(run_dir.report_html)
     write_text(run_dir.report_json, json.dumps(report, indent=2) + "\n")
-    run_dir.files.publish(run_dir.report_json)
+    run_dir.storage.publish(run_dir.report_json)
 
 
 def model_card(report: Mapping[str, Any]) -> str:

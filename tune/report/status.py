@@ -22,7 +22,7 @@ from urllib.parse import quote
 
 from trainable.errors import UserError
 from trainable.redaction import one_line
-from trainable.storage.object_store import url_problem
+from trainable.storage.urls import is_url, url_problem
 from tune.report.progress import clock, short
 from tune.run_dir.layout import WHAT_TO_DO, RunDir, open_run_dir
 from tune.run_dir.ranking import rank
@@ -103,15 +103,15 @@ def status(run: str | Path) -> Status:
 
 def _opened_run_dir(run: str | Path) -> RunDir:
     """The run directory, with here what lies at a URL. Raises UserError where it holds no sweep."""
-    if "://" in str(run) and (problem := url_problem(str(run))) is not None:
+    if (problem := url_problem(run)) is not None:
         raise UserError([f"--status {problem}"])
     run_dir = open_run_dir(run, reading=True)
-    if run_dir.files.url is None:
+    if run_dir.storage.is_shared_folder:
         _refuse_what_holds_no_sweep(run_dir)
         return run_dir
     try:
         for path in (run_dir.spec_file, run_dir.study_file, run_dir.log_file, run_dir.report_json):
-            run_dir.files.fetch(path)
+            run_dir.storage.fetch(path)
     except (OSError, ValueError) as error:
         raise UserError([f"--status {run_dir.name}: {getattr(error, 'strerror', None) or error}"]) from error
     if not run_dir.holds_sweep:
@@ -308,7 +308,7 @@ def as_lines(found: Status, now: float) -> list[str]:
         lines += ["log", *(f"  {line}" for line in found.log_tail)]
     command = f"python -m tune.search {shlex.quote(f'{run}/spec.yaml')} --out {shlex.quote(run)}"
     command += "   (on the cluster's head)" if spec.address is not None else ""
-    if "://" in run:
+    if is_url(run):
         command = "the command that began it"
     if found.state == "stopped":
         lines.append(f"go on with  {command}")
@@ -319,6 +319,6 @@ def as_lines(found: Status, now: float) -> list[str]:
 
 def show(run: str) -> int:
     """Print the status of a run directory; returns the exit code."""
-    found = status(run if "://" in run else os.path.expanduser(run))
+    found = status(run if is_url(run) else os.path.expanduser(run))
     print("\n".join(as_lines(found, time.time())))
     return found.exit_code

@@ -61,7 +61,7 @@ def _what_the_study_lacks(run_dir: RunDir, records: tuple[TrialRecord, ...]) -> 
         problems.append(f"{file} is damaged (its trials are not numbered from 0 on); {WHAT_TO_DO}")
     unknown = [str(number) for number in run_dir.trial_numbers() if number >= len(records)]
     # A store's study may be half a minute older than what workers put beside it; those trials are asked for again.
-    if unknown and run_dir.files.url is None:
+    if unknown and run_dir.storage.is_shared_folder:
         listed = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
         problems.append(
             f"{file} has {len(records)} trials and none of number {listed}, whose folders are in {run_dir.trials}: "

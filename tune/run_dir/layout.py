@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import fcntl
-import itertools
 import json
 import os
 import re
 import shutil
 import socket
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,11 +17,20 @@ from typing import Any
 import yaml
 
 from trainable.errors import UserError
+from trainable.storage.base import Storage
+from trainable.storage.folder import FolderStorage
 from trainable.storage.folders import MANIFEST, is_aside, is_whole, link, recorded_sha256, write_text
-from trainable.storage.object_store import Shared, Store, storage_failed, working_folder
+from trainable.storage.trouble import storage_failed
+from trainable.storage.urls import open_storage
 from tune.spec.sweep_spec import write_yaml
 
 WEIGHTS = "model.safetensors"
+# What a driver fetches from an object store. Of a trial's states and events, it needs none.
+FETCHED = (
+    "spec.yaml", "study.db", "log.txt", "incumbent.json", "report.json", "report.html", "best",
+    "trials/[0-9]*/model", "trials/[0-9]*/failure.txt",
+)  # fmt: skip
+PUBLISHED_AS_IT_GROWS = ("log.txt", "trials/*/failure.txt", "trials/*/events.*")
 OF_BEST = ("README.md", "metrics.json")  # what best/ has beside the model
 LOCK_TRIES, LOCK_PAUSE_S = 3, 0.05  # `owner` has the lock for a moment when it asks
 WHAT_TO_DO = "restore it from a copy, or start over with --fresh"
@@ -38,9 +44,9 @@ RESOLVED = (
 class RunDir:
     """Paths in one run directory, and its small files."""
 
-    def __init__(self, root: Path, url: str | None = None) -> None:
+    def __init__(self, root: Path, storage: Storage | None = None) -> None:
         self.root = root.expanduser().absolute()
-        self.files = Shared(self.root) if url is None else Store(self.root, url)
+        self.storage = FolderStorage(self.root) if storage is None else storage
         self.spec_file = self.root / "spec.yaml"
         self.study_file = self.root / "study.db"
         self.log_file = self.root / "log.txt"
@@ -54,7 +60,7 @@ class RunDir:
     @property
     def name(self) -> str:
         """What the user calls it: a path or a URL."""
-        return self.files.name_of(self.root)
+        return self.storage.name_of(self.root)
 
     def trial(self, number: int) -> Path:
         """The folder of a trial: TensorBoard events, state/, model/, failure.txt."""
@@ -154,7 +160,7 @@ class RunDir:
         """Write spec.yaml."""
         header = "# The sweep as resolved. Written by finetune-search; the same command goes on from here.\n"
         write_text(self.spec_file, header + write_yaml(values))
-        self.files.publish(self.spec_file)
+        self.storage.publish(self.spec_file)
 
     def best_metrics(self) -> dict[str, Any] | None:
         """What best/ says of its model: trial, epoch, scores. None where it is not there whole, or another sweep's."""
@@ -201,10 +207,21 @@ class RunDir:
             return None
         return loaded if loaded.get("sweep") == self.sweep_id else None
 
+    def holds_others_files(self) -> bool:
+        """Whether files lie here, but no sweep. Raises OSError if an object store can't be read."""
+        return self.storage.holds_others_files(self.spec_file.name)
+
+    def fetch(self) -> None:
+        """Copy what a driver needs from an object store to this machine; a shared folder is left as it is.
+
+        Raises OSError if the store can't be read.
+        """
+        self.storage.fetch_copy(FETCHED, keep=[self.lock_file.name])
+
     def publish_progress(self) -> None:
         """Let another machine's driver go on from here, should this one die."""
-        self.files.publish_study(self.study_file)
-        self.files.publish_changed("log.txt", "trials/*/failure.txt", "trials/*/events.*")
+        self.storage.publish_database(self.study_file)
+        self.storage.publish_changed(PUBLISHED_AS_IT_GROWS)
 
     def refuse_if_locked(self) -> None:
         """Raise UserError naming the owner where another driver is at work here."""
@@ -212,29 +229,22 @@ class RunDir:
             if self.lock_file.is_file():
                 with self.held():
                     pass
-            self.files.refuse_if_driven()
+            self.storage.refuse_if_driven()
 
     def move_aside(self) -> None:
         """Give the sweep that is here another name, so that a new one can begin in its place."""
-        if isinstance(self.files, Store):
-            with self.held(), self.files.lease():
-                kept = self.files.move_aside()
-                self.files.fetch_sweep()  # nothing is left to be fetched: the copy is emptied
-                if kept is not None:
-                    print(f"what was in {self.name} is kept in {kept}", flush=True)
+        if self.storage.is_shared_folder and not self.root.exists():  # the lock would make it
             return
-        if not self.root.exists():
-            return
-        with self.locked():
-            taken = (self.root.with_name(f"{self.root.name}.old-{n}") for n in itertools.count(1))
-            aside = next(path for path in taken if not path.exists())
-            os.rename(self.root, aside)
-        print(f"what was in {self.root} is kept in {aside}", flush=True)
+        with self.held(), self.storage.lease():
+            kept = self.storage.move_aside()
+            self.fetch()  # nothing is left to be fetched: a working copy is emptied
+        if kept is not None:
+            print(f"what was in {self.name} is kept in {kept}", flush=True)
 
     def owner(self) -> str | None:
         """The driver that is at work here, like "4711 on host"; None where none is. Writes nothing."""
-        if isinstance(self.files, Store):
-            return self.files.driver()
+        if (driver := self.storage.driver()) is not None:
+            return driver
         try:
             handle = os.open(self.lock_file, os.O_RDONLY)
         except OSError:
@@ -252,8 +262,8 @@ class RunDir:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """One driver at a time. Raises UserError naming the owner where another one is at work."""
-        with self.held(), self.files.lease():
-            self.files.refuse_if_changed()
+        with self.held(), self.storage.lease():
+            self.storage.refuse_if_changed(self.study_file)
             try:
                 yield
             finally:
@@ -288,17 +298,11 @@ def open_run_dir(out: str | Path, reading: bool = False) -> RunDir:
 
     reading: not as a driver, whose working copy of what lies at a URL stays untouched; this one goes with the process
     """
-    text = str(out)
-    if "://" not in text:
-        return RunDir(Path(out))
-    if not reading:
-        try:
-            return RunDir(working_folder(text), text)
-        except OSError as error:
-            raise UserError([f"--out {text.partition('?')[0]}: its copy here has no place: {error}"]) from error
-    root = Path(tempfile.mkdtemp(prefix="finetune-search-"))
-    atexit.register(shutil.rmtree, root, ignore_errors=True)
-    return RunDir(root, text)
+    try:
+        storage = open_storage(out, reading)
+    except OSError as error:
+        raise UserError([f"--out {str(out).partition('?')[0]}: its copy here has no place: {error}"]) from error
+    return RunDir(storage.root, storage)
 
 
 def _owner(handle: int) -> str:

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from trainable.config import TrialConfig
 from trainable.data.file_checks import is_unicode
 from trainable.errors import UserError, nearest, shown
-from trainable.storage.object_store import url_problem
+from trainable.storage.urls import is_url, url_problem
 from tune.spec.sweep_spec import (
     FIELDS,
     OPTIONAL,
@@ -177,12 +177,12 @@ def parse(argv: Sequence[str], problems: list[str]) -> Request:
     if not out.strip() or out.startswith("~") or "\0" in out or not is_unicode(out):
         problems.append(f"--out must be a folder, but got {shown(arguments.out)}")
         out = str(Path("runs") / spec.name)
-    if "://" in out and (problem := url_problem(out)) is not None:
+    if (problem := url_problem(out)) is not None:
         problems.append(f"--out {problem}")
         out = str(Path("runs") / spec.name)
     if arguments.plan and arguments.submit is not None:
         problems.append("--plan goes without --submit: it plans for this machine, or for the cluster at --address")
-    where = out if "://" in out else Path(out)
+    where = out if is_url(out) else Path(out)
     return Request(spec, where, arguments.fresh, arguments.allow_new_space, arguments.plan, arguments.submit, errand)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from trainable.data.tokens import TokenizedSplit
 from trainable.job import Job
-from trainable.storage.object_store import Shared
+from trainable.storage.base import Storage
 from trainable.train.run import Scored, score_model
 from tune.cluster.plan import Plan
 from tune.sweep.run_trials import where_trials_run
@@ -23,9 +23,9 @@ def get_ready_to_score(plan: Plan) -> None:
             import transformers.modeling_utils  # noqa: F401
 
 
-def _fetch_and_score(files: Shared, folder: str, *arguments: Any) -> Scored:
-    place = files.here(Path(folder))
-    if not files.fetch(place):
+def _fetch_and_score(storage: Storage, folder: str, *arguments: Any) -> Scored:
+    place = storage.here(Path(folder))
+    if not storage.fetch(place):
         raise OSError(errno.EIO, "the winner's model can't be read", folder)
     return score_model(str(place), *arguments)
 

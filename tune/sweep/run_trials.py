@@ -293,7 +293,7 @@ class SweepCallback(Callback):
         where = self._run_dir.failure(number)
         where.parent.mkdir(parents=True, exist_ok=True)
         write_text(where, f"{text.rstrip()}\n\nconfiguration: {short(values)}\nseed: {trial.config['seed']}\n")
-        told = self._run_dir.files.name_of(where)
+        told = self._run_dir.storage.name_of(where)
         self._progress.failed(number, values, text, told)
         self._close(trial, TrialState.FAIL, reason)
         self._failures.append(re.sub(r"\d+(\.\d+)?(e[+-]?\d+)?", "N", reason))

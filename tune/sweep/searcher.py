@@ -71,7 +71,7 @@ class TrialBook:
         self._leaders = ranked[: spec.keep_top]
         self._find_leaders_model()
         for record in records:
-            if record.state != "RUNNING" and run_dir.files.folders(run_dir.trial(record.number)):
+            if record.state != "RUNNING" and run_dir.storage.folders(run_dir.trial(record.number)):
                 self._drop(record, with_model=record not in self._leaders)
         self._note_leader()
 
@@ -247,7 +247,7 @@ class TrialBook:
         trial = self._trials[number]
         if failure is not None:
             trial.set_user_attr("failure", failure)
-        if (sha256 := self.run_dir.files.sha256(self.run_dir.model(number), WEIGHTS)) is not None:
+        if (sha256 := self.run_dir.storage.sha256(self.run_dir.model(number), WEIGHTS)) is not None:
             trial.set_user_attr(MODEL_SHA256, sha256)
         record = record_of(self._frozen(number), self.spec.metric, self.spec.mode)
         # A pruned trial's value in the study is the last one that it reported, which Optuna takes by itself.
@@ -270,14 +270,14 @@ class TrialBook:
     def _note_leader(self) -> None:
         """Tell running trials what they have to beat."""
         if len(self._leaders) < self.spec.keep_top:  # what may lie there is not of this study
-            self.run_dir.files.remove(self.run_dir.incumbent_file)
+            self.run_dir.storage.remove(self.run_dir.incumbent_file)
             return
         last = self._leaders[-1]
         if last.best is not None:
             reached = merit(last.best, self.spec.metric, self.spec.mode)
             facts = {"trial": last.number, "value": last.value, "merit": reached}
             write_text(self.run_dir.incumbent_file, json.dumps(facts) + "\n")
-            self.run_dir.files.publish(self.run_dir.incumbent_file)
+            self.run_dir.storage.publish(self.run_dir.incumbent_file)
 
     def _find_leaders_model(self) -> None:
         """Take the leader's model back from best/ where its own folder is gone."""
@@ -297,8 +297,8 @@ class TrialBook:
     def _drop(self, record: TrialRecord, with_model: bool = True) -> None:
         """Remove a finished trial's states, and its model where it can't win any more."""
         if with_model:
-            self.run_dir.files.remove(self.run_dir.model(record.number))
-        self.run_dir.files.remove(self.run_dir.state(record.number))
+            self.run_dir.storage.remove(self.run_dir.model(record.number))
+        self.run_dir.storage.remove(self.run_dir.state(record.number))
 
 
 class StudySearcher(Searcher):
