@@ -160,7 +160,7 @@ def test_no_pickle_is_read() -> None:
         text = path.read_text(encoding="utf-8")
         for name in ("Tuner.restore", "ExperimentAnalysis", "trust_remote_code=True"):
             assert name not in text, f"{path.name}: {name}"
-        # In a text it may stand: model_folder.py tells the user what to run.
+        # In a text it may stand: model_checks.py tells the user what to run.
         called = {ast.unparse(node.func) for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)}
         assert not called & {"torch.load", "yaml.unsafe_load", "yaml.full_load", "eval", "exec"}, path.name
 

@@ -34,7 +34,7 @@ def evaluate_run(run: str | Path, split: str = "test", data_file: str | Path | N
     Raises UserError with every problem of the run directory or the file.
     """
     from trainable.data.tokens import load_tokenizer, tokenize
-    from trainable.hub.model_folder import model_problems
+    from trainable.hub.model_checks import model_problems
     from trainable.train.run import score_model
     from tune.cluster.machine import usable_cores
 

@@ -27,7 +27,7 @@ from tests.tune.test_failures import LEARNS, flags, wait_for
 from tests.tune.test_shown import HOSTILE, Page
 from trainable.data.tokens import load_tokenizer
 from trainable.errors import SweepFailed
-from trainable.hub.model_folder import model_problems
+from trainable.hub.model_checks import model_problems
 from trainable.model.classifier import Classifier
 from trainable.redaction import one_line
 from trainable.storage.folders import MANIFEST

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from trainable.hub.model_folder import model_fingerprint, model_problems
+from trainable.hub.model_checks import model_problems
+from trainable.hub.model_folder import model_fingerprint
 
 REASON = "is damaged or cut off"
 

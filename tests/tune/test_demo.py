@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tune.demo import corpus as demo
-from tune.demo.corpus import DEFAULT_SEED, MIX, NOT_PARAPHRASE, PARAPHRASE, SPLITS, Pair
+from tune.demo.__main__ import main
+from tune.demo.corpus import DEFAULT_SEED, MIX, NOT_PARAPHRASE, PARAPHRASE, SPLIT_SIZES, Pair
 from tune.demo.words import FRAMES
 
 SHIPPED = Path(demo.__file__).parents[1] / "presets" / "demo"
@@ -31,7 +32,7 @@ def test_same_seed_same_corpus_other_seed_another(corpus: Corpus) -> None:
 
 
 def test_the_command_writes_the_shipped_files(tmp_path: Path) -> None:
-    assert demo.main(["--out", str(tmp_path / "new")]) == 0
+    assert main(["--out", str(tmp_path / "new")]) == 0
     names = sorted(path.name for path in SHIPPED.glob("*.jsonl"))
     assert names == sorted(path.name for path in (tmp_path / "new").iterdir())
     assert names == ["test.jsonl", "train.jsonl", "validation.jsonl"]
@@ -56,7 +57,7 @@ def test_sizes_and_share_of_paraphrases(corpus: Corpus) -> None:
     for split, pairs in corpus.items():
         labels = Counter(pair.label for pair in pairs)
         assert set(labels) == {PARAPHRASE, NOT_PARAPHRASE}
-        assert labels[PARAPHRASE] == SPLITS[split][1]
+        assert labels[PARAPHRASE] == SPLIT_SIZES[split][1]
         assert 0.66 <= labels[PARAPHRASE] / len(pairs) <= 0.68
 
 

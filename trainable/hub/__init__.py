@@ -1,1 +1,1 @@
-"""Models and data sets of the Hugging Face hub as local files."""
+"""Models and data sets of the Hugging Face hub as local files, and checks of a model's folder."""

@@ -1,8 +1,7 @@
-"""Models and data sets of the Hugging Face hub as local files: from the hub, or else from its cache.
+"""Fetch models and data sets from the Hugging Face hub; if it can't be reached, take them from its cache.
 
-One question with a deadline comes first. huggingface_hub and datasets retry an unreachable hub for 23 s per
-call, or hang where packets are dropped, and no setting of theirs shortens that: only a hub that has answered
-is asked for more.
+Before anything is fetched, we ask the hub one question with a deadline. huggingface_hub and datasets retry an
+unreachable hub for 23 s per call, or hang where packets are dropped, and no setting of theirs shortens that.
 """
 
 from __future__ import annotations
@@ -14,28 +13,36 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from trainable.errors import nearest
-from trainable.hub.model_folder import PICKLED_WEIGHTS, WEIGHT_FILES, WEIGHT_PARTS, refusal
+from trainable.hub.model_checks import refusal
+from trainable.hub.model_folder import PICKLED_WEIGHTS, WEIGHT_FILES, WEIGHT_PARTS
 
 if TYPE_CHECKING:
     import pyarrow
 
-DEADLINE_S = 4.0  # for the hub's first answer: name resolution, connection and reply together
-TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+DEADLINE_S = 4.0  # for the hub's first answer; it includes name resolution and connection
+TOKENIZER_PATTERNS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 
 
 class HubError(Exception):
-    """A model or data set of the hub cannot be had; the message says why and what can be done.
+    """A model or data set can't be fetched; the message says why and what the user can do.
 
-    It is a predicate, to be put after the name as the user gave it: "--model NAME: is gated: ask for ...".
+    The message is a predicate. The caller puts it after the name: "--model NAME: is gated: ask for ...".
     """
 
 
 class _UnreachableError(Exception):
-    """The hub gave no usable answer; a predicate of the hub's, like "cannot be reached (...)"."""
+    """The hub gave no usable answer. The message is a predicate of the hub: "cannot be reached (...)"."""
 
 
 def resolve_model(name: str) -> Path:
-    """The folder of a hub model's snapshot: configuration, tokenizer and safetensors. Nothing pickled is fetched."""
+    """Fetch a model's configuration, tokenizer and safetensors; pickled weights are never fetched.
+
+    Returns:
+        The folder of the hub's cache that holds them.
+
+    Raises:
+        HubError: The model can't be fetched, or it can't be fine-tuned.
+    """
     from huggingface_hub import snapshot_download, try_to_load_from_cache
 
     _quieten()
@@ -51,7 +58,7 @@ def resolve_model(name: str) -> Path:
         pickled = next((file for file in PICKLED_WEIGHTS if file in there), None)
         raise HubError(refusal(pickled, name, f"./{name.rpartition('/')[2]}"))
     wanted = ["*.json", "*.txt", "*.model", "bpe.codes", WEIGHT_FILES[0], *WEIGHT_PARTS]
-    try:  # "*" matches "/" too, hence the second pattern: onnx/, coreml/ and the like stay where they are
+    try:  # "*/*" excludes onnx/, coreml/ and other folders, because "*" in the wanted patterns matches "/" too
         folder = Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns="*/*"))
     except Exception as error:
         raise _failed(error) from error
@@ -61,14 +68,22 @@ def resolve_model(name: str) -> Path:
 
 
 def load_hub_dataset(repo: str, config: str | None = None) -> dict[str, pyarrow.Table]:
-    """The splits of a hub data set; `class_names` reads the names of their labels."""
+    """The splits of a data set by name. `class_names` reads the names of their classes.
+
+    Args:
+        repo: The repository, such as "nyu-mll/glue".
+        config: One of its configurations; None means the only one, or the default.
+
+    Raises:
+        HubError: The data set can't be loaded.
+    """
     import datasets
 
     _quieten()
     datasets.disable_progress_bars()
     try:
         info = _ask("dataset", repo)
-        # by its present name, since legacy names are refused from here on; at a commit, which saves requests
+        # info.id is the present name, since load_dataset refuses old names; naming the commit saves requests.
         splits = datasets.load_dataset(info.id, config, revision=info.sha)
     except _UnreachableError as reason:
         splits = _cached_dataset(repo, config, reason)
@@ -81,7 +96,7 @@ def load_hub_dataset(repo: str, config: str | None = None) -> dict[str, pyarrow.
 
 
 def class_names(table: pyarrow.Table) -> dict[str, list[str]]:
-    """The class names of each label column, as the schema has them; Parquet files by datasets do too."""
+    """The class names of each label column, which datasets keeps in the table's schema."""
     from datasets import ClassLabel, Features
 
     features = Features.from_arrow_schema(table.schema)
@@ -89,7 +104,15 @@ def class_names(table: pyarrow.Table) -> dict[str, list[str]]:
 
 
 def _ask(kind: str, name: str) -> Any:
-    """What the hub knows of a repository (id, sha, siblings), within DEADLINE_S."""
+    """Ask the hub about a repository.
+
+    Returns:
+        Its `ModelInfo` or `DatasetInfo`, of which we use `id`, `sha` and `siblings`.
+
+    Raises:
+        HubError: There is no such repository.
+        _UnreachableError: No usable answer came within DEADLINE_S.
+    """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import (
         HfHubHTTPError,
@@ -106,7 +129,7 @@ def _ask(kind: str, name: str) -> Any:
         except Exception as error:
             answers.append(error)
 
-    thread = Thread(target=ask, daemon=True)  # the request's own time limit leaves out name resolution
+    thread = Thread(target=ask, daemon=True)  # the request's own time limit does not cover name resolution
     thread.start()
     thread.join(DEADLINE_S)
     answer = answers[-1]
@@ -118,7 +141,7 @@ def _ask(kind: str, name: str) -> Any:
         )
     if isinstance(answer, OfflineModeIsEnabled):
         raise _UnreachableError("cannot be reached (HF_HUB_OFFLINE is set)")
-    if isinstance(answer, HfHubHTTPError):  # a bad token, too many requests, a hub in trouble
+    if isinstance(answer, HfHubHTTPError):  # a bad token, too many requests, an error of the hub's
         raise _UnreachableError(f"answers with an error ({_first_line(answer)})")
     if isinstance(answer, Exception):
         raise _UnreachableError(f"cannot be reached ({_first_line(answer)})")
@@ -126,12 +149,12 @@ def _ask(kind: str, name: str) -> Any:
 
 
 def _config_problem(info: Any, config: str | None) -> str | None:
-    """What is wrong with the configuration asked for; None where that is not the trouble."""
+    """What is wrong with the configuration that was asked for; None if nothing is."""
     from datasets import get_dataset_config_names
 
     try:
         known = get_dataset_config_names(info.id, revision=info.sha)
-    except Exception:  # then the error that led here says more
+    except Exception:  # the error that the caller has says more
         return None
     if not config:
         several = len(known) > 1 and "default" not in known
@@ -140,7 +163,7 @@ def _config_problem(info: Any, config: str | None) -> str | None:
 
 
 def _cached_dataset(repo: str, config: str | None, reason: _UnreachableError) -> Any:
-    """The prepared copy of a data set; a name without namespace stands for that of any namespace."""
+    """The copy of a data set in the cache; a name without a namespace is looked for in every namespace."""
     from datasets.config import HF_DATASETS_CACHE
     from datasets.packaged_modules.cache.cache import Cache
 
@@ -149,14 +172,13 @@ def _cached_dataset(repo: str, config: str | None, reason: _UnreachableError) ->
         try:
             short = name.rpartition("/")[2]
             return Cache(None, short, config, version="auto", hash="auto", repo_id=name).as_dataset()
-        except (OSError, ValueError):  # not there, or not with this configuration
+        except (OSError, ValueError):  # there is no copy, or none with this configuration
             continue
     raise _offline(reason)
 
 
 def _missing(folder: Path) -> str:
-    """What a model's folder lacks, in words; empty if it is complete."""
-
+    """The first thing that a model's folder lacks, in words; empty if it is complete."""
     whole, index = (folder / name for name in WEIGHT_FILES)
     try:
         shards = json.loads(index.read_text())["weight_map"].values() if index.exists() else [whole.name]
@@ -165,7 +187,7 @@ def _missing(folder: Path) -> str:
         there = False
     if not there:
         return f"weights ({whole.name})"
-    return "" if any(any(folder.glob(pattern)) for pattern in TOKENIZERS) else "tokenizer"
+    return "" if any(any(folder.glob(pattern)) for pattern in TOKENIZER_PATTERNS) else "tokenizer"
 
 
 def _offline(reason: _UnreachableError) -> HubError:
@@ -176,7 +198,7 @@ def _offline(reason: _UnreachableError) -> HubError:
 
 
 def _failed(error: Exception) -> HubError:
-    if "gated" in str(error):  # datasets drops the GatedRepoError that it met
+    if "gated" in str(error):  # datasets replaces the GatedRepoError, so the text is all there is
         return HubError(f"is gated: ask for access at {_endpoint()}, then run 'hf auth login'")
     return HubError(f"could not be loaded from the hub at {_endpoint()}: {_first_line(error)}")
 
@@ -192,7 +214,7 @@ def _endpoint() -> str:
 
 
 def _quieten() -> None:
-    """No progress bars and no warnings of the two libraries in this process from here on."""
+    """Turn off progress bars and warnings of both libraries in this process."""
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()

@@ -1,4 +1,7 @@
-"""A model's files on their way to machines that don't have its folder, and where they lie there."""
+"""Bring a model's files to machines that don't have its folder.
+
+The driver reads them into Ray's object store; a worker that lacks them writes a private copy.
+"""
 
 from __future__ import annotations
 
@@ -13,36 +16,40 @@ from trainable.hub.model_folder import model_files, model_fingerprint
 from trainable.storage.folders import is_whole, write_folder
 from trainable.storage.private_folder import private_folder
 
-Files = Mapping[str, npt.NDArray[np.uint8]]  # by name; arrays, which Ray's object store hands out without a copy
+Files = Mapping[str, npt.NDArray[np.uint8]]  # by name. Arrays, because Ray's object store shares them without a copy
 
 
 def read_files(folder: Path) -> Files:
-    """The files of a model's folder, whole. Raises OSError where one can't be read."""
+    """The files of a model's folder, whole.
+
+    Raises:
+        OSError: A file can't be read.
+    """
     return {path.name: np.fromfile(path, dtype=np.uint8) for path in model_files(folder)}
 
 
 def shipped_bytes(folder: Path) -> int:
-    """How much `read_files` reads."""
+    """The number of bytes that `read_files` reads."""
     return sum(path.stat().st_size for path in model_files(folder))
 
 
 def folder_at_hand(folder: Path, fingerprint: str, fetch: Callable[[], Files]) -> Path:
-    """A model folder on this machine: `folder` where it holds the model, else a private copy of the files sent here.
+    """A folder of this machine that holds the model: `folder` itself, or a private copy.
 
     Args:
-        folder: Where the model may lie.
-        fingerprint: Of the model.
-        fetch: Gives the model's files; called only where they are needed.
+        folder: The model's folder on the driver's machine; here it may hold nothing, or another model.
+        fingerprint: The model's.
+        fetch: Gives the model's files; called only if a copy must be written.
 
     Raises:
-        OSError: The files can't be written.
-        PermissionError: Somebody else has taken their place.
+        OSError: The copy can't be written.
+        PermissionError: Another user owns the place of the copy.
     """
     if _has(folder, fingerprint):
         return folder
     place = private_folder()
     copy = place / fingerprint[:16]
-    with (place / f"{copy.name}.lock").open("w") as lock:  # one worker of a machine writes, the others wait for it
+    with (place / f"{copy.name}.lock").open("w") as lock:  # one worker of the machine writes, the others wait
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not is_whole(copy):
             write_folder(copy, lambda aside: _write(fetch(), aside))

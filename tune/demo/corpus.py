@@ -1,61 +1,56 @@
 """A made-up paraphrase corpus in the style of newswire, for the demo search and for tests.
 
-Each pair of sentences says the same thing twice in different words (``paraphrase``), or differs in exactly
-one fact: a number, a name, a direction, a negation, or who did what to whom (``not_paraphrase``).  Both
-sorts are reworded alike (synonyms, voice, clause order, number formats, abbreviations, moved attribution),
-and the word overlap of both is drawn towards the same targets, so that counting shared words does not tell
-them apart.
+The two sentences of a pair say the same thing in different words (``paraphrase``), or they differ in exactly one fact:
+a number, a name, a direction, a negation, or who did what to whom (``not_paraphrase``). Both sorts are reworded alike
+(synonyms, voice, clause order, number formats, abbreviations, place of the source). Both aim at the same word overlap,
+so counting the words that two sentences have in common does not tell the sorts apart.
 
-Run::
-
-    python -m tune.demo --out DIR [--seed N]
-
-to write ``train.jsonl``, ``validation.jsonl`` and ``test.jsonl`` (fields ``sentence1``, ``sentence2``,
-``label``).  The files in ``tune/presets/demo`` are its output for the default seed.  Everything is invented:
-no text is taken from any corpus, and no person, company or team is real.
+``python -m tune.demo --out DIR`` writes ``train.jsonl``, ``validation.jsonl`` and ``test.jsonl`` with the fields
+``sentence1``, ``sentence2`` and ``label``. The files in ``tune/presets/demo`` are its output for the default seed.
+Everything is invented: no text comes from any corpus, and no person, company or team is real.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from tune.demo import words
 from tune.demo.words import FRAMES
 
 DEFAULT_SEED = 2024
-#: Pairs per split, and how many of them are paraphrases (0.67 in each).
-SPLITS = {"train": (800, 536), "validation": (200, 134), "test": (400, 268)}
-#: What the near-misses change, as shares of them; the positives draw on the same frames in the same shares.
+#: For each split the number of pairs, and how many of them are paraphrases (67 %).
+SPLIT_SIZES = {"train": (800, 536), "validation": (200, 134), "test": (400, 268)}
+#: The kinds of change in pairs that are no paraphrases, as fractions; paraphrases use the same frames as often.
 MIX = {"number": 0.20, "name": 0.70, "direction": 0.045, "negation": 0.035, "role": 0.02}
-#: No two pairs (of one split or of two) share more than this part of their words.
+#: The largest overlap of words between two pairs, in one split or in two.
 MAX_PAIR_OVERLAP = 0.75
 
 PARAPHRASE, NOT_PARAPHRASE = "paraphrase", "not_paraphrase"
-SAME = "same"  # the kind of a positive pair
+SAME = "same"  # the kind of a paraphrase
 
 _NUMBER_TYPES = ("pct", "rate", "usd", "loot", "price", "n", "t", "k", "score", "date")
 _NAME_TYPES = ("co", "per", "city", "country", "team", "cur", "org")
 _SLOT = re.compile(r"\{(\w+)\}")
 
-_TARGET_OVERLAP = (0.86, 0.10)  # mean and spread of the word overlap that both labels aim at
-_USUAL_WORD = 0.85  # how often a polarity is put in its usual word (else in any of its words)
-_CANDIDATES = 12  # rewordings drawn per pair, of which the one nearest to the target is kept
+_TARGET_OVERLAP = (0.86, 0.10)  # mean and standard deviation of the overlap that both sorts aim at
+_USUAL_WORD = 0.85  # how often a polarity takes its usual word; otherwise any of its words
+_CANDIDATES = 12  # rewordings drawn for each pair; the one nearest to the target overlap is kept
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two sentences and their label; ``kind`` names the change made ("same" for a paraphrase)."""
+    """Two sentences and their label."""
 
     sentence1: str
     sentence2: str
     label: str
+    """PARAPHRASE or NOT_PARAPHRASE."""
     kind: str
+    """What the second sentence changes, a key of MIX, or SAME."""
 
 
 #: A slot's value: a number, or a name together with its long form where it has two.
@@ -64,12 +59,16 @@ Value = float | tuple[str, str]
 
 @dataclass(frozen=True)
 class Fact:
-    """What a sentence says: a frame, a value for each of its slots, and its polarity."""
+    """What a sentence says, whatever its wording."""
 
     frame: int
+    """Index in FRAMES."""
     values: dict[str, Value]
+    """By slot."""
     polarity: bool
+    """Which side of ``<a//b>`` holds: True means the first."""
     attributed: bool
+    """Whether the sentence names its source."""
 
 
 def _slots(frame: int) -> list[str]:
@@ -78,12 +77,12 @@ def _slots(frame: int) -> list[str]:
 
 
 def _body_slots(frame: int) -> list[str]:
-    """The slots of a frame's clauses, without those that only its source has."""
+    """The slots of a frame's clauses, each once; a slot that only its source has is left out."""
     return list(dict.fromkeys(_SLOT.findall(" ".join(FRAMES[frame].forms))))
 
 
 def _type(slot: str) -> str:
-    """The type of a slot: its name without the digit."""
+    """The type of a slot, which is its name without the digit: "per" for "per2"."""
     return slot.rstrip("0123456789")
 
 
@@ -190,7 +189,7 @@ def word_set(pair: Pair) -> frozenset[str]:
 
 
 def _make_fact(frame: int, rng: random.Random) -> Fact:
-    """A random fact of a frame; slots of one type never share a value."""
+    """A random fact of a frame; slots of one type have clearly different values."""
     values: dict[str, Value] = {}
     for slot in [*_slots(frame), "said_day"]:
         kind = "day" if slot == "said_day" else _type(slot)
@@ -204,7 +203,7 @@ def _make_fact(frame: int, rng: random.Random) -> Fact:
 
 
 def _differ(kind: str, one: Value, two: Value) -> bool:
-    """Whether two values of a type differ clearly, in every format."""
+    """Whether two values of a type differ clearly, whatever format they are written in."""
     if isinstance(one, tuple) or isinstance(two, tuple):
         if not (isinstance(one, tuple) and isinstance(two, tuple)):
             raise TypeError("a name compared with a number")
@@ -214,7 +213,7 @@ def _differ(kind: str, one: Value, two: Value) -> bool:
         if kind == "score":
             return one[0].split("-")[0] != two[0].split("-")[0] and one[0].split("-")[1] != two[0].split("-")[1]
         names = [set(re.findall(r"\w+", " ".join(value))) - {"the", "Group", "United"} for value in (one, two)]
-        if kind == "co":  # another suffix alone would be hard to tell from another format of it
+        if kind == "co":  # another suffix alone would look like another format of the name
             return one[0].split()[0] != two[0].split()[0]
         return not names[0] & names[1]
     return (
@@ -225,11 +224,11 @@ def _differ(kind: str, one: Value, two: Value) -> bool:
 
 
 def _redraw(fact: Fact, slot: str, rng: random.Random) -> Fact:
-    """The fact with another value in one slot, one that no slot of the same type has."""
+    """The fact with a new value in one slot, which differs from those of all slots of the same type."""
     kind = _type(slot)
     while True:
         value = _draw(kind, rng)
-        if kind == "co" and rng.random() < 0.5:  # keep the suffix, so that a new suffix is no clue
+        if kind == "co" and rng.random() < 0.5:  # half of them keep the suffix: a new one must be no clue
             name = _names(value)[0].split()[0]
             short, long = (part.split()[1] for part in _names(fact.values[slot]))
             value = (f"{name} {short}", f"{name} {long}")
@@ -239,14 +238,14 @@ def _redraw(fact: Fact, slot: str, rng: random.Random) -> Fact:
 
 
 def _names(value: Value) -> tuple[str, str]:
-    """The value of a name slot."""
+    """A value that must be a name: its short and its long form."""
     if not isinstance(value, tuple):
         raise TypeError("not a name")
     return value
 
 
 def _allows(frame: int, kind: str) -> bool:
-    """Whether a near-miss of a kind can be made from a frame."""
+    """Whether a frame allows a change of this kind."""
     types = {_type(slot) for slot in _body_slots(frame)}
     if kind == "role":
         return bool(FRAMES[frame].roles)
@@ -256,7 +255,7 @@ def _allows(frame: int, kind: str) -> bool:
 
 
 def _change(fact: Fact, kind: str, rng: random.Random) -> Fact:
-    """The fact with exactly one thing changed, of the kind asked for."""
+    """The fact with exactly one change, of this kind."""
     if kind in ("direction", "negation"):
         return replace(fact, polarity=not fact.polarity)
     if kind == "role":
@@ -275,7 +274,7 @@ def _expand(template: str, fact: Fact, rng: random.Random) -> str:
 
 
 def _usual(text: str, rng: random.Random) -> str:
-    """One variant of a side of a polarity, mostly the first; a variant may hold ``[a|b]`` itself."""
+    """One of the variants of a polarity's side, mostly the first; a variant may itself hold ``[a|b]``."""
     variants = re.split(r"\|(?![^\[]*\])", text)
     return variants[0] if rng.random() < _USUAL_WORD else rng.choice(variants)
 
@@ -303,7 +302,7 @@ def render(fact: Fact, rng: random.Random) -> str:
 
 
 def _make_pair(frame: int, kind: str, positive: bool, rng: random.Random) -> Pair:
-    """A random pair of a frame: a paraphrase, or a near-miss of the kind asked for."""
+    """A random pair of a frame: a paraphrase, or two sentences that differ by a change of this kind."""
     fact = _make_fact(frame, rng)
     other = fact if positive else _change(fact, kind, rng)
     first = render(fact, rng)
@@ -315,14 +314,14 @@ def _make_pair(frame: int, kind: str, positive: bool, rng: random.Random) -> Pai
     return Pair(first, second, PARAPHRASE if positive else NOT_PARAPHRASE, SAME if positive else kind)
 
 
-def _sized(pair: Pair) -> bool:
+def _has_good_length(pair: Pair) -> bool:
     """Whether both sentences have from 12 to 30 words."""
     return all(12 <= len(sentence.split()) <= 30 for sentence in (pair.sentence1, pair.sentence2))
 
 
-def _shares(total: int) -> list[str]:
-    """The kinds of MIX, each as often as its share of a total says (largest remainders first)."""
-    counts = {kind: int(total * share) for kind, share in MIX.items()}
+def _kinds(total: int) -> list[str]:
+    """As many kinds of change as `total`, in the proportions of MIX (method of largest remainders)."""
+    counts = {kind: int(total * fraction) for kind, fraction in MIX.items()}
     by_remainder = sorted(MIX, key=lambda kind: counts[kind] - total * MIX[kind])
     for kind in by_remainder[: total - sum(counts.values())]:
         counts[kind] += 1
@@ -330,14 +329,14 @@ def _shares(total: int) -> list[str]:
 
 
 def make_corpus(seed: int) -> dict[str, list[Pair]]:
-    """The corpus of a seed: split name -> pairs.  The same seed gives the same corpus, on every machine."""
+    """The pairs of each split. The same seed gives the same corpus on every machine."""
     rng = random.Random(seed)
     frames = {kind: [frame for frame in range(len(FRAMES)) if _allows(frame, kind)] for kind in MIX}
-    taken: list[list[frozenset[str]]] = [[] for _ in FRAMES]  # per frame, the words of the pairs made so far
+    taken: list[list[frozenset[str]]] = [[] for _ in FRAMES]  # for each frame, the words of each pair made so far
     sentences: set[str] = set()
     corpus: dict[str, list[Pair]] = {}
-    for split, (size, positives) in SPLITS.items():
-        plan = [(kind, True) for kind in _shares(positives)] + [(kind, False) for kind in _shares(size - positives)]
+    for split, (size, positives) in SPLIT_SIZES.items():
+        plan = [(kind, True) for kind in _kinds(positives)] + [(kind, False) for kind in _kinds(size - positives)]
         rng.shuffle(plan)
         pairs: list[Pair] = []
         for kind, positive in plan:
@@ -345,7 +344,7 @@ def make_corpus(seed: int) -> dict[str, list[Pair]]:
                 frame = rng.choice(frames[kind])
                 pair = _make_pair(frame, kind, positive, rng)
                 used = word_set(pair)
-                if {pair.sentence1, pair.sentence2} & sentences or not _sized(pair):
+                if {pair.sentence1, pair.sentence2} & sentences or not _has_good_length(pair):
                     continue
                 if all(overlap(used, earlier) <= MAX_PAIR_OVERLAP for earlier in taken[frame]):
                     break
@@ -357,22 +356,6 @@ def make_corpus(seed: int) -> dict[str, list[Pair]]:
 
 
 def to_jsonl(pairs: Sequence[Pair]) -> str:
-    """The pairs as JSON lines, as the files hold them."""
+    """The content of a file with these pairs, one JSON object a line."""
     rows = ({"sentence1": pair.sentence1, "sentence2": pair.sentence2, "label": pair.label} for pair in pairs)
     return "".join(json.dumps(row) + "\n" for row in rows)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Write the three files of a corpus."""
-    parser = argparse.ArgumentParser(prog="python -m tune.demo", description="Write the demo paraphrase corpus.")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write the three files into")
-    parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help=f"default {DEFAULT_SEED}")
-    args = parser.parse_args(argv)
-    args.out.mkdir(parents=True, exist_ok=True)
-    for split, pairs in make_corpus(args.seed).items():
-        (args.out / f"{split}.jsonl").write_bytes(to_jsonl(pairs).encode("utf-8"))
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

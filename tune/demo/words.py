@@ -1,13 +1,13 @@
-"""The word lists and sentence frames of the demo corpus (data only; :mod:`tune.demo.corpus` gives them meaning).
+"""The word lists and sentence frames of the demo corpus (data only; `tune/demo/corpus.py` makes sentences of them).
 
 Every surname, company and team is invented; the cities and countries are real.  In a frame:
 
 ``{co}`` ``{co2}``   a slot; its type is the name without its digit (``usd`` any sum, ``loot`` millions,
                      ``rate`` a small percentage, ``n`` ``t`` ``k`` counts in ones, tens and up to thousands,
                      ``q`` a quarter, ``cur`` a currency)
-``[a|b]``            free variants, either may stand for the other
+``[a|b]``            variants with the same meaning
 ``<a|b//c|d>``       the frame's polarity: one side is the opposite (or the negation) of the other
-``$rose``            a macro, replaced from ``MACROS`` before anything else
+``$rose``            a macro: its text in ``MACROS`` replaces it before anything else
 """
 
 from __future__ import annotations
@@ -122,9 +122,8 @@ MACROS = {
     "$hurt": "[injured|hurt]",
 }
 
-#: One frame after another: ``* flip; roles; source`` and a line ``-`` for each clause (its further lines are
-#: indented).  flip is "direction", "negation" or nothing; roles the two slots whose swap changes the meaning,
-#: or nothing; source who says it, or nothing; the clauses all say the same thing.
+#: One frame after another: a line ``* flip; roles; source``, then a line ``-`` for each clause, which may go on in
+#: indented lines. ``Frame`` says what the parts mean.
 _FRAMES_TEXT = """
 # business
 * direction; ; the company
@@ -340,16 +339,20 @@ _FRAMES_TEXT = """
 
 @dataclass(frozen=True)
 class Frame:
-    """What a sentence may say: see ``_FRAMES_TEXT``."""
+    """A kind of fact and the clauses that can state it."""
 
     flip: str
+    """What its polarity ``<a//b>`` turns around: "direction", "negation", or "" if it has none."""
     roles: tuple[str, ...]
+    """The two slots that can be swapped to change the meaning; empty if there are none."""
     source: str
+    """Who says it; "" if the frame names nobody."""
     forms: tuple[str, ...]
+    """The clauses. All of them say the same thing."""
 
 
 def _frames(text: str) -> tuple[Frame, ...]:
-    """The frames that a text lists."""
+    """Read the frames from a text like ``_FRAMES_TEXT``."""
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     frames = []
     for block in re.split(r"^\* ", "\n".join(lines), flags=re.MULTILINE)[1:]:

@@ -15,7 +15,8 @@ from trainable.data.sources import is_folder
 from trainable.data.tokens import TokenizedSplit, load_tokenizer, tokenize
 from trainable.errors import UserError
 from trainable.hub.download import HubError, resolve_model
-from trainable.hub.model_folder import encoder_widths, longest_row, model_bytes, model_fingerprint, model_problems
+from trainable.hub.model_checks import model_problems
+from trainable.hub.model_folder import encoder_widths, longest_row, model_bytes, model_fingerprint
 from trainable.job import Job
 from trainable.metrics import F1Average, majority_scores
 from trainable.redaction import one_line
