@@ -1,4 +1,4 @@
-"""Folders that are there whole or not at all."""
+"""Folders and small files that are written whole or not at all, whatever fails or is killed meanwhile."""
 
 from __future__ import annotations
 
@@ -14,16 +14,28 @@ import uuid
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-MANIFEST = "manifest.json"
+MANIFEST = "manifest.json"  # in each folder: the size and the SHA-256 of its files by name
+# The name that a folder has while it is written, or (.old) while its successor takes its place.
 _ASIDE = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}(?P<old>\.old)?")
 
 
 def write_folder(folder: Path, write: Callable[[Path], None]) -> int:
-    """Make `folder` with what `write` puts into it: aside, checksummed, synced, then renamed into place.
+    """Make `folder` with the files that `write` puts into it, or replace an older folder of that name.
 
-    An older folder of that name is replaced: whatever fails or is killed, the old or the new one is there, on file
-    systems that can't exchange two folders once `sweep_asides` was called. Returns the bytes written. Raises OSError
-    that names a path.
+    The files are written into a folder beside it, get a manifest with checksums, are synced to the disk, and then the
+    two folders exchange their names. So whatever fails, and whenever the process is killed, the old or the new folder
+    is there. Where the file system can't exchange names (NFS, macOS), a kill between two renames leaves neither, and
+    `sweep_asides` brings the old one back.
+
+    Args:
+        folder: Where the folder is to be. Folders above it are made.
+        write: Gets an empty folder and writes files into it.
+
+    Returns:
+        The bytes written.
+
+    Raises:
+        OSError: Something could not be written. The error names a path.
     """
     aside = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}"
     with naming(folder):
@@ -43,7 +55,7 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> int:
 
 
 def _put(aside: Path, folder: Path) -> None:
-    """Rename a folder into place, then remove what was there."""
+    """Rename a folder into place, then remove the one that was there."""
     old = aside
     if not os.path.lexists(folder):
         os.rename(aside, folder)
@@ -56,17 +68,17 @@ def _put(aside: Path, folder: Path) -> None:
             os.rename(old, folder)
             raise
     sync(folder.parent)
-    with contextlib.suppress(OSError):  # the new one is there; `sweep_asides` comes by
+    with contextlib.suppress(OSError):  # the new folder is in place; `sweep_asides` removes the old one later
         remove(old)
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Let two paths change places at once; False where the system or the file system can't (NFS, macOS)."""
+    """Let two paths exchange their names in one step; False if the system or the file system can't (NFS, macOS)."""
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    here, both = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    at_fdcwd, rename_exchange = -100, 2
     if renameat2 is None:
         return False
-    if renameat2(here, os.fsencode(one), here, os.fsencode(other), both) == 0:
+    if renameat2(at_fdcwd, os.fsencode(one), at_fdcwd, os.fsencode(other), rename_exchange) == 0:
         return True
     number = ctypes.get_errno()
     if number in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
@@ -75,7 +87,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a small file; a reader sees the old or the new text. Raises OSError that names a path."""
+    """Write or replace a small file. A reader sees the old text or the new one. Raises OSError that names a path."""
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     with naming(path):
         try:
@@ -99,7 +111,7 @@ def same_text(path: Path, text: str) -> bool:
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let an OSError that comes without a path, as those of writes and syncs do, name this one."""
+    """Add this path to an OSError that names none: errors of writing and syncing don't."""
     try:
         yield
     except OSError as error:
@@ -109,7 +121,12 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def is_whole(folder: Path, but: Collection[str] = ()) -> bool:
-    """Whether every file that the folder's manifest names, `but` these, is there with its checksum."""
+    """Whether every file of the folder's manifest is there and has its checksum.
+
+    Args:
+        folder: A folder that `write_folder` made; False if it is not there.
+        but: Names of files that are not checked.
+    """
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         return bool(manifest) and all(
@@ -122,7 +139,7 @@ def is_whole(folder: Path, but: Collection[str] = ()) -> bool:
 
 
 def recorded_sha256(folder: Path, name: str) -> str | None:
-    """What the folder's manifest says of a file, which `is_whole` compares it with; None where it says nothing."""
+    """The checksum that the folder's manifest has of a file, unchecked; None if it has none."""
     try:
         return str(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))[name]["sha256"])
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
@@ -130,7 +147,7 @@ def recorded_sha256(folder: Path, name: str) -> str | None:
 
 
 def link(source: Path, target: Path) -> None:
-    """The same file under a second name where the file system can do that, else a copy."""
+    """Give a file a second name (a hard link), or copy it if the file system has no links."""
     try:
         os.link(source, target)
     except OSError:
@@ -138,9 +155,9 @@ def link(source: Path, target: Path) -> None:
 
 
 def sweep_asides(root: Path) -> None:
-    """Remove what killed writers left half made below a folder; nobody may be writing there.
+    """Remove the unfinished folders and files that killed writers left below `root`, while nobody writes there.
 
-    A folder that was moved away and not yet replaced comes back.
+    A folder that had been moved away, and whose successor never took its place, gets its name back.
     """
     for path, found in [(path, _ASIDE.fullmatch(path.name)) for path in root.rglob(".*")]:
         if found is None:
@@ -153,12 +170,12 @@ def sweep_asides(root: Path) -> None:
 
 
 def is_aside(path: Path) -> bool:
-    """Whether a writer made this on its way to another name."""
+    """Whether a path has the name of an unfinished folder or file."""
     return _ASIDE.fullmatch(path.name) is not None
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder with all that it holds; nothing may be there."""
+    """Remove a file, or a folder with everything in it. A file need not be there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -166,7 +183,7 @@ def remove(path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Force a file or a folder's entries to the disk."""
+    """Force a file's content, or a folder's list of entries, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

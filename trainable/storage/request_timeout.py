@@ -1,4 +1,4 @@
-"""A time limit for what is asked of an object store."""
+"""A time limit for requests to an object store: pyarrow itself waits forever for a store that stopped answering."""
 
 from __future__ import annotations
 
@@ -10,21 +10,26 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-ANSWER_WITHIN_S = 30.0  # a request of which nothing has moved for so long is given up
-PIECE_BYTES = 8 << 20
+ANSWER_WITHIN_S = 30.0  # a request is given up if it makes no progress for this long
+PIECE_BYTES = 8 << 20  # of a large file; each piece that was copied counts as progress
 
-_moved = threading.local()  # .now(): tells whoever waits for this thread's request that some of it was done
+_progress = threading.local()  # .report(): tells the thread that waits for this one's request
 
 
 def answered(request: Callable[[], T]) -> T:
-    """Do that in a thread of its own; pyarrow itself would wait for ever for a store that stopped answering.
+    """Make a request in a thread of its own and return what it returns.
 
-    Raises TimeoutError where nothing has moved for ANSWER_WITHIN_S. Ctrl-C need not wait for an answer either.
+    A large transfer may take longer than the limit, as long as `copy_moving` reports progress. While a request is
+    under way, Ctrl-C ends the wait.
+
+    Raises:
+        TimeoutError: The request has made no progress for ANSWER_WITHIN_S.
     """
+    # None means progress; anything else is the result, or the exception, at the end.
     answers: queue.SimpleQueue[tuple[T | None, BaseException | None] | None] = queue.SimpleQueue()
 
     def ask() -> None:
-        _moved.now = lambda: answers.put(None)
+        _progress.report = lambda: answers.put(None)
         try:
             answers.put((request(), None))
         except BaseException as error:
@@ -45,7 +50,7 @@ def answered(request: Callable[[], T]) -> T:
 
 
 def _end_without_it() -> None:
-    """Let this process end while a request is under way; pyarrow would wait for it then, too."""
+    """Let this process exit while a request is still under way: pyarrow's exit handler would wait for it."""
     from pyarrow import fs
 
     if (wait := getattr(fs, "ensure_s3_finalized", None)) is not None:
@@ -53,7 +58,7 @@ def _end_without_it() -> None:
 
 
 def copy_moving(source: Any, target: Any) -> None:
-    """Copy one open file into another within a request, which may take as long as something moves."""
+    """Copy one open file into another as part of a request, and report progress after each piece."""
     while piece := source.read(PIECE_BYTES):
         target.write(piece)
-        _moved.now()
+        _progress.report()
