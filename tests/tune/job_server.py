@@ -116,7 +116,7 @@ class FakeServer:
 
 
 @contextmanager
-def job_server() -> Iterator[FakeServer]:
+def fake_job_server() -> Iterator[FakeServer]:
     """A server in a thread of its own, on a port of loopback."""
     server, loop, ready = FakeServer(), asyncio.new_event_loop(), threading.Event()
 

@@ -23,7 +23,7 @@ import pytest
 from tests.conftest import write_pairs
 from tests.tune.test_end_to_end import ROOT
 from tune.cluster.auth import SETTINGS
-from tune.cluster.jobs import SERVER_VARIABLES
+from tune.cluster.job_server import SERVER_VARIABLES
 from tune.report.status import status
 
 pytestmark = [

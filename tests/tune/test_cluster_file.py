@@ -14,7 +14,9 @@ from botocore.exceptions import InvalidRegionError
 from ray.autoscaler._private.aws.config import bootstrap_aws
 from ray.autoscaler._private.util import hash_launch_conf, prepare_config, validate_config
 
-from tune.cluster_file import EVERYWHERE, NODE_TOKEN, ON_AWS, files_missing, main, rules_broken
+from tune.cluster.file_rules import EVERYWHERE, NODE_TOKEN, files_missing
+from tune.cluster.file_rules_aws import ON_AWS
+from tune.cluster_file import main, rules_broken
 
 ROOT = Path(__file__).parent.parent.parent
 AWS, LOCAL = "cluster.yaml", "cluster.local.yaml"

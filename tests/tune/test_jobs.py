@@ -20,10 +20,11 @@ from typing import Any
 
 import pytest
 
-from tests.tune.job_server import TOKEN, FakeJob, FakeServer, job_server
+from tests.tune.job_server import TOKEN, FakeJob, FakeServer, fake_job_server
 from tests.tune.test_end_to_end import ROOT
-from tune.cluster import jobs
+from tune.cluster import job_log, job_server, jobs
 from tune.cluster.auth import HOW_TO, SETTINGS
+from tune.cluster.job_server import SERVER_VARIABLES
 from tune.process.restart import COMMAND, continuing_command
 from tune.process.signals import STOP_LIMIT_S
 from tune.search import main
@@ -40,17 +41,18 @@ def token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "token"
     path.write_text(TOKEN)
     path.chmod(0o600)
-    for name in (*SETTINGS, *jobs.SERVER_VARIABLES, COMMAND):
+    for name in (*SETTINGS, *SERVER_VARIABLES, COMMAND):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(path))
-    monkeypatch.setattr(jobs, "POLL_S", 0.02)
+    monkeypatch.setattr(job_log, "LOG_EVERY_S", 0.02)
+    monkeypatch.setattr(jobs, "STOP_POLL_S", 0.02)
     return path
 
 
 @pytest.fixture
 def server() -> Iterator[FakeServer]:
-    with job_server() as found:
+    with fake_job_server() as found:
         found.begin = {"status": "SUCCEEDED", "log": "one\ntwo\n"}
         yield found
 
@@ -211,17 +213,17 @@ def test_a_log_that_went_with_its_node_does_not_hide_the_end(server: FakeServer)
 def test_a_server_that_goes_away_is_given_up_and_the_sweep_is_not(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(jobs, "LOST_S", 0.3)
-    follow = jobs._follow
+    monkeypatch.setattr(job_log, "GIVE_UP_AFTER_S", 0.3)
+    follow = jobs.follow
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(job_server())
+        server = stack.enter_context(fake_job_server())
         server.begin = {"status": "RUNNING", "log": "one\n"}
 
         def gone(*arguments: Any) -> int:
             stack.close()
             return follow(*arguments)
 
-        monkeypatch.setattr(jobs, "_follow", gone)
+        monkeypatch.setattr(jobs, "follow", gone)
         assert submit(server) == 1
     (name,) = server.jobs
     err = capsys.readouterr().err
@@ -379,7 +381,7 @@ def test_nothing_that_listens(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_is_no_job_server(
     answers: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "PROBE_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(job_server, "PROBE_TIMEOUT_S", 0.3)
     if answers == "an HTTP server":
 
         class Other(BaseHTTPRequestHandler):
@@ -442,7 +444,7 @@ def test_another_token_is_told(server: FakeServer, token: Path, capsys: pytest.C
     assert refusal("--submit", server.url, capsys=capsys).startswith(f"--submit {server.url}: {wrong}")
 
 
-@pytest.mark.parametrize("name", jobs.SERVER_VARIABLES)
+@pytest.mark.parametrize("name", SERVER_VARIABLES)
 def test_the_environment_names_a_server_and_the_command_line_wins(
     server: FakeServer, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
