@@ -1,1 +1,1 @@
-"""What is claimed about speed, as scripts that anyone can run."""
+"""Every claim about speed as a script that anyone can run."""

@@ -1,4 +1,4 @@
-"""What a finished run directory says about the time and the bytes that its sweep took."""
+"""Reads from a finished run directory how much time its sweep took, and how many bytes it wrote."""
 
 from __future__ import annotations
 
@@ -13,27 +13,35 @@ from tune.run_dir.records import STUDY_NAME
 
 @dataclass(frozen=True)
 class SweepFigures:
-    """Seconds unless the name says otherwise.
-
-    to_first_step: from `started_at` (the command's start, seconds since 1970) to the first training step
-    to_step_warm: from a trial's assignment to its first training step, median over trials on workers that had run one
-    overhead_percent: of the time from the first trial's start to the last one's end, what no slot spent on training
-        and evaluation; computing_s: training and evaluation, training_s: training, summed over trials
-    full_bytes: what a checkpoint of weights and optimizer after every epoch would have written
-    """
+    """The figures of one sweep."""
 
     to_first_step: float
+    """Seconds from the start of the command to the first training step."""
     to_step_warm: float
+    """Seconds from a trial's assignment to its first training step: the median over trials on warm workers."""
     overhead_percent: float
+    """How much of the slots' time, from the first training step to the last trial's end, was not spent computing."""
     computing_s: float
+    """Seconds of training and evaluation, summed over trials."""
     training_s: float
+    """Seconds of training, summed over trials."""
     written_bytes: int
+    """Bytes that the workers wrote, summed over trials."""
     full_bytes: int
+    """Bytes that a checkpoint of weights and optimizer after every epoch would have written."""
     peak_memory_mib: tuple[float, ...]
+    """The largest resident memory of each worker, MiB, in ascending order."""
 
 
 def read_figures(run: Path, started_at: float, slots: int, model_bytes: int) -> SweepFigures:
-    """The figures of a finished sweep without early stopping."""
+    """Compute the figures of a finished sweep without early stopping.
+
+    Args:
+        run: The run directory.
+        started_at: When the command was started, seconds since 1970.
+        slots: How many trials ran side by side.
+        model_bytes: The size of the model's weights.
+    """
     study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{run / 'study.db'}")
     trials = study.get_trials(deepcopy=False)
     epochs = {t.number: [v for k, v in sorted(t.user_attrs.items()) if k.startswith("epoch ")] for t in trials}
@@ -57,7 +65,7 @@ def read_figures(run: Path, started_at: float, slots: int, model_bytes: int) -> 
         computing_s=computing,
         training_s=sum(e["train_s"] for of in epochs.values() for e in of),
         written_bytes=sum(max(e["bytes_written"] for e in of) for of in epochs.values()),
-        # Adam keeps two numbers for every weight.
+        # Adam keeps two numbers for each weight, so a full checkpoint is three times the weights.
         full_bytes=3 * model_bytes * sum(len(of) for of in epochs.values()),
         peak_memory_mib=tuple(sorted(memory.values())),
     )

@@ -3,9 +3,9 @@
     python -m benchmarks.gpu                 on a GPU: minutes
     python -m benchmarks.gpu --tiny          anywhere: a model of two narrow layers, seconds
 
-Measures seconds of an epoch at batch sizes 8, 16 and 32, in our loop and in the plain eager float32 one in the same
-run, and trials an hour with 1, 2, 4 and 8 of them side by side on the device, each in a process of its own with its
-share of the memory. It needs torch, transformers, numpy and safetensors only.
+It measures the seconds of an epoch at batch sizes 8, 16 and 32, in our loop and in a plain eager float32 loop. Then it
+measures how many trials finish in an hour with 1, 2, 4 and 8 of them side by side on the device. Each trial runs in a
+process of its own and may use its fraction of the memory. Only torch, transformers, numpy and safetensors are needed.
 """
 
 from __future__ import annotations
@@ -37,13 +37,16 @@ EPOCHS_A_TRIAL = 3
 
 @dataclass(frozen=True)
 class Size:
-    """What is trained: the encoder's shape, rows, batch sizes and how many trials side by side."""
+    """How large the measurement is."""
 
     config: dict[str, int]
+    """What differs from BERT-base in the encoder's configuration."""
     train_rows: int
     validation_rows: int
     batch_sizes: tuple[int, ...]
+    """The batch sizes at which an epoch is timed; 16 is among them."""
     side_by_side: tuple[int, ...]
+    """The numbers of trials that run at the same time on the device."""
 
 
 BERT_BASE = Size({}, 3668, 408, (8, 16, 32), (1, 2, 4, 8))
@@ -57,13 +60,13 @@ TINY = Size(
 
 
 def main() -> None:
-    """Measure and print a table, then the figures as JSON."""
+    """Measure, print two tables, and print the figures as JSON in the last line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true")
     options = parser.parse_args()
     device = pick_device(use_gpu=True)
     if device.type == "cpu" and not options.tiny:
-        raise SystemExit("no GPU here; --tiny shows that everything runs")
+        raise SystemExit("there is no GPU here; --tiny only shows that everything runs")
     size = TINY if options.tiny else BERT_BASE
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     with tempfile.TemporaryDirectory() as folder:
@@ -81,7 +84,7 @@ def main() -> None:
         print(f"| {row['batch_size']} | {row['plain_s']:.2f} | {row['ours_s']:.2f} | {ratio:.1f} | {peak:.0f} |")
     alone = 3600 / (plain_16 * EPOCHS_A_TRIAL)
     print(f"\nTrials of {EPOCHS_A_TRIAL} epochs at batch size 16; the plain loop, one at a time: {alone:.0f} an hour;")
-    print(f"multi-process service: {'on' if shared else 'not to be had'}\n")
+    print(f"multi-process service: {'on' if shared else 'not available'}\n")
     print("| side by side | trials an hour | over the plain loop |\n|---|---|---|")
     for row in rates:
         hourly = row["an_hour"]
@@ -90,7 +93,7 @@ def main() -> None:
 
 
 def write_model(folder: Path, size: Size) -> None:
-    """Random weights in Hugging Face's format."""
+    """Write a model with random weights in Hugging Face's format."""
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     torch.manual_seed(0)
@@ -100,7 +103,7 @@ def write_model(folder: Path, size: Size) -> None:
 
 
 def make_job(folder: Path, size: Size) -> Job:
-    """Rows as long as MRPC's pairs: 53 word pieces in the mean, 20 to 103."""
+    """Make random rows of the lengths of MRPC's pairs: 20 to 103 word pieces, 53 in the mean."""
     random = np.random.default_rng(0)
     vocabulary = size.config.get("vocab_size", 12_000)
 
@@ -122,7 +125,7 @@ def make_job(folder: Path, size: Size) -> Job:
 
 
 def epoch_seconds(job: Job, batch_size: int) -> dict[str, Any]:
-    """Seconds of a second epoch with its evaluation (the first warms up), ours and plain."""
+    """Time an epoch with its evaluation in our loop, after a first epoch that warms up, and in the plain loop."""
     run = FineTuningRun(job)
     run.reset(TrialConfig(batch_size=batch_size, epochs=2), seed=0)
     run.next_epoch()
@@ -138,7 +141,7 @@ def epoch_seconds(job: Job, batch_size: int) -> dict[str, Any]:
 
 
 def plain_epoch(job: Job, batch_size: int) -> float:
-    """Seconds of an epoch and its evaluation in the loop that notebooks have, after a few steps that warm up."""
+    """Time an epoch with its evaluation in the loop that notebooks have, after a few steps that warm up."""
     from transformers import AutoModelForSequenceClassification
 
     device = pick_device(use_gpu=True)
@@ -172,13 +175,13 @@ def plain_epoch(job: Job, batch_size: int) -> float:
 
 
 def rows_of(split: TokenizedSplit) -> list[torch.Tensor]:
-    """The token ids of every row."""
+    """Return each row's token ids."""
     pairs = zip(split.offsets, split.offsets[1:], strict=False)
     return [torch.tensor(split.ids[start:end], dtype=torch.int64) for start, end in pairs]
 
 
 def padded(rows: list[torch.Tensor], numbers: np.ndarray, device: torch.device) -> dict[str, torch.Tensor]:
-    """A batch padded to its longest row."""
+    """Make a batch, padded to its longest row."""
     from torch.nn.utils.rnn import pad_sequence
 
     ids = pad_sequence([rows[i] for i in numbers], batch_first=True)
@@ -186,9 +189,9 @@ def padded(rows: list[torch.Tensor], numbers: np.ndarray, device: torch.device) 
 
 
 def trials_an_hour(job: Job, count: int) -> dict[str, Any]:
-    """Trials an hour with `count` processes side by side, each of which has trained an epoch before.
+    """Measure how many trials an hour `count` processes finish side by side, after each has trained one epoch.
 
-    None where a process ends before its time: the trials do not fit.
+    If a process dies, the trials do not fit into the memory, and the rate is None.
     """
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(count), context.Queue()
@@ -214,7 +217,7 @@ def trials_an_hour(job: Job, count: int) -> dict[str, Any]:
 
 
 def one_trial(job: Job, barrier: Barrier, results: Any, seed: int) -> None:
-    """Train one epoch to warm up, wait for the others, then time a whole trial."""
+    """Train one epoch to warm up, wait for the other processes, then time a whole trial."""
     run = FineTuningRun(job)
     run.reset(TrialConfig(batch_size=16, epochs=1), seed)
     run.next_epoch()

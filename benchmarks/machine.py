@@ -1,9 +1,9 @@
-"""What the machine could do: the rates that floors are made of.
+"""How fast this machine can be at best; the floors in the table of figures follow from these rates.
 
     python -m benchmarks.machine
 
-Prints one JSON line: billions of floating-point operations a second of matrix products of an encoder's shapes in each
-precision, on one thread, and the bytes a second that a copy moves (read and written).
+It prints one line of JSON: the rate of matrix products of an encoder's shapes on one thread in each precision
+(GFLOP/s), and how many GB a second a copy reads and writes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 
 
 def best_seconds(work: Callable[[], object], repeats: int = 7) -> float:
-    """The least of some runs after one that warms up."""
+    """Return the seconds of the fastest run, after one that warms up."""
     work()
     seconds = []
     for _ in range(repeats):
@@ -29,7 +29,7 @@ def best_seconds(work: Callable[[], object], repeats: int = 7) -> float:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the rates."""
     torch.set_num_threads(1)
     rates = {}
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def cpu_name() -> str:
-    """The processor's name, and which bf16 instructions it has."""
+    """Return the processor's name and the bf16 instructions that it has."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

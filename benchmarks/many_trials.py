@@ -1,11 +1,12 @@
-"""The driver's cost of a trial: many trials of a trainable that answers from a formula at once, two slots.
+"""What a trial costs the driver: many trials on two slots, of a trainable that computes its score from a formula.
 
     python -m benchmarks.many_trials OUT [TRIALS [bare]]
 
-`bare` runs the same trainable under Ray Tune alone: random search, reused actors, no study, table, curves or report.
+With `bare`, the same trainable runs under Ray Tune alone: random search and reused actors, without study, table, curves
+or report.
 
-Prints one JSON line: milliseconds a trial over all, over the first 200 and over the last 200; the driver's memory
-and open files after the first 200 and at the end; what still runs when the sweep is over.
+It prints one line of JSON: milliseconds a trial over all trials, over the first 200 and over the last 200; the driver's
+memory and open files after the first 200 and at the end; and which processes and threads still run after the sweep.
 """
 
 from __future__ import annotations
@@ -29,17 +30,17 @@ from trainable.trial import FineTuningTrial
 
 
 class FormulaTrial(FineTuningTrial):
-    """Everything of a trial but its training."""
+    """A trial that does everything except train."""
 
     def setup(self, config: dict[str, Any], job: Job | None = None) -> None:
-        """No model, no data."""
+        """Load neither a model nor data."""
         self._begin(config)
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._values = TrialConfig.from_values(config["values"])
 
     def step(self) -> dict[str, Any]:
-        """One epoch, done."""
+        """Report the only epoch."""
         f1 = 1.0 / (1.0 + abs(np.log(self._values.learning_rate / 3e-5)))
         metrics = {
             "epoch": 1, "schedule_percent": 100.0, "train_loss": 1 - f1, "loss": 1 - f1, "accuracy": f1, "f1": f1,
@@ -50,14 +51,14 @@ class FormulaTrial(FineTuningTrial):
 
 
 class BareTrial(FormulaTrial):
-    """The same for configurations that are nothing but values."""
+    """The same for Ray Tune alone, which hands over the hyperparameters without an assignment."""
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._values = TrialConfig.from_values(config)
 
 
 def run_bare(out: Path, trials: int) -> None:
-    """Ray Tune's own cost of a trial."""
+    """Measure what a trial costs under Ray Tune alone."""
     from ray import tune
 
     from tune.cluster.connect import connected
@@ -86,17 +87,17 @@ def run_bare(out: Path, trials: int) -> None:
 
 
 def resident_mib() -> float:
-    """What this process has resident now, MiB."""
+    """Return the resident memory of this process, MiB."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def open_files() -> int:
-    """File handles of this process."""
+    """Return how many files this process has open."""
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def child_processes() -> list[str]:
-    """The names of the processes that this one has started and that still run."""
+    """Return the names of the child processes that still run."""
     names = []
     for path in Path("/proc/self/task").glob("*/children"):
         for pid in path.read_text().split():
@@ -107,7 +108,7 @@ def child_processes() -> list[str]:
 
 
 def main(out: Path, trials: int) -> None:
-    """Run them and print the figures."""
+    """Run a sweep of such trials and print the figures."""
     import tune.sweep.run_trials
     from tune.cluster.connect import connected
     from tune.cluster.plan import make_plan

@@ -1,11 +1,12 @@
-"""Does what makes training fast change what is learned? The same trials, plain and fast, seed by seed.
+"""Do the changes that make training fast change what is learned? The same trials in both forms, seed by seed.
 
     python -m benchmarks.paired [SEEDS [EPOCHS [ROWS]]]
 
-Plain: float32, transformers' own eager attention and torch's dropout, the whole embedding, every token of the last
-layer, whole batches at once. Fast: as a sweep on this machine trains, in bfloat16. Head, batches and their order are
-the same within a pair; dropout draws other numbers. Two processes, one thread each. Prints the mean difference of every
-score and its standard error over the seeds.
+The plain form trains in float32 with transformers' own eager attention, torch's dropout, the whole embedding, every
+token of the last layer, and whole batches at once. The fast form trains as a sweep on this machine does, in bfloat16.
+Within a pair the initial head, the batches and their order are the same, but dropout draws different numbers. Two
+processes run side by side with one thread each. The output is the mean difference of every score over the seeds, with
+its standard error.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ SCORES = ("train_loss", "loss", "accuracy", "f1", "train_s")
 
 
 def main(seeds: int, epochs: int, rows: int) -> None:
-    """Train all pairs and print the differences."""
+    """Train all pairs and print the differences as JSON."""
     context = multiprocessing.get_context("spawn")
-    with context.Pool(2, maxtasksperchild=1) as pool:  # a process of its own for each: the plain form patches modules
+    with context.Pool(
+        2, maxtasksperchild=1
+    ) as pool:  # a new process for each trial, because the plain form patches modules
         tasks = [(seed, plain, epochs, rows) for seed in range(seeds) for plain in (True, False)]
         results = pool.starmap(train, tasks, chunksize=1)
     plain, fast = results[::2], results[1::2]
@@ -40,7 +43,7 @@ def main(seeds: int, epochs: int, rows: int) -> None:
 
 
 def train(seed: int, plain: bool, epochs: int, rows: int) -> dict[str, float]:
-    """One trial's last epoch."""
+    """Train one trial and return the scores of its last epoch."""
     from benchmarks.workload import make_job
     from trainable.config import TrialConfig
     from trainable.train import run
@@ -56,7 +59,7 @@ def train(seed: int, plain: bool, epochs: int, rows: int) -> dict[str, float]:
 
 
 def make_plain() -> None:
-    """Take from this process what makes training fast."""
+    """Turn off in this process everything that makes training fast."""
     from trainable.model import classifier as model
     from trainable.train import run
 

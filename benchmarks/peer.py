@@ -1,9 +1,10 @@
-"""The peer: transformers.Trainer.hyperparameter_search on Ray, tuned fairly, over the same frozen configurations.
+"""The peer that we compare with: transformers.Trainer.hyperparameter_search on Ray, over the same configurations.
 
     BENCH_DATA=FOLDER python -m benchmarks.peer OUT
 
-Two slots of one core each, batches padded to their longest row, evaluation in batches of 64, its default fused AdamW,
-no progress bars. It saves a checkpoint an epoch, since its user too wants the best model. Prints one JSON line.
+It gets fair conditions: two slots of one core each, batches padded to their longest row, evaluation in batches of 64,
+its default fused AdamW, and no progress bars. It saves a checkpoint after every epoch, because its user wants the best
+model, too. It prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from trainable.data.splits import Split
 
-NAMES = {  # the Trainer's for ours
+NAMES = {  # our name of a hyperparameter: the Trainer's name
     "learning_rate": "learning_rate",
     "batch_size": "per_device_train_batch_size",
     "epochs": "num_train_epochs",
@@ -33,7 +34,7 @@ POINTS = [{NAMES[name]: value for name, value in point.items()} for point in CON
 
 
 def main(out: Path) -> None:
-    """Search and print the wall time, from here (imports included) to the search's return."""
+    """Search, and print the wall time of imports and search."""
     began = time.monotonic()
     best = search(make_trainer(out), out)
     wall_s = time.monotonic() - began
@@ -44,7 +45,7 @@ def main(out: Path) -> None:
 
 
 def make_trainer(out: Path) -> Trainer:
-    """A Trainer as its documentation builds one for a search over sentence pairs."""
+    """Make a Trainer for a search over sentence pairs, as its documentation does."""
     from datasets import Dataset
     from transformers import (
         AutoModelForSequenceClassification,
@@ -84,7 +85,7 @@ def make_trainer(out: Path) -> Trainer:
 
 
 def scores(predictions: Any) -> dict[str, float]:
-    """Accuracy, and F1 of class 1."""
+    """Compute accuracy, and F1 of class 1."""
     answers, truth = predictions.predictions.argmax(-1), predictions.label_ids
     true_positives = int(((answers == 1) & (truth == 1)).sum())
     wrong = int((answers != truth).sum())
@@ -92,7 +93,7 @@ def scores(predictions: Any) -> dict[str, float]:
 
 
 def search(trainer: Trainer, out: Path) -> BestRun:
-    """The configurations, each once and in their order, on Ray."""
+    """Run each configuration once, in order, on Ray."""
     import ray
     from ray import tune
     from ray.tune.search.basic_variant import BasicVariantGenerator
@@ -112,7 +113,7 @@ def search(trainer: Trainer, out: Path) -> BestRun:
         verbose=0,
     )
     ray.shutdown()
-    assert isinstance(best, BestRun)  # one objective: not a list of them
+    assert isinstance(best, BestRun)  # with one objective it is not a list
     return best
 
 

@@ -2,8 +2,8 @@
 
     BENCH_DATA=FOLDER python -m benchmarks.plain_loop [THREADS]
 
-One epoch in batches of 8 at learning rate 5e-5, clipped to norm 1, linear decay. Prints one JSON line: text tokens
-(padding not counted) trained a second.
+It trains one epoch in batches of 8 with a learning rate of 5e-5 that decays linearly, and clips gradients to norm 1. It
+prints one line of JSON: how many tokens of text, not counting padding, it trains a second.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where an epoch's time goes: torch's profile of training and evaluation on one thread.
+"""Shows where an epoch's time goes, with torch's profile of training and evaluation on one thread.
 
 python -m benchmarks.profile_epoch [bf16|fp32 [BATCH_SIZE]]
 """
@@ -16,7 +16,7 @@ from trainable.train.run import FineTuningRun
 
 
 def main(precision: str, batch_size: int) -> None:
-    """Profile a second epoch and print its operators by their own time."""
+    """Profile the second epoch and print its operators, sorted by their own time."""
     run = FineTuningRun(make_job(precision="bf16" if precision == "bf16" else "fp32"))
     run.reset(TrialConfig(batch_size=batch_size, epochs=2), seed=1)
     run.next_epoch()

@@ -1,10 +1,10 @@
-"""Measure everything that is claimed about speed on CPUs, and print the table.
+"""Measure every claim about speed on CPUs, and print the table.
 
-    make bench BENCH_DATA=FOLDER              FOLDER: train, validation and test files of sentence pairs (MRPC, say);
-    python -m benchmarks.run --rounds 3       without it the demo's data
+    make bench BENCH_DATA=FOLDER              FOLDER has train, validation and test files of sentence pairs (like MRPC)
+    python -m benchmarks.run --rounds 3       without BENCH_DATA: the demo's data
 
-One round takes 13 minutes on two cores. In every round the contestants run one after the other, so that what the
-machine does that day falls on all; ratios are taken within a round, the table shows medians over rounds.
+One round takes 13 minutes on two cores. In each round all contestants run one after the other, so that a slow day of
+the machine affects all of them. Ratios are computed within a round, and the table shows their medians over the rounds.
 """
 
 from __future__ import annotations
@@ -33,9 +33,14 @@ SHORT_TRIALS = [{"learning_rate": 5e-5, "batch_size": 8, "epochs": 1}] * 12
 def main() -> None:
     """Run the rounds and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--only", nargs="+", choices=["sweep", "strict", "short", "plain", "many"], default=None)
-    parser.add_argument("--json", type=Path, help="write all figures of all rounds here")
+    parser.add_argument("--rounds", type=int, default=1, help="how often everything is measured (default: 1)")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=["sweep", "strict", "short", "plain", "many"],
+        help="measure only these: P1 and P6 need sweep, P1s strict, P2 and P3 short, P4 short and plain, P5 many",
+    )
+    parser.add_argument("--json", type=Path, help="write all figures of all rounds to this file")
     options = parser.parse_args()
     wanted = set(options.only or ["sweep", "strict", "short", "plain", "many"])
     began = time.monotonic()
@@ -49,7 +54,7 @@ def main() -> None:
 
 
 def one_round(wanted: set[str]) -> dict[str, Any]:
-    """All figures of one round, by name."""
+    """Measure one round and return its figures by name."""
     found: dict[str, Any] = {"machine": child("benchmarks.machine")}
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
     try:
@@ -76,7 +81,7 @@ def one_round(wanted: set[str]) -> dict[str, Any]:
 
 
 def sweep(out: Path, points: list[dict[str, float]], *flags: str) -> dict[str, Any]:
-    """`python -m tune.search` over the points: its wall seconds and what its run directory says."""
+    """Run `python -m tune.search` over the configurations; return its wall seconds and its run directory's figures."""
     file = out.with_suffix(".json")
     file.write_text(json.dumps(points), encoding="utf-8")
     started_at = time.time()
@@ -91,20 +96,20 @@ def sweep(out: Path, points: list[dict[str, float]], *flags: str) -> dict[str, A
 
 
 def seconds_of(module: str, *arguments: object) -> float:
-    """Wall seconds of a command."""
+    """Run a command and return its wall seconds."""
     began = time.monotonic()
     output_of(module, *arguments)
     return time.monotonic() - began
 
 
 def child(module: str, *arguments: object) -> dict[str, Any]:
-    """What a benchmark script prints in its last line."""
+    """Run a benchmark script and return the JSON of its last line."""
     printed: dict[str, Any] = json.loads(output_of(module, *arguments).strip().splitlines()[-1])
     return printed
 
 
 def output_of(module: str, *arguments: object) -> str:
-    """What a command prints; one that fails ends the benchmark."""
+    """Run a command and return what it prints; if it fails, the benchmark ends."""
     done = subprocess.run([sys.executable, "-m", module, *map(str, arguments)], capture_output=True, text=True)
     if done.returncode != 0:
         raise SystemExit(f"{module} failed:\n{done.stdout}\n{done.stderr}")
@@ -112,17 +117,18 @@ def output_of(module: str, *arguments: object) -> str:
 
 
 def encoder_flops(tokens: float, training: bool) -> float:
-    """Floating-point operations of MiniLM-L6's matrix products over some tokens.
+    """Count the floating-point operations of MiniLM-L6's matrix products over some tokens.
 
-    12 products of hidden by hidden a layer, in the last one 2 (the rest is computed for one token a row); a backward
-    pass costs two forward ones. Attention's own products, 3 % here, are left out.
+    Each layer multiplies by 12 matrices of hidden x hidden, the last one by 2, because it computes the rest for one
+    token of a row only. A backward pass costs as much as two forward passes. Attention's own products are left out;
+    here they are 3 %.
     """
     return tokens * 2 * (5 * 12 + 2) * 384**2 * (3 if training else 1)
 
 
 def table(rounds: list[dict[str, Any]]) -> str:
-    """The figures with what was to be reached, and the floors."""
-    lines = ["| | measure | reach | measured | floor |", "|---|---|---|---|---|"]
+    """Print each figure beside its goal and its floor."""
+    lines = ["| | measure | goal | measured | floor |", "|---|---|---|---|---|"]
 
     def median(value: Callable[[dict[str, Any]], float]) -> float:
         return statistics.median(value(r) for r in rounds)
@@ -136,7 +142,7 @@ def table(rounds: list[dict[str, Any]]) -> str:
     flops = epochs * (encoder_flops(tokens["train"], True) + encoder_flops(tokens["validation"], False))
     if "sweep" in first:
         gemm = median(lambda r: flops / (r["machine"]["gflops"]["bf16"] * 1e9) / SLOTS / r["peer"]["wall_s"])
-        row("P1", "wall of the sweep over that of the peer", "<= 0.33",
+        row("P1", "wall time of the sweep over that of the peer", "<= 0.33",
             f"{median(lambda r: r['sweep']['wall_s'] / r['peer']['wall_s']):.3f} "
             f"({median(lambda r: r['sweep']['wall_s']):.1f} s / {median(lambda r: r['peer']['wall_s']):.1f} s)",
             f"{gemm:.3f}: matrix products in bf16 alone")  # fmt: skip
@@ -150,30 +156,30 @@ def table(rounds: list[dict[str, Any]]) -> str:
             f"({median(lambda r: r['strict']['wall_s']):.1f} s)",
             f"{gemm:.3f}: matrix products in fp32 alone")  # fmt: skip
     if "short" in first:
-        row("P2", f"time of the slots not spent computing, {len(SHORT_TRIALS)} trials of "
+        row("P2", f"percentage of the slots' time not spent computing, {len(SHORT_TRIALS)} trials of "
             f"{median(lambda r: r['short']['computing_s'] / len(SHORT_TRIALS)):.1f} s", "<= 5 %",
             f"{median(lambda r: r['short']['overhead_percent']):.1f} %", "0 %")  # fmt: skip
         row("P3", "from a trial's assignment to its first step, warm worker", "<= 0.25 s",
             f"{median(lambda r: r['short']['to_step_warm']):.3f} s", "0 s")  # fmt: skip
         trained = len(SHORT_TRIALS) * tokens["train"]
         if "plain" in first:
-            row("P4", "tokens trained a second over those of the plain loop", ">= 2 (>= 4 with AMX)",
+            row("P4", "tokens trained a second, over those of the plain loop", ">= 2 (>= 4 with AMX)",
                 f"{median(lambda r: trained * SLOTS / r['short']['training_s'] / r['plain']['tokens_per_s']):.2f} "
                 f"({median(lambda r: trained * SLOTS / r['short']['training_s']):.0f} / "
                 f"{median(lambda r: r['plain']['tokens_per_s']):.0f} a second)",
                 f"{median(lambda r: ceiling(r)):.1f}: two cores of bf16 matrix products")  # fmt: skip
     if "many" in first:
-        row("P5", "2,000 trials that answer at once: a trial", "<= 200 ms",
+        row("P5", "a trial, of 2,000 that return at once", "<= 200 ms",
             f"{median(lambda r: r['many']['ms_a_trial']):.0f} ms",
-            f"{median(lambda r: r['bare']['ms_a_trial']):.0f} ms: Tune with no study, table or curves")  # fmt: skip
+            f"{median(lambda r: r['bare']['ms_a_trial']):.0f} ms: Tune without study, table and curves")  # fmt: skip
         row("", "last 200 over first 200", "<= 1.3",
             f"{median(lambda r: r['many']['ms_last'] / r['many']['ms_first']):.2f}", "1")  # fmt: skip
-        row("", "what the driver's memory grew by after the first 200", "< 100 MB",
+        row("", "growth of the driver's memory after the first 200", "< 100 MB",
             f"{median(lambda r: r['many']['memory_mib_end'] - r['many']['memory_mib_early']):.0f} MiB", "")  # fmt: skip
     if "sweep" in first:
-        share = median(lambda r: 100 * r["sweep"]["written_bytes"] / r["sweep"]["full_bytes"])
+        written = median(lambda r: 100 * r["sweep"]["written_bytes"] / r["sweep"]["full_bytes"])
         one = 100 / 3 / epochs
-        row("P6", "bytes written over a full checkpoint an epoch, P1's sweep", "<= 15 %", f"{share:.1f} %",
+        row("P6", "bytes written, over a full checkpoint an epoch, in P1's sweep", "<= 15 %", f"{written:.1f} %",
             f"{one:.1f} %: one model")  # fmt: skip
     row("P7", "`--help`", "<= 0.5 s", f"{median(lambda r: r['help_s']):.2f} s", "")
     if "sweep" in first:
@@ -192,13 +198,13 @@ def table(rounds: list[dict[str, Any]]) -> str:
 
 
 def ceiling(found: dict[str, Any]) -> float:
-    """Tokens a second, over the plain loop's, if matrix products in bf16 were all that there is."""
+    """Return how much faster than the plain loop training could be if it consisted of bf16 matrix products alone."""
     per_token = encoder_flops(1, True)
     return float(SLOTS * found["machine"]["gflops"]["bf16"] * 1e9 / per_token / found["plain"]["tokens_per_s"])
 
 
 def token_counts() -> dict[str, float]:
-    """Tokens of the splits, and what they are padded to in random batches of 16 and in batches of 64 in file order."""
+    """Count the splits' tokens, without padding and padded (train: random batches of 16; validation: 64 in order)."""
     from trainable.train.batching import eval_order, train_order
 
     job = make_job()

