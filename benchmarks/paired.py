@@ -24,9 +24,8 @@ SCORES = ("train_loss", "loss", "accuracy", "f1", "train_s")
 def main(seeds: int, epochs: int, rows: int) -> None:
     """Train all pairs and print the differences as JSON."""
     context = multiprocessing.get_context("spawn")
-    with context.Pool(
-        2, maxtasksperchild=1
-    ) as pool:  # a new process for each trial, because the plain form patches modules
+    # Each trial gets a new process, because the plain form patches modules.
+    with context.Pool(2, maxtasksperchild=1) as pool:
         tasks = [(seed, plain, epochs, rows) for seed in range(seeds) for plain in (True, False)]
         results = pool.starmap(train, tasks, chunksize=1)
     plain, fast = results[::2], results[1::2]
