@@ -1,7 +1,7 @@
 """From the cells of a label column to classes and their ids.
 
-A task type decides what a label is: one class for each row, several, or a number. Everything about it that the rest of
-`trainable.data` must know stands in the protocol `LabelReader`; a new task type brings a reader of its own.
+A task type decides what a label is: one class for each row, or several. The rest of `trainable.data` asks its
+`LabelReader`; a new task type brings a reader of its own.
 """
 
 from __future__ import annotations
@@ -50,7 +50,10 @@ class Classes:
 
 
 class LabelReader(Protocol):
-    """How a task type reads labels. Its methods are called in this order; each appends what is wrong to `problems`."""
+    """How a task type reads labels.
+
+    The loader calls the methods in the order in which they stand here. What is wrong is appended to `problems`.
+    """
 
     def read(self, table: Table, column: str, problems: list[str]) -> LabelColumn:
         """Read the cells of one split's label column. The column is there."""

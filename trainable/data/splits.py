@@ -1,4 +1,4 @@
-"""Rows of a data set, and how train is cut where a split is missing."""
+"""The splits of a data set, and how a missing one is cut from train."""
 
 from __future__ import annotations
 
@@ -22,16 +22,19 @@ Label = int | tuple[int, ...]  # a class id; or, where a row has several classes
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of one split: `texts[c][i]` is column c of row i, `labels[i]` its class id."""
+    """The rows of one split."""
 
     texts: tuple[Sequence[str], ...]
+    """By column: `texts[c][i]` is the text of row i in column c."""
     labels: tuple[Label, ...]
+    """By row."""
 
     def __len__(self) -> int:
+        """The number of rows."""
         return len(self.labels)
 
     def rows(self, chosen: Sequence[int] | npt.NDArray[np.int64]) -> Split:
-        """The chosen rows, in that order."""
+        """The rows with these numbers, in this order."""
         texts = (c.take(chosen) if isinstance(c, Column) else tuple(c[i] for i in chosen) for c in self.texts)
         return Split(tuple(texts), tuple(self.labels[i] for i in chosen))
 
@@ -39,10 +42,16 @@ class Split:
 def cut_missing(
     splits: Mapping[str, Split], fractions: Mapping[str, float], seed: int, notes: list[str]
 ) -> dict[str, Split]:
-    """All three splits: test and validation, in this order, are cut from train where they are missing, and noted.
+    """Complete the three splits: cut a missing test split from train first, then a missing validation split.
 
-    fractions: by split, the share of the rows that train then has
-    Raises ValueError where train is too small to be cut.
+    Args:
+        splits: Those that the data set has; train is among them.
+        fractions: For validation and test, the fraction of the rows to cut off that train has at that time.
+        seed: Of the cuts.
+        notes: A sentence is appended for each cut.
+
+    Raises:
+        ValueError: Train has too few rows to be cut.
     """
     splits = dict(splits)
     for name in ("test", "validation"):
@@ -66,13 +75,16 @@ def first_rows(train: Split, rows: int, seed: int) -> Split:
 
 
 def stratified_cut(split: Split, fraction: float, seed: int) -> list[int]:
-    """Row numbers of a stratified share of a split, in ascending order.
+    """Choose rows to cut off, about the same fraction of each class.
 
-    Rows with the same texts stay together, so that no text stands on both sides; a class's last row is never cut.
+    Rows with the same texts stay together, so that no text is on both sides. Each class keeps at least one row.
+
+    Returns:
+        Row numbers in ascending order.
     """
     generator = random.Random(seed)
     _, first, group = np.unique(_digests(split), return_index=True, return_inverse=True)
-    members = np.argsort(group, kind="stable")  # the rows, group by group, ascending in each
+    members = np.argsort(group, kind="stable")  # row numbers, group by group; ascending in each
     ends = np.append(np.searchsorted(group[members], np.arange(len(first))), len(group))
     shuffled = array("q", np.argsort(first))  # the groups in the order of their first rows
     generator.shuffle(shuffled)
@@ -91,7 +103,7 @@ def stratified_cut(split: Split, fraction: float, seed: int) -> list[int]:
 
 
 def note_leaks(splits: Mapping[str, Split], notes: list[str]) -> None:
-    """Note how many rows of validation and test stand in train as well."""
+    """Append a note where rows of validation or test are also in train."""
     train = np.unique(_digests(splits["train"]))
     for name in ("validation", "test"):
         both = int(np.isin(_digests(splits[name]), train).sum())
@@ -100,7 +112,10 @@ def note_leaks(splits: Mapping[str, Split], notes: list[str]) -> None:
 
 
 def _digests(split: Split) -> npt.NDArray[np.uint64]:
-    """8 bytes for each row, equal where all of its texts are: rows as Python tuples would take far more memory."""
+    """Eight bytes for each row; rows with equal texts have equal digests.
+
+    Comparing rows as Python tuples would take far more memory.
+    """
     digests = array("Q")
     for texts in zip(*split.texts, strict=True):
         digest = hashlib.blake2b(digest_size=8)

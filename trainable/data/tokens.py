@@ -1,4 +1,4 @@
-"""Tokenise a split once: flat arrays that Ray's object store hands to every trial without a copy."""
+"""Tokenise a split once for all trials, as flat arrays that Ray's object store shares without a copy."""
 
 from __future__ import annotations
 
@@ -17,22 +17,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TokenizedSplit:
-    """The rows of one split, one after another.
-
-    ids: int32 [tokens], the token ids of all rows
-    offsets: int64 [rows + 1]; row i is ids[offsets[i]:offsets[i + 1]]
-    token_types: uint8 [tokens], or None where the model has no such input
-    labels: int64 [rows], class ids
-    truncated: how many rows were longer than the limit
-    """
+    """The rows of one split, one after another."""
 
     ids: npt.NDArray[np.int32]
+    """[tokens]: the token ids of all rows."""
     offsets: npt.NDArray[np.int64]
+    """[rows + 1]: row i is `ids[offsets[i]:offsets[i + 1]]`."""
     token_types: npt.NDArray[np.uint8] | None
+    """[tokens], or None if the model has no such input."""
     labels: npt.NDArray[np.int64]
+    """[rows]: class ids; or [rows, classes] of 0 and 1 where a row has several classes."""
     truncated: int = 0
+    """How many rows were longer than the limit and lost tokens."""
 
     def __len__(self) -> int:
+        """The number of rows."""
         return len(self.labels)
 
     @property
@@ -46,7 +45,7 @@ class TokenizedSplit:
 
 
 def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
-    """The tokenizer saved in a model folder; never runs code from the folder."""
+    """Load the tokenizer of a model's folder without running code from the folder."""
     from transformers import AutoTokenizer
 
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
@@ -58,8 +57,15 @@ def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
 def tokenize(
     columns: Sequence[Sequence[str]], labels: Sequence[Label], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> TokenizedSplit:
-    """Tokenise one or two text columns; of a pair that is too long, the longer text is cut first."""
-    # The word pieces of a row that is too long are counted before they are cut, to say how many rows lost some.
+    """Tokenise the rows of a split.
+
+    Args:
+        columns: One or two text columns. Two make pairs; of a pair that is too long, the longer text is cut first.
+        labels: One for each row.
+        tokenizer: The model's.
+        max_length: The largest number of tokens that a row keeps, special tokens included.
+    """
+    # We tokenise whole rows first and cut in a second pass, to know how many rows lost tokens.
     encoded: Any = tokenizer(
         *[list(column) for column in columns],
         truncation=False,
