@@ -70,7 +70,7 @@ def run_bare(out: Path, trials: int) -> None:
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             ended.append(time.time())
 
-    with connected(SweepSpec("bare", "none", "none", num_cpus=2)):
+    with connected(SweepSpec(name="bare", model="none", dataset="none", num_cpus=2)):
         tune.Tuner(
             tune.with_resources(BareTrial, {"cpu": 1}),
             param_space={"learning_rate": tune.loguniform(1e-6, 1e-3), "epochs": 1},
@@ -120,7 +120,9 @@ def main(out: Path, trials: int) -> None:
     from tune.sweep.searcher import TrialBook
 
     space = {"learning_rate": parse_domain("learning_rate", "log:1e-6..1e-3"), "epochs": parse_domain("epochs", "1")}
-    spec = SweepSpec("formula", "none", "none", space=space, num_trials=trials, num_cpus=2, scheduler="none")
+    spec = SweepSpec(
+        name="formula", model="none", dataset="none", space=space, num_trials=trials, num_cpus=2, scheduler="none"
+    )
     empty = TokenizedSplit(np.zeros(0, np.int32), np.zeros(1, np.int64), None, np.zeros(0, np.int64))
     run_dir = RunDir(out)
     tune.sweep.run_trials.FineTuningTrial = FormulaTrial  # type: ignore[attr-defined]

@@ -43,7 +43,9 @@ def load_rows(rows: int = ROWS) -> tuple[Split, Split]:
     from tune.spec.sweep_spec import SweepSpec
 
     problems: list[str] = []
-    data = load_spec_data(SweepSpec("bench", "builtin:minilm", data_folder(), train_rows=rows), problems)
+    data = load_spec_data(
+        SweepSpec(name="bench", model="builtin:minilm", dataset=data_folder(), train_rows=rows), problems
+    )
     if data is None:
         raise SystemExit("\n".join(problems))
     return data.splits["train"], data.splits["validation"]

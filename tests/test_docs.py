@@ -11,7 +11,8 @@ import pytest
 from tune.cluster_file import make_parser as cluster_file_parser
 from tune.evaluate import make_parser as evaluate_parser
 from tune.spec.flags import make_parser as search_parser
-from tune.spec.sweep_spec import build_spec, given_from_file
+from tune.spec.sources import given_from_file
+from tune.spec.sweep_spec import build_spec
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [

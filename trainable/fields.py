@@ -8,14 +8,14 @@ can't differ from what is checked.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, BeforeValidator, GetCoreSchemaHandler, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
 
 from trainable.errors import nearest, shown
 
@@ -34,6 +34,8 @@ def _integer(value: object) -> object:
 def _number(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < math.inf:
         raise PydanticCustomError("float_type", "no finite number")
+    if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
+        raise PydanticCustomError("float_type", "too large")
     return value
 
 
@@ -59,15 +61,32 @@ class OneOf:
         return core_schema.literal_schema(list(self.names))
 
 
-def rule(field: FieldInfo) -> str:
-    """What a field accepts, as errors say it: "an integer >= 1", "a number >= 0 and < 1 or none"."""
-    return _in_words(field.annotation, field.metadata)
+@dataclass(frozen=True)
+class Rule:
+    """The rule of a field in words, where its constraints can't be put into words one by one."""
+
+    words: str
+    """What stands after "must be" in an error."""
 
 
-def _in_words(annotation: Any, constraints: Iterable[Any]) -> str:
+def rule(field: FieldInfo, or_none: bool = True) -> str:
+    """What a field accepts, as errors say it: "an integer >= 1", "a number >= 0 and < 1 or none".
+
+    Args:
+        field: A field of a pydantic model.
+        or_none: Whether to say that a field takes none.
+    """
+    words = _in_words(field.annotation, field.metadata)
+    return words if or_none else words.removesuffix(" or none")
+
+
+def _in_words(annotation: Any, constraints: Sequence[Any]) -> str:
     if get_origin(annotation) is Annotated:
         annotation, *inner = get_args(annotation)
         return _in_words(annotation, [*inner, *constraints])
+    rules = [constraint.words for constraint in constraints if isinstance(constraint, Rule)]
+    if rules:
+        return str(rules[0])
     choices = choices_of(annotation, constraints)
     if choices:
         return f"one of {', '.join(choices)}"
@@ -90,14 +109,21 @@ def takes_integers(field: FieldInfo) -> bool:
     return int in _types(field.annotation)
 
 
+def takes_numbers(field: FieldInfo) -> bool:
+    """Whether a field's values are numbers, integers or not."""
+    return bool(_types(field.annotation) & {int, float})
+
+
 def _types(annotation: Any) -> set[Any]:
     if get_origin(annotation) is Annotated:
         return _types(get_args(annotation)[0])
+    if get_origin(annotation) is Literal:
+        return set()
     alternatives = get_args(annotation)
     return set().union(*map(_types, alternatives)) if alternatives else {annotation}
 
 
-def choices_of(annotation: Any, constraints: Iterable[Any]) -> tuple[str, ...]:
+def choices_of(annotation: Any, constraints: Sequence[Any]) -> tuple[str, ...]:
     """The values of a field that takes one of a few names; empty for any other field."""
     named = next((constraint.names for constraint in constraints if isinstance(constraint, OneOf)), ())
     return named or (get_args(annotation) if get_origin(annotation) is Literal else ())
@@ -116,21 +142,24 @@ def _bound(constraint: Any) -> str:
     return ""
 
 
-def wrong_fields(model: type[BaseModel], values: Mapping[str, object]) -> dict[str, str]:
+def wrong_fields(model: type[BaseModel], values: Mapping[str, object], or_none: bool = True) -> dict[str, str]:
     """What is wrong with the values of a model's fields, by name: "must be an integer >= 1, but got 0".
 
-    Names that are no fields of the model are left out.
+    Names that are no fields of the model are left out, and so are fields that have no value here.
     """
     try:
         model.model_validate({name: value for name, value in values.items() if name in model.model_fields})
     except ValidationError as error:
         wrong = {str(each["loc"][0]): each for each in error.errors(include_url=False)}
-        return {name: _problem(model.model_fields[name], values[name]) for name in values if name in wrong}
+        fields = model.model_fields
+        return {name: _problem(fields[name], values[name], wrong[name], or_none) for name in values if name in wrong}
     return {}
 
 
-def _problem(field: FieldInfo, value: object) -> str:
+def _problem(field: FieldInfo, value: object, error: ErrorDetails, or_none: bool) -> str:
+    if error["type"] == "value_error":  # a check of ours, which says it all
+        return str(error["ctx"]["error"])
     choices = choices_of(field.annotation, field.metadata)
     hint = nearest(value, choices) if isinstance(value, str) and choices else ""
     more = f"; {hint}" if hint.startswith("did you mean") else ""
-    return f"must be {rule(field)}, but got {shown(value)}{more}"
+    return f"must be {rule(field, or_none)}, but got {shown(value)}{more}"

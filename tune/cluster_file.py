@@ -15,7 +15,7 @@ from trainable.errors import UserError
 from tune.cluster.file_reading import ClusterConfig, mapping_at
 from tune.cluster.file_rules import EVERYWHERE, files_missing
 from tune.cluster.file_rules_aws import ON_AWS
-from tune.spec.sweep_spec import read_yaml
+from tune.spec.yaml_file import read_yaml
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -29,8 +29,9 @@ from tune.process.restart import continuing_command, restart
 from tune.process.signals import Signals, end_at_once, heed_signals
 from tune.process.watch import Watch
 from tune.run_dir.layout import open_run_dir
-from tune.spec.flags import Request, given_from_python, parse
-from tune.spec.sweep_spec import Given, SweepSpec, build_spec, spec_as_yaml_values
+from tune.spec.flags import Action, Request, parse
+from tune.spec.sources import Given, given_from_python
+from tune.spec.sweep_spec import SweepSpec, build_spec, spec_as_yaml_values
 
 if TYPE_CHECKING:
     from tune.prepare.inputs import Prepared
@@ -171,8 +172,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             problems: list[str] = []
             request = parse(words, problems)
-            if request.errand is not None:
-                return _run_errand(request, *request.errand, problems)
+            if request.action is not None:
+                return _act(request.action, request.submit, problems)
             if request.submit is not None:
                 from tune.cluster.jobs import submit
 
@@ -199,18 +200,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _run_errand(request: Request, errand: str, name: str, problems: list[str]) -> int:
+def _act(action: Action, server: str | None, problems: list[str]) -> int:
     """Do what --status, --attach or --stop asks for; returns the exit code."""
     if problems:
         raise UserError(problems)
     try:
-        if errand == "status":
+        if action.name == "status":
             from tune.report.status import show
 
-            return show(name)
+            return show(action.sweep)
         from tune.cluster import jobs
 
-        return (jobs.attach if errand == "attach" else jobs.stop)(name, request.submit)
+        return (jobs.attach if action.name == "attach" else jobs.stop)(action.sweep, server)
     except UserError as error:
         print(error, file=sys.stderr)
         return error.exit_code

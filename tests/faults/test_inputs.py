@@ -45,7 +45,9 @@ from trainable.data.formats import read_table
 from trainable.data.labels import MAX_CLASSES
 from trainable.errors import UserError
 from tune.run_dir.layout import RESOLVED, RunDir
-from tune.spec.sweep_spec import FIELDS, MAX_ALIASES, MAX_DEPTH, MAX_FILE_BYTES, OPTIONAL, read_yaml, write_yaml
+from tune.spec.sources import Given
+from tune.spec.sweep_spec import OPTIONAL, SweepSpec
+from tune.spec.yaml_file import MAX_ALIASES, MAX_DEPTH, MAX_FILE_BYTES, read_yaml, write_yaml
 
 __all__ = ["places"]  # the fixture
 
@@ -410,7 +412,7 @@ RIGHT = {("positive_label", way) for way in ("negative", "huge", "a NUL")}  # a 
 @pytest.mark.parametrize("way", WAYS)
 def test_every_field_wrong_in_one_way(way: str, places: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     write(Path(places["data"]), GOOD)
-    names = [*FIELDS, "points"]
+    names = [name for name in SweepSpec.model_fields if name != "space"]
     lines = [f"seed: &x [[2.5]]\n{'' if way == 'an alias' else '# '}space: *x\n"]
     lines += [f"{name}: {WAYS[way]}\n" for name in names if name != "seed"]
     Path(places["tmp"], "s.yaml").write_text("".join(lines))
@@ -649,10 +651,18 @@ def test_the_oracle_notices_a_wrong_reader(kind: str, tmp_path: Path, monkeypatc
     if kind == "csv":
         monkeypatch.setattr(ColumnBuilder, "add", _spoil(ColumnBuilder.add))
     else:
-        monkeypatch.setitem(FIELDS, "seed", (lambda value: int(value) + 1, ""))
+        monkeypatch.setattr(fuzz, "build_spec", _one_seed_off(fuzz.build_spec))
     with pytest.raises(AssertionError, match=f"FUZZ_SEED=5, {kind}") as caught:
         fuzz.run(kind, tmp_path, 5, 200)
     assert "smallest: b'" in str(caught.value)
+
+
+def _one_seed_off(build: Callable[..., SweepSpec]) -> Callable[..., SweepSpec]:
+    def wrong(given: Given, problems: list[str]) -> SweepSpec:
+        spec = build(given, problems)
+        return spec.model_copy(update={"seed": spec.seed + 1}) if "seed" in given.values else spec
+
+    return wrong
 
 
 def _spoil(add: Callable[..., None]) -> Callable[..., None]:

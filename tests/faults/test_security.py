@@ -513,13 +513,13 @@ for turn in range(2):
     report = tune.search.run(fields, out=f"{sys.argv[3]}/run-{turn}")
     print(report["trials"][0]["state"], file=sys.stderr)
 for turn in range(2):
-    with connected(SweepSpec("s", "m", "d", num_cpus=1)):
+    with connected(SweepSpec(name="s", model="m", dataset="d", num_cpus=1)):
         path = os.environ["RAY_AUTH_TOKEN_PATH"]
         answers.append([ray.get(ray.remote(lambda: 6 * 7).remote()), open(path).read()])
     answers[-1].append({name: os.environ.get(name) for name in SETTINGS})
 ray.init(num_cpus=1, log_to_driver=False, include_dashboard=False)  # a notebook's own, with the token of its user
 answers.append([ray.get(ray.remote(lambda: 6 * 7).remote()), os.environ.get("RAY_AUTH_MODE")])
-with connected(SweepSpec("s", "m", "d", num_cpus=1)) as nodes:
+with connected(SweepSpec(name="s", model="m", dataset="d", num_cpus=1)) as nodes:
     answers.append(len(nodes))
 assert ray.is_initialized()
 ray.shutdown()
@@ -527,7 +527,7 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 ray._raylet.Config.initialize("")
 ray.init(num_cpus=1, log_to_driver=False, include_dashboard=False)
 try:
-    with connected(SweepSpec("s", "m", "d", num_cpus=1)):
+    with connected(SweepSpec(name="s", model="m", dataset="d", num_cpus=1)):
         answers.append("used")
 except Exception as error:
     answers.append([type(error).__name__, str(error), ray.is_initialized()])

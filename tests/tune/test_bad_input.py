@@ -380,7 +380,7 @@ SPECS = [
         "mode must be one of max, min, but got False",
         "f1 must be one of auto, binary, macro, but got 'micro'",
         "scheduler must be one of asha, none, but got 3",
-        "sampler must be one of tpe, random, but got ['tpe']",
+        "sampler must be one of random, tpe, but got ['tpe']",
         "precision must be one of auto, bf16, fp32, but got 'fp16'",
     ),
     spec("NUL in a name", 'name: "a\\0b"\n', "s.yaml: name must be text without NUL and in UTF-8, but got 'a\\x00b'"),
@@ -449,7 +449,7 @@ FLAGS = [
     flag(
         "--scheduler hyperband --sampler grid --precision fp16",
         "--scheduler must be one of asha, none, but got 'hyperband'",
-        "--sampler must be one of tpe, random, but got 'grid'",
+        "--sampler must be one of random, tpe, but got 'grid'",
         "--precision must be one of auto, bf16, fp32, but got 'fp16'",
     ),
     flag("--cpus-per-trial 999", "no room for even one trial: it asks for 999 cores"),

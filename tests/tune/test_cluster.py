@@ -46,7 +46,7 @@ def noted():
         folders.append(str(folder))
         yield folder
 tune.cluster.connect.temporary_folder = noted
-with connected(SweepSpec("s", "m", "d", num_cpus=1)) as nodes:
+with connected(SweepSpec(name="s", model="m", dataset="d", num_cpus=1)) as nodes:
     import ray
     answer = ray.get(ray.remote(lambda: 6 * 7).remote())
     running = processes(folders[0])

@@ -99,7 +99,7 @@ def test_what_the_hub_lacks_is_told_with_every_other_problem(
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         "3 problems:",
-        "  1. --sampler must be one of tpe, random, but got 'best'",
+        "  1. --sampler must be one of random, tpe, but got 'best'",
         f"  2. --dataset glue/nope: nyu-mll/glue has no configuration 'nope'; known: {', '.join(sorted(GLUE))}",
         f"  3. --model bert-base-uncased: is gated: ask for access at {hub.url}, then run 'hf auth login'",
         "Nothing was started. See --help.",
@@ -114,7 +114,8 @@ from tune.cluster.nodes import local_nodes
 from tune.spec.flags import Request
 from tune.cluster.plan import make_plan
 from tune.prepare.inputs import prepare
-from tune.spec.sweep_spec import build_spec, given_from_preset
+from tune.spec.sources import given_from_preset
+from tune.spec.sweep_spec import build_spec
 
 for name in sys.argv[1:]:
     problems = []

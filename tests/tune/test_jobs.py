@@ -29,7 +29,8 @@ from tune.process.restart import COMMAND, continuing_command
 from tune.process.signals import STOP_LIMIT_S
 from tune.search import main
 from tune.spec.flags import parse
-from tune.spec.sweep_spec import build_spec, given_from_file
+from tune.spec.sources import given_from_file
+from tune.spec.sweep_spec import build_spec
 
 OUT = "/shared/runs/mrpc"
 FLAGS = ["--preset", "mrpc", "--num-trials", "4", "--out", OUT]
@@ -93,7 +94,7 @@ def test_what_travels_is_the_resolved_sweep_alone(
     there = build_spec(given_from_file(tmp_path / "there" / "sweep.yaml", problems), problems)
     here = parse([word for word in words if word not in ("--submit", server.url)], problems).spec
     assert (there, problems) == (here, [])
-    assert there.points == ({"learning_rate": 3e-5, "epochs": 3},)
+    assert [point.named() for point in there.points] == [{"learning_rate": 3e-5, "epochs": 3}]
     out = capsys.readouterr().out
     assert out == f"submitted as {name} to {server.url}; Ctrl-C detaches, the sweep goes on there\none\ntwo\n"
     assert server.tokens == {f"Bearer {TOKEN}"}
@@ -261,7 +262,7 @@ def test_ctrl_c_detaches_and_stops_nothing(server: FakeServer, number: int, code
     assert server.stops == []
     assert server.jobs[name].status == "RUNNING"
     for line in err.splitlines()[2:4]:
-        assert parse(shlex.split(line.partition("tune.search ")[2]), []).errand is not None
+        assert parse(shlex.split(line.partition("tune.search ")[2]), []).action is not None
 
 
 def test_a_closed_pipe_ends_the_showing_only(server: FakeServer) -> None:

@@ -6,8 +6,9 @@ import pytest
 
 from tests.hub import GLUE
 from tune.prepare.inputs import BUILTIN_DATASETS
+from tune.spec.sources import given_from_preset, preset_names
 from tune.spec.space import Choice, Float, Int
-from tune.spec.sweep_spec import SweepSpec, build_spec, given_from_preset, preset_names
+from tune.spec.sweep_spec import SweepSpec, build_spec
 
 
 def preset(name: str) -> SweepSpec:
@@ -40,7 +41,7 @@ def test_mrpc_is_the_seed_notebooks_job() -> None:
         "batch_size": Choice((8, 16, 32)),
         "epochs": Int(2, 5),
     }
-    assert spec.points == ({"learning_rate": 5e-5, "batch_size": 8, "epochs": 3},)
+    assert [point.named() for point in spec.points] == [{"learning_rate": 5e-5, "batch_size": 8, "epochs": 3}]
 
 
 def test_the_demo_needs_no_hub() -> None:

@@ -218,7 +218,7 @@ def test_a_driver_that_died_while_asking_gets_the_same_trial(tmp_path: Path, sam
     whole = issue(make_book(tmp_path / "whole", sampler=sampler))["values"]
     torn = make_book(tmp_path / "torn", sampler=sampler)
     trial = torn._ask()
-    torn.spec = replace(torn.spec, space=dict(list(SPACE.items())[:params]))
+    torn.spec = torn.spec.model_copy(update={"space": dict(list(SPACE.items())[:params])})
     torn._suggest(trial)
     assert issue(make_book(tmp_path / "torn", sampler=sampler))["values"] == whole
 

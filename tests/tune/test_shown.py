@@ -110,7 +110,7 @@ def test_a_terminal_gets_no_command_of_theirs(text: str, tmp_path: Path, monkeyp
     out = Terminal()
     bad = {**CONFIG, "max_grad_norm": text}
     record = TrialRecord(1, "FAIL", bad, 1, None, None, (), failure=text)
-    with Progress(SweepSpec("s", "m", "d"), tmp_path / "log.txt", out=out) as progress:
+    with Progress(SweepSpec(name="s", model="m", dataset="d"), tmp_path / "log.txt", out=out) as progress:
         progress.say(f"label {text}")
         progress.started(0, bad)
         progress.failed(1, bad, text, tmp_path)

@@ -8,6 +8,7 @@ import optuna
 import pytest
 
 from trainable.config import config_problems
+from tune.spec.numbers import parse_number, parse_value
 from tune.spec.space import (
     Choice,
     Domain,
@@ -18,8 +19,6 @@ from tune.spec.space import (
     fixed_values,
     largest,
     parse_domain,
-    parse_number,
-    parse_value,
 )
 
 READ: list[tuple[str, object, Domain]] = [

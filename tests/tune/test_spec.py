@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import random
 from pathlib import Path
@@ -11,23 +10,14 @@ from typing import Any
 import pytest
 import yaml
 
+from trainable.config import TrialConfig
 from tune.spec.flags import make_parser, parse
+from tune.spec.sources import Given, given_from_file, given_from_preset, merge, preset_names
 from tune.spec.space import Choice, Fixed, Float, Int
-from tune.spec.sweep_spec import (
-    DEFAULT_SPACE,
-    FIELDS,
-    OPTIONAL,
-    Given,
-    SweepSpec,
-    build_spec,
-    given_from_file,
-    given_from_preset,
-    merge,
-    preset_names,
-    read_yaml,
-    spec_as_yaml_values,
-)
+from tune.spec.sweep_spec import DEFAULT_SPACE, OPTIONAL, SweepSpec, build_spec, spec_as_yaml_values
+from tune.spec.yaml_file import read_yaml
 
+SCALARS = SweepSpec.model_fields.keys() - {"space", "points"}
 NEED = {"model": "m", "dataset": "d"}
 SOME: dict[str, list[Any]] = {  # values of every field
     "max_retries": [0, 2],
@@ -51,7 +41,11 @@ SOME: dict[str, list[Any]] = {  # values of every field
         {"learning_rate": Fixed(1e-5), "dropout": Choice((None, 0.1)), "max_grad_norm": Fixed(None)},
         {"weight_decay": Float(0.0, 1.0), "epochs": Int(1, 1000, log=True), "warmup_fraction": Fixed(0.1)},
     ],
-    "points": [(), ({"learning_rate": 1e-05, "epochs": 3},), ({"dropout": None}, {"batch_size": 8})],
+    "points": [
+        (),
+        (TrialConfig(learning_rate=1e-05, epochs=3),),
+        (TrialConfig(dropout=None), TrialConfig(batch_size=8)),
+    ],
     "num_trials": [2, 1000],
     "metric": ["f1", "accuracy"],
     "f1": ["auto", "binary", "macro"],
@@ -106,9 +100,7 @@ def parsed(*argv: str) -> SweepSpec:
 
 
 def test_the_table_below_knows_every_field() -> None:
-    names = {field.name for field in dataclasses.fields(SweepSpec)}
-    assert names == {*FIELDS, "space", "points"}
-    assert names == {*SOME, "mode", "num_cpus", "num_gpus"}
+    assert SweepSpec.model_fields.keys() == {*SOME, "mode", "num_cpus", "num_gpus"}
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -118,7 +110,7 @@ def test_a_spec_written_as_yaml_is_read_back_equal(seed: int, tmp_path: Path) ->
     spec = SweepSpec(**{**chosen, "space": {**DEFAULT_SPACE, **chosen["space"]}})
     again = from_file(yaml_file(tmp_path, spec_as_yaml_values(spec)))
     assert again == spec
-    assert repr(again) == repr(dataclasses.replace(spec, space=again.space)), "types are those of the fields"
+    assert repr(again) == repr(spec.model_copy(update={"space": again.space})), "types are those of the fields"
     assert spec_as_yaml_values(again) == spec_as_yaml_values(spec)
 
 
@@ -128,7 +120,7 @@ def test_every_preset_parses(name: str, tmp_path: Path) -> None:
     assert spec.name == name
     assert from_file(yaml_file(tmp_path, spec_as_yaml_values(spec))) == spec
     assert from_file(yaml_file(tmp_path, {"preset": name, "name": name})) == spec
-    assert parsed("--preset", name, "--num-trials", "7") == dataclasses.replace(spec, num_trials=7)
+    assert parsed("--preset", name, "--num-trials", "7") == spec.model_copy(update={"num_trials": 7})
 
 
 def test_text_and_yaml_values_mean_the_same(tmp_path: Path) -> None:
@@ -139,14 +131,14 @@ def test_text_and_yaml_values_mean_the_same(tmp_path: Path) -> None:
     assert spec.validation_fraction == 0.1
     assert spec.space["learning_rate"] == Fixed(1e-5)
     assert spec.space["weight_decay"] == Choice((0.01, 0.0))
-    assert repr(spec.points) == "({'learning_rate': 5e-05, 'epochs': 3},)"
+    assert repr([point.named() for point in spec.points]) == "[{'learning_rate': 5e-05, 'epochs': 3}]"
     flags = ["--set", "validation_fraction=0.1", "--seed", "7", "--space", "learning_rate=1e-5"]
     (tmp_path / "p.json").write_text('[{"learning_rate": 5e-5, "epochs": 3}]')
     flags += ["--space", "weight_decay=1e-2,0", "--points", str(tmp_path / "p.json"), "--set", "name=my"]
     assert parsed("--model", "m", "--dataset", "d", *flags) == spec
 
 
-@pytest.mark.parametrize("field", sorted(FIELDS))
+@pytest.mark.parametrize("field", sorted(SCALARS))
 def test_each_field_can_be_set_by_its_flag_or_by_set(field: str, tmp_path: Path) -> None:
     base = {**NEED, "name": "n"}
     texts = {"text_columns": "a,b", "metric": "accuracy", "mode": "max", "num_cpus": "3", "num_gpus": "2"}
@@ -168,7 +160,7 @@ def test_optional_fields_can_be_set_back_to_none(tmp_path: Path) -> None:
     spec = parsed(str(path), "--set", "train_rows=none", "--set", "max_concurrent=null")
     assert (spec.train_rows, spec.max_concurrent) == (None, None)
     assert parsed(str(path), "--set", "scheduler=none").scheduler == "none"
-    for field in sorted(set(FIELDS) - set(OPTIONAL) - set(NEED)):
+    for field in sorted(SCALARS - set(OPTIONAL) - set(NEED)):
         (problem,) = problems_of({field: None})
         assert problem.startswith(f"{field} must be ")
         assert problem.endswith(", but got None")
@@ -206,10 +198,11 @@ def test_points_and_num_trials(tmp_path: Path) -> None:
     flags = ["--model", "m", "--dataset", "d", "--points", str(tmp_path / "p.json")]
     assert parsed(*flags).num_trials == 20
     exactly = parsed(*flags, "--num-trials", "20")
-    assert [dict(point) for point in exactly.points] == points
+    assert [point.named() for point in exactly.points] == points
     assert parsed(*flags, "--num-trials", "25").num_trials == 25
     (tmp_path / "p.json").write_bytes(b"\xef\xbb\xbf" + b'[{"dropout": "none", "learning_rate": "1e-5"}]')
-    assert parsed(*flags).points == ({"dropout": None, "learning_rate": 1e-5},)
+    (point,) = parsed(*flags).points
+    assert point.named() == {"dropout": None, "learning_rate": 1e-5}
 
 
 def test_one_problem_for_each_wrong_field_and_none_for_the_rest() -> None:
@@ -227,7 +220,7 @@ def test_a_spec_of_wrong_values_is_refused_without_another_error(seed: int) -> N
         None, True, -1, 0.5, float("nan"), float("inf"), 10**400, "", " ", "x", "nan", "9" * 5000, "a,b,c", [], [1],
         [[]], {}, {"a": 1}, {1: [2]}, (), b"x", "\0", "\ud800", {"epochs": {}}, [{"epochs": []}], [{1: 1}], [None],
     ]  # fmt: skip
-    values = {name: rng.choice(odd) for name in (*FIELDS, "space", "points") if rng.random() < 0.7}
+    values = {name: rng.choice(odd) for name in (*SweepSpec.model_fields,) if rng.random() < 0.7}
     found: list[str] = []
     spec = build_spec(Given({**values, 3: "x"}, {}), found)
     assert "3: no such field; " in "\n".join(found)

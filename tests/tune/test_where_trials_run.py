@@ -27,7 +27,7 @@ def answer(tries, folder):
 def mistaken():
     raise ValueError("a mistake of ours")
 
-with connected(SweepSpec("s", "m", "d", num_cpus=1)):
+with connected(SweepSpec(name="s", model="m", dataset="d", num_cpus=1)):
     plan = Plan(1, 1.0, 0.0)
     first, second = Path(sys.argv[1], "first"), Path(sys.argv[1], "second")
     first.mkdir(), second.mkdir()

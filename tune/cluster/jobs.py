@@ -23,7 +23,8 @@ from tune.cluster.job_server import Server, connected_to, find_server
 from tune.process.restart import COMMAND, continuing_command
 from tune.process.signals import STOP_LIMIT_S
 from tune.spec.flags import Request
-from tune.spec.sweep_spec import spec_as_yaml_values, write_yaml
+from tune.spec.sweep_spec import spec_as_yaml_values
+from tune.spec.yaml_file import write_yaml
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient

@@ -72,7 +72,7 @@ def most_rows(spec: SweepSpec) -> int:
             micro = None
         case _:
             micro = largest(spec.space, "micro_batch_size", 0)
-    points: list[Mapping[str, Value]] = [{}, *spec.points]
+    points: list[Mapping[str, Value]] = [{}, *(point.named() for point in spec.points)]
     return int(max(rows(p.get("batch_size", batch_size), p.get("micro_batch_size", micro)) for p in points))
 
 

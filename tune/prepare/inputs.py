@@ -30,8 +30,9 @@ from tune.run_dir.integrity import find_records
 from tune.run_dir.layout import WHAT_TO_DO, RunDir, open_run_dir
 from tune.run_dir.records import TrialRecord
 from tune.spec.flags import Request
+from tune.spec.sources import PRESETS
 from tune.spec.space import change_problem, largest, parse_domain
-from tune.spec.sweep_spec import PRESETS, SweepSpec, spec_as_yaml_values
+from tune.spec.sweep_spec import SweepSpec, spec_as_yaml_values
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -249,7 +250,6 @@ def prepare(request: Request, problems: list[str]) -> Prepared:
     # A sweep of before there were such names goes on without one.
     sweep_id = stored_id or (None if records else uuid.uuid4().hex)
     fingerprint = model_fingerprint(folder)
-    average = cast(F1Average, average)
     return Prepared(spec, run_dir, data, folder, fingerprint, tokenizer, average, sweep_id, records)
 
 
@@ -354,7 +354,7 @@ def _load_tokenizer(folder: Path, problems: list[str]) -> PreTrainedTokenizerBas
 
 def _batch_size_problems(spec: SweepSpec, rows: int) -> list[str]:
     sizes = {"the space": largest(spec.space, "batch_size", 0)}
-    sizes |= {f"configuration {i}": float(p.get("batch_size") or 0) for i, p in enumerate(spec.points, 1)}
+    sizes |= {f"configuration {i}": point.named().get("batch_size", 0) for i, point in enumerate(spec.points, 1)}
     return [
         f"`batch_size <= training rows` must hold, but got (batch_size={size:.0f} in {where}, rows={rows})"
         for where, size in sizes.items()

@@ -27,7 +27,9 @@ from tune.report.progress import clock, short
 from tune.run_dir.layout import WHAT_TO_DO, RunDir, open_run_dir
 from tune.run_dir.ranking import rank
 from tune.run_dir.records import STUDY_NAME, SWEEP_ID, TrialRecord, record_from, result_problem
-from tune.spec.sweep_spec import Given, SweepSpec, build_spec, read_yaml
+from tune.spec.sources import Given
+from tune.spec.sweep_spec import SweepSpec, build_spec
+from tune.spec.yaml_file import read_yaml
 
 EXIT_CODES = {"finished": 0, "running": 3, "stopped": 4}
 STATES = ("RUNNING", "COMPLETE", "PRUNED", "FAIL", "WAITING")  # of a trial, as Optuna stores them

@@ -22,7 +22,7 @@ from trainable.storage.folder import FolderStorage
 from trainable.storage.folders import MANIFEST, is_aside, is_whole, link, recorded_sha256, write_text
 from trainable.storage.trouble import storage_failed
 from trainable.storage.urls import open_storage
-from tune.spec.sweep_spec import write_yaml
+from tune.spec.yaml_file import write_yaml
 
 WEIGHTS = "model.safetensors"
 # What a driver fetches from an object store. Of a trial's states and events, it needs none.

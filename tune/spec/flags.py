@@ -1,64 +1,72 @@
-"""The command line: every flag's value stays text until all of them are checked together."""
+"""The command line of `tune.search`. Every value stays text until all of them are checked together.
+
+The flags, what --help says of them and their defaults are read off the fields of `SweepSpec` that carry a `Flag` mark.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
+
+from pydantic.fields import FieldInfo
 
 from trainable.config import TrialConfig
 from trainable.data.file_checks import is_unicode
 from trainable.errors import UserError, nearest, shown
+from trainable.fields import choices_of, takes_integers, takes_numbers
 from trainable.storage.urls import is_url, url_problem
-from tune.spec.sweep_spec import (
-    FIELDS,
-    OPTIONAL,
-    Given,
-    SweepSpec,
-    build_spec,
-    given_from_file,
-    given_from_preset,
-    merge,
-    preset_names,
-)
+from tune.spec.field_types import flag_name, flag_of
+from tune.spec.sources import Given, given_from_flags, preset_names
+from tune.spec.sweep_spec import OPTIONAL, SweepSpec, build_spec
 
-FLAGS = (
-    "model", "dataset", "text_columns", "label_column", "num_trials", "metric", "mode", "gpus_per_trial",
-    "cpus_per_trial", "max_concurrent", "max_retries", "keep_top", "checkpoint_budget_gb", "scheduler", "sampler",
-    "precision", "accelerator", "address", "train_rows", "seed",
-)  # fmt: skip
-OUT = "the run directory, or a URL like s3://bucket/prefix (default: runs/<preset or spec name>)"
 SWITCHES = {
     "--fresh": "start over; what --out holds is moved aside, never deleted",
     "--allow-new-space": "go on with a sweep although the space was changed",
-    "--plan": "say what would be done (trials, slots, shares, disk, nodes) and end; nothing is trained or written",
+    "--plan": "say what would be done (trials, slots, GPUs, disk, nodes) and end; nothing is trained or written",
 }
-ERRANDS = {
+
+ActionName = Literal["attach", "stop", "status"]
+ACTIONS: dict[ActionName, tuple[str, str]] = {
     "attach": ("ID", "follow the log of a sweep that was submitted"),
-    "stop": ("ID", "stop it in order; its command goes on with it later"),
+    "stop": ("ID", "stop a submitted sweep in order; its command goes on with it later"),
     "status": ("RUN", "tell the state of the sweep in a run directory: exit code 0 finished, 3 running, 4 stopped"),
 }
+"""Flags that act on a sweep that exists already, instead of running one: what their value is called, and their help."""
+
+
+@dataclass(frozen=True)
+class Action:
+    """What to do with a sweep that exists already."""
+
+    name: ActionName
+    """attach, stop or status."""
+    sweep: str
+    """The sweep: a job's ID for attach and stop, a run directory for status."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a command line asks for: a sweep, where, and what to do with one that is there already.
-
-    submit: the job server that the sweep is handed to, "" for the default one; None runs it from here
-    errand: one of ERRANDS with its ID or RUN, instead of a sweep
-    """
+    """What a command line asks for: to run a sweep, or an action on one that exists."""
 
     spec: SweepSpec
+    """What to search."""
     out: str | Path
+    """The run directory; text if it is the URL of an object store."""
     fresh: bool = False
+    """Whether to move an earlier sweep in the run directory aside and start over."""
     allow_new_space: bool = False
+    """Whether an earlier sweep goes on although its search space was another one."""
     plan_only: bool = False
+    """Whether to say what would be done, and to do nothing."""
     submit: str | None = None
-    errand: tuple[str, str] | None = None
+    """Address of the job server that the sweep is handed to, "" for the default one; None runs it from here."""
+    action: Action | None = None
+    """What to do instead of running a sweep."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -68,8 +76,32 @@ class _Parser(argparse.ArgumentParser):
         raise UserError([message])
 
 
+def parse(argv: Sequence[str], problems: list[str]) -> Request:
+    """What a command line asks for; what is wrong with it is appended to `problems`."""
+    parser = make_parser()
+    arguments, unexpected = _parsed(parser, argv, problems)
+    problems += [f"unexpected argument {shown(word)}" for word in unexpected]
+    action = _action(arguments)
+    if action is not None:
+        problems += _others_beside(action, argv, arguments.spec)
+    if arguments.spec is not None and arguments.preset is not None:
+        problems.append("give SPEC.yaml or --preset, not both; a YAML file can name its preset itself")
+    flags = _given_by_flags(arguments, problems)
+    if arguments.submit is not None and action is None:
+        if "address" in flags.values:
+            problems.append(
+                "give --submit or --address, not both: what is submitted runs on the job server's own cluster"
+            )
+        flags = Given({**flags.values, "address": "auto"}, {**flags.origins, "address": "--submit"})
+    spec = build_spec(given_from_flags(arguments.spec, arguments.preset, flags, problems), problems)
+    out = _run_directory(arguments.out, spec, problems)
+    if arguments.plan and arguments.submit is not None:
+        problems.append("--plan goes without --submit: it plans for this machine, or for the cluster at --address")
+    return Request(spec, out, arguments.fresh, arguments.allow_new_space, arguments.plan, arguments.submit, action)
+
+
 def make_parser() -> argparse.ArgumentParser:
-    """The command line; every flag's value stays text, so that all of them can be checked together."""
+    """The parser of the command line; it checks no value."""
     parser = _Parser(
         prog="python -m tune.search",
         description="Search the hyperparameters of a fine-tuned text classifier.",
@@ -78,7 +110,11 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("spec", nargs="?", metavar="SPEC.yaml", help="where the settings start from")
     parser.add_argument("--preset", metavar="NAME", help=f"or a preset: {', '.join(preset_names())} (default: demo)")
-    parser.add_argument("--out", metavar="DIR", help=OUT)
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        help="the run directory, or a URL like s3://bucket/prefix (default: runs/<preset or spec name>)",
+    )
     parser.add_argument(
         "--space",
         action="append",
@@ -87,19 +123,18 @@ def make_parser() -> argparse.ArgumentParser:
         help="log:1e-5..1e-4, 0.0..0.1, 2..5 (integers), 8,16,32 (choices), 0.01 (fixed); repeatable",
     )
     parser.add_argument("--points", metavar="FILE.json", help="configurations to try first")
-    for name in FLAGS:
-        default = getattr(SweepSpec, name, None) if name != "mode" else None  # it hangs on the metric
-        shown = FIELDS[name][1] + (f" (default: {default})" if default is not None else "")
-        parser.add_argument(_flag(name), dest=name, metavar=_metavar(name), help=shown.replace("%", "%%"))
+    for name, field in _fields_with_flags().items():
+        parser.add_argument(flag_name(name), dest=name, metavar=_metavar(name, field), help=_help(name, field))
+    others = sorted(SweepSpec.model_fields.keys() - _fields_with_flags().keys() - {"space", "points"})
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help=f"any other field of the spec: {', '.join(sorted(set(FIELDS) - set(FLAGS)))}",
+        help=f"any other field of the spec: {', '.join(others)}",
     )
-    for switch, shown in SWITCHES.items():
-        parser.add_argument(switch, action="store_true", help=shown)
+    for switch, text in SWITCHES.items():
+        parser.add_argument(switch, action="store_true", help=text)
     parser.add_argument(
         "--submit",
         nargs="?",
@@ -108,97 +143,54 @@ def make_parser() -> argparse.ArgumentParser:
         help="run the sweep as a job of the Ray cluster whose job server is there (default: http://127.0.0.1:8265) and "
         "follow its log; Ctrl-C detaches",
     )
-    for name, (metavar, shown) in ERRANDS.items():
-        parser.add_argument(_flag(name), metavar=metavar, help=shown)
+    for name, (metavar, text) in ACTIONS.items():
+        parser.add_argument(flag_name(name), metavar=metavar, help=text)
     return parser
 
 
-def _cut(text: str) -> str:
-    """What was typed, cut where it is long."""
-    return text if len(text) <= 200 else f"{text[:200]}..."
+def _fields_with_flags() -> dict[str, FieldInfo]:
+    return {name: field for name, field in SweepSpec.model_fields.items() if flag_of(field) is not None}
 
 
-def _flag(name: str) -> str:
-    return "--" + name.removesuffix("_gb").replace("_", "-")
+def _metavar(name: str, field: FieldInfo) -> str:
+    flag = flag_of(field)
+    if flag is not None and flag.metavar is not None:
+        return flag.metavar
+    if takes_integers(field):
+        return "N"
+    return "X" if takes_numbers(field) else name[0].upper()
 
 
-def _metavar(name: str) -> str:
-    words = {"text_columns": "A[,B]", "label_column": "Y", "gpus_per_trial": "X", "cpus_per_trial": "X"}
-    words |= {"checkpoint_budget_gb": "GB", "keep_top": "K"}
-    counts = ("num_trials", "max_concurrent", "max_retries", "train_rows", "seed")
-    return "N" if name in counts else words.get(name, name[0].upper())
+def _help(name: str, field: FieldInfo) -> str:
+    """A field's documentation as --help has it, with its choices and its default."""
+    text = " ".join((field.description or "").split()).rstrip(".")
+    text = text[0].lower() + text[1:] if text[1:2].islower() else text
+    text, _, default = text.partition(" (default: ")  # a default that hangs on something else is told in words
+    choices = choices_of(field.annotation, field.metadata)
+    if choices:
+        text += f": {', '.join(choices)}"
+    if default:
+        text += f" (default: {default}"
+    elif field.default is not None and not field.is_required():
+        text += f" (default: {field.default})"
+    return text.replace("%", "%%")
 
 
-def parse(argv: Sequence[str], problems: list[str]) -> Request:
-    """What a command line asks for; what is wrong is appended to `problems`."""
-    parser = make_parser()
-    flags = [option for action in parser._actions for option in action.option_strings]
+def _parsed(
+    parser: argparse.ArgumentParser, argv: Sequence[str], problems: list[str]
+) -> tuple[argparse.Namespace, list[str]]:
+    known_flags = [option for action in parser._actions for option in action.option_strings]
     try:
-        arguments, unexpected = parser.parse_known_args(_known_words(argv, flags, problems))
+        return parser.parse_known_args(_known_words(argv, known_flags, problems))
     except UserError as error:
         problems += error.problems
-        arguments, unexpected = parser.parse_known_args([])
-    problems += [f"unexpected argument {shown(word)}" for word in unexpected]
-    errand = next(((name, getattr(arguments, name)) for name in ERRANDS if getattr(arguments, name) is not None), None)
-    if errand is not None:
-        problems += _beside_errand(argv, arguments.spec, _flag(errand[0]))
-    given: dict[str, Any] = {}
-    origins: dict[str, str] = {}
-    for name in (*FLAGS, "points"):
-        if getattr(arguments, name) is not None:
-            given[name], origins[name] = getattr(arguments, name), _flag(name)
-    for text in arguments.set:
-        key, equals, value = text.partition("=")
-        key = key.strip().replace("-", "_")
-        if not equals:
-            problems.append(f"--set {_cut(text)}: write key=value")
-        elif key == "space":
-            problems.append(f"--set {_cut(text)}: use --space NAME=SPEC")
-        else:
-            none = key in OPTIONAL and value.lower() in ("none", "null")
-            given[key], origins[key] = (None if none else value), f"--set {_cut(key)}"
-    for text in arguments.space:
-        key, equals, value = text.partition("=")
-        if not equals:
-            problems.append(f"--space {_cut(text)}: write NAME=SPEC, like learning_rate=log:1e-5..1e-4")
-        else:
-            given.setdefault("space", {})[key.strip()] = value
-            origins[f"space.{key.strip()}"] = f"--space {_cut(text)}"
-    if arguments.spec is not None and arguments.preset is not None:
-        problems.append("give SPEC.yaml or --preset, not both; a YAML file can name its preset itself")
-    if arguments.submit is not None and errand is None:
-        if "address" in given:
-            problems.append(
-                "give --submit or --address, not both: what is submitted runs on the job server's own cluster"
-            )
-        given["address"], origins["address"] = "auto", "--submit"
-    spec = build_spec(_under(arguments.spec, arguments.preset, Given(given, origins), problems), problems)
-    out = os.path.expanduser(arguments.out) if arguments.out is not None else str(Path("runs") / spec.name)
-    if not out.strip() or out.startswith("~") or "\0" in out or not is_unicode(out):
-        problems.append(f"--out must be a folder, but got {shown(arguments.out)}")
-        out = str(Path("runs") / spec.name)
-    if (problem := url_problem(out)) is not None:
-        problems.append(f"--out {problem}")
-        out = str(Path("runs") / spec.name)
-    if arguments.plan and arguments.submit is not None:
-        problems.append("--plan goes without --submit: it plans for this machine, or for the cluster at --address")
-    where = out if is_url(out) else Path(out)
-    return Request(spec, where, arguments.fresh, arguments.allow_new_space, arguments.plan, arguments.submit, errand)
-
-
-def _beside_errand(argv: Sequence[str], spec: str | None, flag: str) -> list[str]:
-    """What stands beside --attach, --stop or --status and has no meaning there."""
-    allowed = (flag,) if flag == "--status" else (flag, "--submit")
-    flags = [word.partition("=")[0] for word in argv if word.startswith("--")]
-    others = [shown(spec)] * (spec is not None) + [_cut(word) for word in flags if word not in allowed]
-    goes = "stands alone" if flag == "--status" else "goes with --submit ADDRESS alone"
-    return [f"{flag} {goes}; leave out {', '.join(others)}"] if others else []
+        return parser.parse_known_args([])
 
 
 def _known_words(argv: Sequence[str], flags: Sequence[str], problems: list[str]) -> list[str]:
-    """The command line less unknown flags with their values and flags that lack theirs, which are told.
+    """The command line without unknown flags and without flags that lack their value; both are told as problems.
 
-    argparse stops at the first flag without a value, and takes an unknown flag's value for SPEC.yaml.
+    argparse itself would stop at the first flag without a value, and take the value of an unknown flag for SPEC.yaml.
     """
     words: list[str] = []
     rest = list(argv)
@@ -209,16 +201,13 @@ def _known_words(argv: Sequence[str], flags: Sequence[str], problems: list[str])
             words.append(word)
             continue
         has_value = not equals and bool(rest) and not rest[0].startswith("--")
-        if flag == "--submit" and not equals:  # what follows may be SPEC.yaml
+        if flag == "--submit" and not equals:  # its value may be left out, and the next word be SPEC.yaml
             is_server = has_value and re.search(r"://|:[0-9]+/?$", rest[0]) is not None
             words.append(f"{flag}={rest.pop(0) if is_server else ''}")
             continue
         value = rest.pop(0) if has_value else None
         if flag not in flags:
-            searched = flag.lstrip("-").replace("-", "_")
-            is_searched = searched in TrialConfig.model_fields
-            hint = f"did you mean --space {searched}=...?" if is_searched else nearest(flag, flags)
-            problems.append(f"unknown flag {_cut(flag)}; {hint}")
+            problems.append(f"unknown flag {_cut(flag)}; {_hint(flag, flags)}")
         elif value is None and not equals:
             problems.append(f"{flag} needs a value")
         else:
@@ -226,20 +215,72 @@ def _known_words(argv: Sequence[str], flags: Sequence[str], problems: list[str])
     return words
 
 
-def _under(file: str | None, preset: str | None, above: Given, problems: list[str]) -> Given:
-    """`above` over the file or the preset; over the demo where neither these nor a data set is named."""
-    if file is not None:
-        return merge(given_from_file(Path(file), problems), above)
-    if preset is None and "dataset" in above.values:
-        return above
-    return merge(given_from_preset(preset if preset is not None else "demo", problems), above)
+def _hint(flag: str, flags: Sequence[str]) -> str:
+    """What somebody may have meant who wrote an unknown flag."""
+    name = flag.lstrip("-").replace("-", "_")
+    return f"did you mean --space {name}=...?" if name in TrialConfig.model_fields else nearest(flag, flags)
 
 
-def given_from_python(spec: Mapping[str, Any] | str | None, problems: list[str]) -> Given:
-    """What `tune.search.run` was given: fields, a YAML file's path, a preset's name, or None for the demo."""
-    if isinstance(spec, Mapping):
-        values = {key: value for key, value in spec.items() if key != "preset"}
-        return _under(None, spec.get("preset"), Given(values, {}), problems)
-    if spec is None or spec in preset_names():
-        return _under(None, spec, Given({}, {}), problems)
-    return _under(str(spec), None, Given({}, {}), problems)
+def _cut(text: str) -> str:
+    """Text from the command line as errors show it, cut where it is long."""
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def _given_by_flags(arguments: argparse.Namespace, problems: list[str]) -> Given:
+    """The settings that the flags give, with --set and --space."""
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for name in (*_fields_with_flags(), "points"):
+        if getattr(arguments, name) is not None:
+            values[name], origins[name] = getattr(arguments, name), flag_name(name)
+    for text in arguments.set:
+        key, equals, value = text.partition("=")
+        key = key.strip().replace("-", "_")
+        if not equals:
+            problems.append(f"--set {_cut(text)}: write key=value")
+        elif key == "space":
+            problems.append(f"--set {_cut(text)}: use --space NAME=SPEC")
+        else:
+            is_none = key in OPTIONAL and value.lower() in ("none", "null")
+            values[key], origins[key] = (None if is_none else value), f"--set {_cut(key)}"
+    for text in arguments.space:
+        key, equals, value = text.partition("=")
+        key = key.strip()
+        if not equals:
+            problems.append(f"--space {_cut(text)}: write NAME=SPEC, like learning_rate=log:1e-5..1e-4")
+        else:
+            values.setdefault("space", {})[key] = value
+            origins[f"space.{key}"] = f"--space {_cut(text)}"
+    return Given(values, origins)
+
+
+def _action(arguments: argparse.Namespace) -> Action | None:
+    """The action that a flag asks for; the first one where several do."""
+    asked = [(name, getattr(arguments, name)) for name in ACTIONS if getattr(arguments, name) is not None]
+    return Action(*asked[0]) if asked else None
+
+
+def _others_beside(action: Action, argv: Sequence[str], spec: str | None) -> list[str]:
+    """The problem with words that mean nothing beside an action."""
+    flag = flag_name(action.name)
+    allowed = (flag,) if action.name == "status" else (flag, "--submit")
+    flags = [word.partition("=")[0] for word in argv if word.startswith("--")]
+    others = [shown(spec)] * (spec is not None) + [_cut(word) for word in flags if word not in allowed]
+    goes = "stands alone" if action.name == "status" else "goes with --submit ADDRESS alone"
+    return [f"{flag} {goes}; leave out {', '.join(others)}"] if others else []
+
+
+def _run_directory(given: str | None, spec: SweepSpec, problems: list[str]) -> str | Path:
+    """The run directory that --out names; the default one where it names none, or a wrong one."""
+    default = Path("runs") / spec.name
+    if given is None:
+        return default
+    out = os.path.expanduser(given)
+    if not out.strip() or out.startswith("~") or "\0" in out or not is_unicode(out):
+        problems.append(f"--out must be a folder, but got {shown(given)}")
+        return default
+    problem = url_problem(out)
+    if problem is not None:
+        problems.append(f"--out {problem}")
+        return default
+    return out if is_url(out) else Path(out)

@@ -7,7 +7,6 @@ log:1e-5..1e-4   a float, logarithmic        2..5      an integer
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 from trainable.config import TrialConfig, unknown_field
 from trainable.errors import shown
 from trainable.fields import takes_integers, takes_text
+from tune.spec.numbers import parse_value
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -94,26 +94,6 @@ def parse_domain(name: str, given: object) -> Domain:
     if not values:
         raise ValueError(f"can't read {shown(given)}; {_HOW}")
     return _checked(name, Choice(values) if len(values) > 1 else Fixed(values[0]))
-
-
-def parse_number(given: object) -> int | float:
-    """A number, or text that is one: 1e-5 is text in YAML. Raises ValueError for all else."""
-    number = given
-    if isinstance(given, str):
-        text = given.strip()
-        number = int(text) if re.fullmatch(r"[+-]?\d{1,4000}", text) else float(text)
-    if isinstance(number, bool) or not isinstance(number, (int, float)):
-        raise ValueError(f"{shown(given)} is no number")  # noqa: TRY004 - what is wrong is a value, whatever its type
-    if isinstance(number, int) and abs(number) >= 2**63:
-        raise ValueError(f"{shown(given)} is too large")
-    return number
-
-
-def parse_value(given: object) -> float | int | None:
-    """A number as parse_number reads it, or none. Raises ValueError for all else."""
-    if given is None or (isinstance(given, str) and given.strip().lower() in ("none", "null")):
-        return None
-    return parse_number(given)
 
 
 def _value(name: str, given: object, whole: object) -> Value:

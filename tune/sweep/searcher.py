@@ -186,7 +186,7 @@ class TrialBook:
         return share
 
     def _point(self, number: int) -> Mapping[str, Any]:
-        return self.spec.points[number] if number < len(self.spec.points) else {}
+        return self.spec.points[number].named() if number < len(self.spec.points) else {}
 
     def _ask(self) -> Trial:
         number, self._issued = self._issued, self._issued + 1

@@ -1,0 +1,143 @@
+"""The types of a specification's fields: what each accepts, as text or as YAML has it, and how it is shown.
+
+A type is `Annotated[...]` with, in this order: bounds, a check of the type, and a reader of text. Pydantic runs them
+from the last to the first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from annotated_types import Ge, Gt, Le
+from pydantic import AfterValidator, BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, WithJsonSchema
+from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from trainable.data.file_checks import is_unicode
+from trainable.errors import shown
+from trainable.fields import INTEGER, NUMBER, Rule
+from tune.spec.numbers import parse_number
+
+SMALLEST_RESOURCE = 0.0001  # Ray counts cores and GPUs in ten-thousandths
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Marks a field that has a command line flag of its own; all others are set with --set."""
+
+    metavar: str | None = None
+    """What --help shows for the value; None derives it from the field's type or name."""
+
+
+def flag_name(field: str) -> str:
+    """The flag of a field: "--num-trials" for num_trials. Units are left out."""
+    return "--" + field.removesuffix("_gb").replace("_", "-")
+
+
+def flag_of(field: FieldInfo) -> Flag | None:
+    """The mark of a field that has a flag of its own."""
+    return next((each for each in field.metadata if isinstance(each, Flag)), None)
+
+
+class _NumberFromText:
+    """Reads text that is a number, so that flags and YAML's 1e-5 give numbers too."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(_number_from_text, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [handler(schema), {"type": "string", "pattern": NUMBER_PATTERN}]}
+
+
+NUMBER_PATTERN = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
+"""Text that is a number, for the JSON schema."""
+
+
+def _number_from_text(value: object) -> object:
+    try:
+        return parse_number(value)
+    except ValueError:
+        return value  # the next check refuses it
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"must be text, but got {shown(value)}")
+    if "\0" in value or not is_unicode(value):
+        raise ValueError(f"must be text without NUL and in UTF-8, but got {shown(value)}")
+    return value
+
+
+def _name(value: str) -> str:
+    if "/" in value or value in (".", ".."):
+        raise ValueError(f"must be a plain name, but got {shown(value)}")
+    return value
+
+
+def _label(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int)) or not str(value).strip():
+        raise ValueError(f"must be a class, but got {shown(value)}")
+    return str(value)
+
+
+def _columns(value: object) -> tuple[str, ...]:
+    names = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+    if (
+        not isinstance(names, (list, tuple))
+        or not 1 <= len(names) <= 2
+        or not all(isinstance(name, str) and name.strip() and "\0" not in name and is_unicode(name) for name in names)
+        or len(set(names)) != len(names)
+    ):
+        raise ValueError(f"must be one column or two (a,b), but got {shown(value)}")
+    return tuple(names)
+
+
+def _resource(value: float) -> float:
+    if 0 < value < SMALLEST_RESOURCE:
+        raise PydanticCustomError("greater_than_equal", "too small")
+    return value
+
+
+NUMBER_FROM_TEXT = _NumberFromText()
+
+Text = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": "string", "pattern": r"\S"})]
+Name = Annotated[
+    str, AfterValidator(_name), BeforeValidator(_text), WithJsonSchema({"type": "string", "pattern": r"^[^/]*\S[^/]*$"})
+]
+Label = Annotated[str, BeforeValidator(_label), WithJsonSchema({"type": ["string", "integer"]})]
+Columns = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_columns),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": r"^[^,]*\S[^,]*(,[^,]*\S[^,]*)?$"},
+                {
+                    "type": "array",
+                    "items": {"type": "string", "pattern": r"\S"},
+                    "minItems": 1,
+                    "maxItems": 2,
+                    "uniqueItems": True,
+                },
+            ]
+        }
+    ),
+]
+FromZero = Annotated[int, Ge(0), INTEGER, NUMBER_FROM_TEXT]
+FromOne = Annotated[int, Ge(1), INTEGER, NUMBER_FROM_TEXT]
+FromTwo = Annotated[int, Ge(2), INTEGER, NUMBER_FROM_TEXT]
+FromFour = Annotated[int, Ge(4), INTEGER, NUMBER_FROM_TEXT]
+NotNegative = Annotated[float, Ge(0), NUMBER, NUMBER_FROM_TEXT]
+Positive = Annotated[float, Gt(0), NUMBER, NUMBER_FROM_TEXT]
+AboveOne = Annotated[float, Gt(1), NUMBER, NUMBER_FROM_TEXT]
+UpToHalf = Annotated[float, Gt(0), Le(0.5), NUMBER, NUMBER_FROM_TEXT]
+Cores = Annotated[float, Ge(SMALLEST_RESOURCE), NUMBER, NUMBER_FROM_TEXT]
+Gpus = Annotated[
+    float,
+    Ge(0),
+    AfterValidator(_resource),
+    NUMBER,
+    NUMBER_FROM_TEXT,
+]
+GPUS_RULE = Rule(f"auto, 0 or a number >= {SMALLEST_RESOURCE}")

@@ -1,0 +1,98 @@
+"""Where a sweep's settings come from: presets, YAML files, flags and Python, the nearer one over the farther one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainable.errors import nearest, shown
+from tune.spec.yaml_file import read_yaml
+
+PRESETS = Path(__file__).parents[1] / "presets"
+DEFAULT_PRESET = "demo"
+# Columns, split names and classes are facts of the data set that they were written for.
+FACTS_OF_A_DATASET = (
+    "text_columns", "label_column", "positive_label", "train_split", "validation_split", "test_split",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Given:
+    """Settings as somebody gave them, not checked yet."""
+
+    values: Mapping[str, Any]
+    """Values by field."""
+    origins: Mapping[str, str]
+    """Where each value stands, as errors say it: "--metric", "my.yaml: metric". Fields from Python have none."""
+    whole: bool = True
+    """Whether every source could be read. Where one could not, a missing field is no problem of its own."""
+
+    def where(self, field: str) -> str:
+        """How errors call a field's value."""
+        return self.origins.get(field, field)
+
+
+def given_from_preset(name: object, problems: list[str], origin: str = "--preset") -> Given:
+    """The settings of a preset that is shipped."""
+    if not isinstance(name, str) or name not in preset_names():
+        problems.append(f"{origin}: no preset {shown(name)}; {nearest(str(name), preset_names())}")
+        return Given({}, {}, whole=False)
+    return _given_from_yaml(PRESETS / f"{name}.yaml", {"name": name}, problems)
+
+
+def given_from_file(path: Path, problems: list[str]) -> Given:
+    """The settings in a YAML file, over those of the preset that it names, if any."""
+    here = _given_from_yaml(path, {"name": path.stem}, problems)
+    if "preset" not in here.values:
+        return here
+    below = given_from_preset(here.values["preset"], problems, path.name)
+    values = {key: value for key, value in here.values.items() if key != "preset"}
+    return merge(below, Given(values, here.origins))
+
+
+def given_from_flags(file: str | None, preset: str | None, flags: Given, problems: list[str]) -> Given:
+    """The settings of the flags over a file's or a preset's; over the demo's where no data set is named either."""
+    if file is not None:
+        return merge(given_from_file(Path(file), problems), flags)
+    if preset is None and "dataset" in flags.values:
+        return flags
+    return merge(given_from_preset(DEFAULT_PRESET if preset is None else preset, problems), flags)
+
+
+def given_from_python(spec: Mapping[str, Any] | str | None, problems: list[str]) -> Given:
+    """The settings for `tune.search.run`: fields, a YAML file's path, a preset's name, or None for the demo."""
+    if isinstance(spec, Mapping):
+        values = {key: value for key, value in spec.items() if key != "preset"}
+        return given_from_flags(None, spec.get("preset"), Given(values, {}), problems)
+    if spec is None or spec in preset_names():
+        return given_from_flags(None, spec, Given({}, {}), problems)
+    return given_from_flags(str(spec), None, Given({}, {}), problems)
+
+
+def preset_names() -> list[str]:
+    """The presets that are shipped."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def _given_from_yaml(path: Path, defaults: Mapping[str, Any], problems: list[str]) -> Given:
+    read = read_yaml(path, problems)
+    values: dict[str, Any] = {**defaults, **(read or {})}
+    values.pop("resolved", None)  # the results of a run, in the spec.yaml of its directory
+    return Given(values, {str(key): f"{path.name}: {str(key)[:200]}" for key in values}, read is not None)
+
+
+def merge(below: Given, above: Given) -> Given:
+    """Two sources as one: `above` wins field by field, and hyperparameter by hyperparameter inside `space`."""
+    values = {**below.values, **above.values}
+    lower, upper = below.values.get("space"), above.values.get("space")
+    if isinstance(lower, Mapping) and isinstance(upper, Mapping):
+        values["space"] = {**lower, **upper}
+    elif lower is not None and not isinstance(lower, Mapping):
+        values["space"] = lower  # it is wrong, and must not be hidden by a right one above it
+    if below.values.get("dataset") not in (None, values.get("dataset")):
+        for key in FACTS_OF_A_DATASET:
+            if key not in above.values:
+                values.pop(key, None)
+    return Given(values, {**below.origins, **above.origins}, below.whole and above.whole)
