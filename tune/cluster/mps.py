@@ -12,8 +12,8 @@ from pathlib import Path
 
 CONTROL = "nvidia-cuda-mps-control"
 DEFAULT_PIPES = Path("/tmp/nvidia-mps")
-TIMEOUT_S = 10.0
-CHECK_TIMEOUT_S = 60.0
+CONTROL_TIMEOUT_S = 10.0
+GPU_CHECK_TIMEOUT_S = 60.0
 
 
 def gpus_answer(environment: Mapping[str, str]) -> bool:
@@ -24,7 +24,7 @@ def gpus_answer(environment: Mapping[str, str]) -> bool:
     )
     try:
         done = subprocess.run(
-            [sys.executable, "-c", code], env=environment, capture_output=True, timeout=CHECK_TIMEOUT_S
+            [sys.executable, "-c", code], env=environment, capture_output=True, timeout=GPU_CHECK_TIMEOUT_S
         )
     except (OSError, subprocess.TimeoutExpired):
         return False
@@ -90,7 +90,7 @@ def _control(arguments: list[str], folder: Path, typed: str = "") -> bool:
             text=True,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            timeout=TIMEOUT_S,
+            timeout=CONTROL_TIMEOUT_S,
         )
     except (OSError, subprocess.TimeoutExpired):
         return False

@@ -7,7 +7,7 @@ from typing import Any
 
 from tune.cluster.waiting_notice import WaitingNotices
 
-LOOK_EVERY_S = 1.0
+PLACED_CHECK_EVERY_S = 1.0
 
 
 def when_placed(
@@ -35,7 +35,7 @@ def when_placed(
     results: Any = remote.remote(function, arguments)
     notices = WaitingNotices(say)
     try:
-        while not ray.wait([results], timeout=LOOK_EVERY_S)[0]:
+        while not ray.wait([results], timeout=PLACED_CHECK_EVERY_S)[0]:
             notices.tick(asked)
         notices.tick(None)
         ray.get(next(results))
