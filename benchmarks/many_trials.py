@@ -25,7 +25,7 @@ import numpy as np
 
 from trainable.config import TrialConfig
 from trainable.data.tokens import TokenizedSplit
-from trainable.job import Job
+from trainable.job import Assignment, Job
 from trainable.trial import FineTuningTrial
 
 
@@ -34,14 +34,14 @@ class FormulaTrial(FineTuningTrial):
 
     def setup(self, config: dict[str, Any], job: Job | None = None) -> None:
         """Load neither a model nor data."""
-        self._begin(config)
+        self.reset_config(config)
 
-    def _begin(self, config: dict[str, Any]) -> None:
-        self._values = TrialConfig.from_values(config["values"])
+    def _begin(self, assignment: Assignment) -> None:
+        self._config = assignment.config
 
     def step(self) -> dict[str, Any]:
         """Report the only epoch."""
-        f1 = 1.0 / (1.0 + abs(np.log(self._values.learning_rate / 3e-5)))
+        f1 = 1.0 / (1.0 + abs(np.log(self._config.learning_rate / 3e-5)))
         metrics = {
             "epoch": 1, "schedule_percent": 100.0, "train_loss": 1 - f1, "loss": 1 - f1, "accuracy": f1, "f1": f1,
             "matthews_correlation": f1, "collapsed": False, "learning_rate": 0.0, "examples_per_second": 0.0,
@@ -53,8 +53,10 @@ class FormulaTrial(FineTuningTrial):
 class BareTrial(FormulaTrial):
     """The same for Ray Tune alone, which hands over the hyperparameters without an assignment."""
 
-    def _begin(self, config: dict[str, Any]) -> None:
-        self._values = TrialConfig.from_values(config)
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Begin another trial in this worker."""
+        self._config = TrialConfig.from_values(new_config)
+        return True
 
 
 def run_bare(out: Path, trials: int) -> None:

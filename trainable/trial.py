@@ -16,9 +16,8 @@ import ray
 from ray.tune import Trainable
 from safetensors import SafetensorError
 
-from trainable.config import TrialConfig
 from trainable.errors import OutOfMemory, TrialFailed
-from trainable.job import Job, with_model_at_hand
+from trainable.job import Assignment, Job, with_model_at_hand
 from trainable.train.memory import is_out_of_memory
 from trainable.train.run import FineTuningRun
 
@@ -30,9 +29,7 @@ SHORTEST_LIMIT_S = 30.0  # a busy machine holds up short epochs by more than the
 class FineTuningTrial(Trainable):
     """Trains the trial that Tune's config names.
 
-    config: {"number": Optuna's trial number, "seed": int, "values": TrialConfig fields, "folder": the trial's folder,
-        "share": how many times the usual share of GPU or cores it has (default 1), "epoch_s": how long earlier epochs
-        suggest that one takes, seconds (default None: nothing is known)}
+    Tune's config is {"assignment": Assignment}.
 
     Tune's own checkpoints are off: the folder holds the newest whole state, and the model while it may still win.
     A trial that fails by its nature reports {"failure": reason, "kind": "failed", "memory" or "storage"}, so that its
@@ -48,22 +45,22 @@ class FineTuningTrial(Trainable):
         if job.incumbent_file is not None:
             job = replace(job, incumbent_file=str(job.storage.here(Path(job.incumbent_file))))
         self.fine_tuning = FineTuningRun(
-            replace(job, gpus_per_trial=min(1.0, job.gpus_per_trial * config.get("share", 1)))
+            replace(job, gpus_per_trial=min(1.0, job.gpus_per_trial * config["assignment"].memory_multiplier))
         )
-        self._begin(config)
+        self._begin(config["assignment"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin another trial in this worker."""
-        self._begin(new_config)
+        self._begin(new_config["assignment"])
         return True
 
-    def _begin(self, config: dict[str, Any]) -> None:
+    def _begin(self, assignment: Assignment) -> None:
         began = time.perf_counter()
-        self._number = int(config["number"])
-        self._folder = self._files.here(Path(config["folder"]))
-        self._epoch_s: float | None = config.get("epoch_s")
+        self._number = assignment.number
+        self._folder = self._files.here(Path(assignment.folder))
+        self._epoch_s = assignment.epoch_s
         run = self.fine_tuning
-        run.reset(TrialConfig.from_values(config["values"]), config["seed"])
+        run.reset(assignment.config, assignment.seed)
         for state in reversed(self._states()):
             found = self._files.fetch(state) and run.load_state(state)
             self._files.forget(state)

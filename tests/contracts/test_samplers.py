@@ -37,7 +37,7 @@ def propose(folder: Path, sampler: str, count: int, drivers: int = 1, seed: int 
     for driver in range(drivers):
         book = make_book(folder, space=SPACE, sampler=sampler, num_trials=count, seed=seed)
         while len(found) < count * (driver + 1) // drivers:
-            found.append(run_one(book, [0.5, 0.4 + 0.01 * len(found)])["values"])
+            found.append(run_one(book, [0.5, 0.4 + 0.01 * len(found)]).config.named())
     return found
 
 
@@ -101,7 +101,7 @@ def test_open_failed_and_stopped_trials_do_not_trouble_it(tmp_path: Path, sample
     for number in range(MORE_THAN_STARTUP - 2):
         state = states[number % 3]
         run_one(book, [] if state == TrialState.FAIL else [0.1 * (number % 7)], state)
-    open_now = [issue(book)["values"], issue(book)["values"]]
+    open_now = [issue(book).config.named(), issue(book).config.named()]
     assert open_now[0]["learning_rate"] != open_now[1]["learning_rate"], "two workers would train the same"
 
 
@@ -110,7 +110,7 @@ def test_open_failed_and_stopped_trials_do_not_trouble_it(tmp_path: Path, sample
 def test_a_space_of_one_field_is_enough(tmp_path: Path, sampler: str, name: str) -> None:
     book = make_book(tmp_path, space={name: SPACE[name]}, sampler=sampler, num_trials=MORE_THAN_STARTUP)
     for _ in range(MORE_THAN_STARTUP):
-        assert run_one(book, [0.5])["values"].keys() == {name}
+        assert run_one(book, [0.5]).config.named().keys() == {name}
 
 
 TOY = """
@@ -136,7 +136,7 @@ def test_one_new_file_adds_a_sampler(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert found.keys() == {*SAMPLERS, "toy"}
     monkeypatch.setitem(SAMPLERS, "toy", found["toy"])
     book = make_book(tmp_path / "run", sampler="toy", space={"batch_size": Choice((8, 16))})
-    assert [run_one(book, [0.5])["values"]["batch_size"] for _ in range(4)] == [16] * 4
+    assert [run_one(book, [0.5]).config.batch_size for _ in range(4)] == [16] * 4
 
 
 def test_the_table_is_light() -> None:

@@ -21,6 +21,7 @@ from optuna.trial import TrialState
 from tests.conftest import write_pairs
 from tests.tune.test_end_to_end import ROOT, command
 from tests.tune.test_failures import wait_for
+from trainable.job import Assignment
 from trainable.trial import FineTuningTrial
 from tune.cluster import connect
 from tune.cluster.nodes import Node, local_nodes
@@ -89,16 +90,16 @@ def make_sweeps(folder: Path, model: Path) -> Sweeps:
         book = TrialBook(prepared.spec, prepared.run_dir)
         prepared.write_spec("fp32")
         while book.remaining:
-            trial = begin_trial(prepared, config := book.issue())
-            Path(config["folder"]).mkdir(parents=True, exist_ok=True)  # TensorBoard's part
+            trial = begin_trial(prepared, assignment := book.issue())
+            Path(assignment.folder).mkdir(parents=True, exist_ok=True)  # TensorBoard's part
             done = False
             while not done:
                 result = trial.step()
-                book.record_epochs(config["number"], result["history"])
+                book.record_epochs(assignment.number, result["history"])
                 done = result["done"]
-                if (config["number"], result["epoch"]) == (OPEN, 10):
+                if (assignment.number, result["epoch"]) == (OPEN, 10):
                     shutil.copytree(run, folder / "killed")
-            book.finish(config["number"], TrialState.COMPLETE)
+            book.finish(assignment.number, TrialState.COMPLETE)
     with without_ray():
         assert main([*flags, "--out", str(run)]) == 0
     return Sweeps(folder / "killed", run, flags)
@@ -110,11 +111,11 @@ def prepared_with(flags: list[str]) -> Prepared:
     return prepare(parse(flags, problems), problems)
 
 
-def begin_trial(prepared: Prepared, config: dict[str, Any]) -> FineTuningTrial:
+def begin_trial(prepared: Prepared, assignment: Assignment) -> FineTuningTrial:
     """A worker that has taken a trial, and gone on from its state where there is a valid one."""
     plan = make_plan(prepared.spec, local_nodes(prepared.spec), [])
     trial = FineTuningTrial.__new__(FineTuningTrial)
-    trial.setup(config, job=dataclasses.replace(prepared.job(plan), precision="fp32"))
+    trial.setup({"assignment": assignment}, job=dataclasses.replace(prepared.job(plan), precision="fp32"))
     return trial
 
 

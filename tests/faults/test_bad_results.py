@@ -36,10 +36,11 @@ class Controller:
         self.scheduler = StoppingScheduler("f1", SuccessiveHalving("max", 2.0))
 
     def start(self) -> Any:
-        config = self.book.issue()
-        assert config is not None
+        assignment = self.book.issue()
+        assert assignment is not None
         trial = SimpleNamespace(
-            config=config, trial_id=f"{config['number']} {id(config)}", last_result={}, error_file=None,
+            config={"assignment": assignment}, trial_id=f"{assignment.number} {id(assignment)}",
+            last_result={}, error_file=None,
             run_metadata=SimpleNamespace(metric_analysis={}, metric_n_steps={}),
         )  # fmt: skip
         self.callback.on_trial_start(0, [], trial)
@@ -85,7 +86,7 @@ def test_what_is_no_number_ends_the_trial_at_once(begin: Begin, tmp_path: Path, 
     for number in range(1, at):
         run.report(broken, number, f1=0.99)
     assert run.report(broken, at, **{metric: BAD_VALUES[bad]}) == "STOP"
-    leave_model(run.book, good.config["number"])
+    leave_model(run.book, good.config["assignment"].number)
     run.report(good, 1, f1=0.2, schedule_percent=100.0)
     assert run.halt.error is None
     record, other = run.book.records()[1], run.book.records()[0]
@@ -123,7 +124,7 @@ def test_it_goes_on_where_they_differ(begin: Begin, other: str) -> None:
     for number in range(SAME_FAILURES):
         trial = run.start()
         if number == 2 and other == "one that ends well":
-            leave_model(run.book, trial.config["number"])
+            leave_model(run.book, trial.config["assignment"].number)
             run.report(trial, 1, schedule_percent=100.0)
         elif number == 2 and other == "another reason":
             run.report(trial, 1, f1=float("nan"))

@@ -119,7 +119,7 @@ def goes_on(sweeps: Sweeps, run: Path) -> None:
     assert book.leader is not None
     assert book.leader.number == LEADER
     assert is_whole(book.run_dir.model(LEADER))
-    assert book.issue()["number"] == OPEN
+    assert book.issue().number == OPEN
 
 
 def is_complete(sweeps: Sweeps, run: Path) -> None:
@@ -313,7 +313,7 @@ def resumed_epochs(sweeps: Sweeps, run: Path) -> int:
     prepared = prepared_with(sweeps.flags_for(run))
     with prepared.run_dir.locked():
         config = TrialBook(prepared.spec, prepared.run_dir).issue()
-    assert config["number"] == OPEN
+    assert config.number == OPEN
     trial = begin_trial(prepared, config)
     epochs = len(trial.fine_tuning.history)
     assert trial.step()["epoch"] == epochs + 1
@@ -408,7 +408,7 @@ def test_a_damaged_incumbent_kills_no_worker(sweeps: Sweeps, killed: Path, text:
     prepared.run_dir.incumbent_file.write_text(text)
     trial = begin_trial(prepared, config)
     assert [trial.step()["done"], trial.step()["done"]] == [False, True]
-    assert is_whole(prepared.run_dir.model(config["number"])), "the driver decides whether it stays"
+    assert is_whole(prepared.run_dir.model(config.number)), "the driver decides whether it stays"
 
 
 def test_an_incumbent_that_this_study_does_not_have_is_removed(sweeps: Sweeps, killed: Path, tmp_path: Path) -> None:

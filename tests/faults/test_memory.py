@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -160,7 +161,8 @@ def test_a_larger_share_of_a_gpu_is_a_larger_share_of_its_memory(
     monkeypatch.setattr("trainable.train.run.limit_gpu_memory", lambda device, share: limits.append(share))
     for share in (1, 2, 8):
         trial = FineTuningTrial.__new__(FineTuningTrial)
-        trial.setup({**tune_config(tmp_path), "share": share}, job=make_job(tiny_model, gpus_per_trial=0.25))
+        assignment = replace(tune_config(tmp_path)["assignment"], memory_multiplier=share)
+        trial.setup({"assignment": assignment}, job=make_job(tiny_model, gpus_per_trial=0.25))
     assert limits == [0.25, 0.5, 1.0]
 
 

@@ -145,9 +145,9 @@ def begin(root: Path) -> TrialBook:
 
 def one_trial(book: TrialBook, number: int, acknowledged: dict[int, float | None]) -> None:
     """What driver and worker do for a trial; notes its value once the book has taken it."""
-    config = book.issue()
-    assert config is not None
-    assert config["number"] == number
+    assignment = book.issue()
+    assert assignment is not None
+    assert assignment.number == number
     book.record_epochs(number, [epoch(1, 0.3 + number / 10)])
     book.record_epochs(number, [epoch(1, 0.3 + number / 10), epoch(2, 0.2)])
     leave_model(book, number)
@@ -189,11 +189,11 @@ def goes_on(root: Path, acknowledged: dict[int, float | None]) -> None:
     for number, value in acknowledged.items():
         assert (records[number].state, records[number].value) == ("COMPLETE", value)
     while book.remaining:
-        config = book.issue()
-        assert config is not None
-        book.record_epochs(config["number"], [epoch(1, 0.3 + config["number"] / 10)])
-        leave_model(book, config["number"])
-        book.finish(config["number"], TrialState.COMPLETE)
+        assignment = book.issue()
+        assert assignment is not None
+        book.record_epochs(assignment.number, [epoch(1, 0.3 + assignment.number / 10)])
+        leave_model(book, assignment.number)
+        book.finish(assignment.number, TrialState.COMPLETE)
     after = book.records()
     assert [(record.number, record.state) for record in after] == [(n, "COMPLETE") for n in range(SPEC.num_trials)]
     for record in records:

@@ -10,17 +10,15 @@ from typing import Any
 import pytest
 
 from tests.trainable.runs import make_job
+from trainable.config import TrialConfig
+from trainable.job import Assignment
 from trainable.storage.folders import is_whole
 from trainable.trial import FineTuningTrial
 
 
 def tune_config(folder: Path, number: int = 0, **values: Any) -> dict[str, Any]:
-    return {
-        "number": number,
-        "seed": 100 + number,
-        "values": {"learning_rate": 3e-3, "batch_size": 8, "epochs": 3, **values},
-        "folder": str(folder / str(number)),
-    }
+    config = TrialConfig.from_values({"learning_rate": 3e-3, "batch_size": 8, "epochs": 3, **values})
+    return {"assignment": Assignment(number, 100 + number, config, str(folder / str(number)))}
 
 
 def make_trial(model: Path, config: dict[str, Any], **changes: Any) -> FineTuningTrial:

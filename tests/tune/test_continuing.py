@@ -90,9 +90,9 @@ def test_the_study_goes_on_in_a_changed_space(tmp_path: Path, name: str, space: 
     again = second.issue()
     assert left_open is not None
     assert again is not None
-    assert again["values"] == left_open["values"], "a trial that was begun keeps its configuration"
+    assert again.config == left_open.config, "a trial that was begun keeps its configuration"
     for _ in range(4):
-        values = run_one(second, [0.5])["values"]
+        values = run_one(second, [0.5]).config.named()
         assert values.keys() == space.keys()
         assert all(is_in(value, space[key]) for key, value in values.items())
 

@@ -13,6 +13,7 @@ import pytest
 from optuna.trial import TrialState
 
 from trainable.errors import UserError
+from trainable.job import Assignment
 from trainable.storage.folders import write_folder
 from tune.run_dir.layout import RunDir
 from tune.samplers import SAMPLERS
@@ -42,19 +43,19 @@ def epoch(number: int, f1: float) -> dict[str, Any]:
     return {"epoch": number, **scores, "collapsed": False, "train_s": 1.0, "eval_s": 0.5, "schedule_percent": 50.0}
 
 
-def issue(book: TrialBook) -> dict[str, Any]:
-    config = book.issue()
-    assert config is not None
-    return config
+def issue(book: TrialBook) -> Assignment:
+    assignment = book.issue()
+    assert assignment is not None
+    return assignment
 
 
-def run_one(book: TrialBook, scores: list[float], state: TrialState = TrialState.COMPLETE) -> dict[str, Any]:
-    config = issue(book)
-    book.record_epochs(config["number"], [epoch(number, f1) for number, f1 in enumerate(scores, 1)])
+def run_one(book: TrialBook, scores: list[float], state: TrialState = TrialState.COMPLETE) -> Assignment:
+    assignment = issue(book)
+    book.record_epochs(assignment.number, [epoch(number, f1) for number, f1 in enumerate(scores, 1)])
     if state == TrialState.COMPLETE:
-        leave_model(book, config["number"])
-    book.finish(config["number"], state, "it broke" if state == TrialState.FAIL else None)
-    return config
+        leave_model(book, assignment.number)
+    book.finish(assignment.number, state, "it broke" if state == TrialState.FAIL else None)
+    return assignment
 
 
 def leave_model(book: TrialBook, number: int) -> Path:
@@ -87,18 +88,17 @@ def test_a_driver_that_comes_back_issues_open_trials_again_and_asks_for_the_rest
     first = make_book(tmp_path)
     run_one(first, [0.5])
     left_open = [issue(first), issue(first)]
-    first.record_epochs(left_open[0]["number"], [epoch(1, 0.4)])
+    first.record_epochs(left_open[0].number, [epoch(1, 0.4)])
 
     second = make_book(tmp_path)
     assert (second.finished, second.remaining) == (1, 7)
     again = [issue(second), issue(second)]
-    for config in [*left_open, *again]:
-        del config["epoch_s"]  # the slowest epoch so far
-    assert again == left_open
-    second.record_epochs(again[0]["number"], [epoch(1, 0.4), epoch(2, 0.6)])
-    leave_model(second, again[0]["number"])
-    second.finish(again[0]["number"], TrialState.COMPLETE)
-    second.finish(again[1]["number"], TrialState.FAIL, "x")
+    # The slowest epoch so far is another.
+    assert [replace(a, epoch_s=None) for a in again] == [replace(a, epoch_s=None) for a in left_open]
+    second.record_epochs(again[0].number, [epoch(1, 0.4), epoch(2, 0.6)])
+    leave_model(second, again[0].number)
+    second.finish(again[0].number, TrialState.COMPLETE)
+    second.finish(again[1].number, TrialState.FAIL, "x")
     for _ in range(5):
         run_one(second, [0.1])
     assert second.remaining == 0
@@ -111,14 +111,14 @@ def test_a_driver_that_comes_back_issues_open_trials_again_and_asks_for_the_rest
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_a_restart_does_not_propose_the_same_again(tmp_path: Path, sampler: str) -> None:
     # a new driver for every trial
-    rates = [run_one(make_book(tmp_path, sampler=sampler), [0.5])["values"]["learning_rate"] for _ in range(6)]
+    rates = [run_one(make_book(tmp_path, sampler=sampler), [0.5]).config.learning_rate for _ in range(6)]
     assert len(set(rates)) == 6
 
 
 def test_tpe_proposes_what_optunas_own_proposes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def proposals(folder: Path) -> list[Any]:
         book = make_book(folder, num_trials=14)
-        return [run_one(book, [0.2 + 0.05 * (number % 7)])["values"] for number in range(14)]
+        return [run_one(book, [0.2 + 0.05 * (number % 7)]).config.named() for number in range(14)]
 
     ours = proposals(tmp_path / "ours")
 
@@ -131,8 +131,8 @@ def test_tpe_proposes_what_optunas_own_proposes(tmp_path: Path, monkeypatch: pyt
 
 def test_random_search_gives_trial_n_the_same_whatever_happened_before(tmp_path: Path) -> None:
     straight = make_book(tmp_path / "a", sampler="random")
-    one_way = [run_one(straight, [0.9])["values"] for _ in range(5)]
-    other_way = [run_one(make_book(tmp_path / "b", sampler="random"), [0.1])["values"] for _ in range(5)]
+    one_way = [run_one(straight, [0.9]).config.named() for _ in range(5)]
+    other_way = [run_one(make_book(tmp_path / "b", sampler="random"), [0.1]).config.named() for _ in range(5)]
     assert one_way == other_way
 
 
@@ -143,7 +143,7 @@ def test_points_come_first_and_exactly(tmp_path: Path) -> None:
         {"epochs": 2},
     )
     book = make_book(tmp_path, points=points, num_trials=4)
-    configs = [run_one(book, [0.5])["values"] for _ in range(4)]
+    configs = [run_one(book, [0.5]).config.named() for _ in range(4)]
     assert configs[0] == {**points[0], "weight_decay": 0.05}
     assert configs[1] == {**points[1], "weight_decay": 0.05}
     assert configs[2]["epochs"] == 2
@@ -172,7 +172,7 @@ def test_only_the_leaders_model_stays(tmp_path: Path) -> None:
 
 def test_of_equals_the_smaller_number_leads_whichever_finishes_first(tmp_path: Path) -> None:
     book = make_book(tmp_path)
-    first, second = issue(book)["number"], issue(book)["number"]
+    first, second = issue(book).number, issue(book).number
     for number in (second, first):
         leave_model(book, number)
         book.record_epochs(number, [epoch(1, 0.7)])
@@ -186,7 +186,7 @@ def test_of_equals_the_smaller_number_leads_whichever_finishes_first(tmp_path: P
 def test_an_epoch_that_only_a_state_knows_gets_into_the_study(tmp_path: Path) -> None:
     """The driver died after the worker wrote its state and before the epoch was recorded."""
     first = make_book(tmp_path)
-    number = issue(first)["number"]
+    number = issue(first).number
     first.record_epochs(number, [epoch(1, 0.5)])
     second = make_book(tmp_path)
     issue(second)
@@ -200,7 +200,7 @@ def test_epochs_that_came_out_differently_the_second_time_are_replaced(tmp_path:
     """The model on disk is the second life's; the study must not praise it with the first one's score."""
     first = make_book(tmp_path)
     run_one(first, [0.9])
-    number = issue(first)["number"]
+    number = issue(first).number
     first.record_epochs(number, [epoch(1, 0.95)])
     second = make_book(tmp_path)
     issue(second)
@@ -215,12 +215,12 @@ def test_epochs_that_came_out_differently_the_second_time_are_replaced(tmp_path:
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 @pytest.mark.parametrize("params", [0, 1, 2])
 def test_a_driver_that_died_while_asking_gets_the_same_trial(tmp_path: Path, sampler: str, params: int) -> None:
-    whole = issue(make_book(tmp_path / "whole", sampler=sampler))["values"]
+    whole = issue(make_book(tmp_path / "whole", sampler=sampler)).config.named()
     torn = make_book(tmp_path / "torn", sampler=sampler)
     trial = torn._ask()
     torn.spec = torn.spec.model_copy(update={"space": dict(list(SPACE.items())[:params])})
     torn._suggest(trial)
-    assert issue(make_book(tmp_path / "torn", sampler=sampler))["values"] == whole
+    assert issue(make_book(tmp_path / "torn", sampler=sampler)).config.named() == whole
 
 
 def test_states_that_a_dead_driver_left_of_a_finished_trial_go(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_states_that_a_dead_driver_left_of_a_finished_trial_go(tmp_path: Path) -
 def test_a_trial_that_nearly_failed_and_then_went_well_has_no_failure(tmp_path: Path) -> None:
     """The driver died between writing the reason and closing the trial."""
     torn = make_book(tmp_path)
-    torn._trials[issue(torn)["number"]].set_user_attr("failure", "its worker died")
+    torn._trials[issue(torn).number].set_user_attr("failure", "its worker died")
     book = make_book(tmp_path)
     run_one(book, [0.5])
     assert [record.failure for record in book.records()] == [None]
@@ -251,8 +251,8 @@ def test_a_point_that_was_enqueued_and_never_asked_for_is_asked_for(tmp_path: Pa
     first = make_book(tmp_path, points=points)
     first.study.enqueue_trial(dict(points[0]))
     second = make_book(tmp_path, points=points)
-    assert issue(second)["values"] == {**points[0], "weight_decay": 0.05}
-    assert issue(second)["values"]["learning_rate"] == 7e-5
+    assert issue(second).config.named() == {**points[0], "weight_decay": 0.05}
+    assert issue(second).config.learning_rate == 7e-5
     assert len(second.study.trials) == 2
 
 
@@ -314,7 +314,7 @@ def test_the_last_trial_handed_out_is_told_once(torn: bool, tmp_path: Path) -> N
                 thread.join(timeout=0.2)
         assert bool(told) == (number == 2)
     assert len(told) == 1
-    assert sorted(config["number"] for config in issued) == [0, 1, 2]
+    assert sorted(config["assignment"].number for config in issued) == [0, 1, 2]
 
 
 def test_no_more_trials_are_handed_out_than_there_is_room_for_at_that_time(
@@ -326,7 +326,7 @@ def test_no_more_trials_are_handed_out_than_there_is_room_for_at_that_time(
     searcher = StudySearcher(book, Halt(), lambda: room[0])
 
     def handed_out() -> list[int]:
-        return [config["number"] for config in iter(lambda: searcher.suggest("any"), None)]
+        return [config["assignment"].number for config in iter(lambda: searcher.suggest("any"), None)]
 
     assert handed_out() == [0]
     room[0] = 3

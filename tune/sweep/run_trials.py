@@ -16,7 +16,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.tune import Callback, CheckpointConfig, PlacementGroupFactory, RunConfig, Stopper, TuneConfig, Tuner
 
 from trainable.errors import RayDied, StorageFailed, SweepFailed
-from trainable.job import Job
+from trainable.job import Assignment, Job
 from trainable.redaction import one_line, plain
 from trainable.storage.folders import write_text
 from trainable.train.devices import EncoderShape, measure_precision
@@ -100,7 +100,7 @@ def run_trials(
     shares = {2**i: PlacementGroupFactory([plan.resources(2**i)]) for i in range(plan.largest_multiplier.bit_length())}
 
     def resources(config: Mapping[str, Any]) -> PlacementGroupFactory:
-        return shares[min(config["share"], plan.largest_multiplier)]
+        return shares[min(config["assignment"].memory_multiplier, plan.largest_multiplier)]
 
     halt = Halt()
     trainable = tune.with_resources(tune.with_parameters(FineTuningTrial, job=job), resources)
@@ -113,8 +113,8 @@ def run_trials(
                 scheduler=StoppingScheduler(spec.metric, rule),
                 num_samples=-1,  # the searcher says when it has finished: a trial may be run again
                 reuse_actors=True,
-                trial_name_creator=lambda trial: f"trial_{trial.config['number']}",
-                trial_dirname_creator=lambda trial: f"{trial.config['number']}-{uuid.uuid4().hex[:8]}",
+                trial_name_creator=lambda trial: f"trial_{trial.config['assignment'].number}",
+                trial_dirname_creator=lambda trial: f"{trial.config['assignment'].number}-{uuid.uuid4().hex[:8]}",
             ),
             run_config=RunConfig(
                 name="sweep",
@@ -201,16 +201,19 @@ class SweepCallback(Callback):
         heed_signals()
         with self._halt.on_error():
             pending = [] if self._open else [trial for trial in trials if trial.status == "PENDING"]
-            shares = [min(trial.config["share"], self._plan.largest_multiplier) for trial in pending]
+            shares = [
+                min(trial.config["assignment"].memory_multiplier, self._plan.largest_multiplier) for trial in pending
+            ]
             self._waiting.tick(self._plan.resources(min(shares)) if shares else None)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A worker took the trial."""
         with self._halt.on_error():
-            number = trial.config["number"]
+            number = trial.config["assignment"].number
             self._open.add(number)
-            self._tensorboard.start(number, trial.config["values"])
-            self._progress.started(number, trial.config["values"])
+            config = trial.config["assignment"].config.named()
+            self._tensorboard.start(number, config)
+            self._progress.started(number, config)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -219,7 +222,7 @@ class SweepCallback(Callback):
         if self._halt.error is not None or result_problem(result) is not None:
             return
         with self._halt.on_error():
-            number = trial.config["number"]
+            number = trial.config["assignment"].number
             where = {name: result[name] for name in ("hostname", "pid", "start_s", "bytes_written")}
             self._book.record_epochs(number, [{**metrics, **where} for metrics in result["history"]])
             self._tensorboard.epoch(number, result)
@@ -251,7 +254,7 @@ class SweepCallback(Callback):
             text = file.read_text(encoding="utf-8") if file and file.is_file() else ""
             text = re.sub(r"\x1b\[[0-9;]*m", "", text).strip()  # Ray colours its tracebacks
             kind, reason = why_it_failed(text)
-            stuck = self._run_dir.trial(trial.config["number"]) / STUCK
+            stuck = self._run_dir.trial(trial.config["assignment"].number) / STUCK
             if kind == "died" and stuck.is_file() and stuck.stat().st_size:
                 text = f"{text}\n\nWhere the epoch stood:\n{stuck.read_text(encoding='utf-8')}"
                 reason = "an epoch took more than twice as long as earlier ones suggest"
@@ -265,7 +268,7 @@ class SweepCallback(Callback):
         return over
 
     def _end_badly(self, trial: Any, text: str, reason: str, kind: str) -> None:
-        number = trial.config["number"]
+        number = trial.config["assignment"].number
         if kind == "storage":
             raise StorageFailed(f"trial {number} {reason}; what is finished is kept")
         if kind == "died":
@@ -289,10 +292,11 @@ class SweepCallback(Callback):
 
     def _fail(self, trial: Any, text: str, reason: str) -> None:
         text, reason = plain(text), one_line(reason)
-        number, values = trial.config["number"], trial.config["values"]
+        assignment: Assignment = trial.config["assignment"]
+        number, values = assignment.number, assignment.config.named()
         where = self._run_dir.failure(number)
         where.parent.mkdir(parents=True, exist_ok=True)
-        write_text(where, f"{text.rstrip()}\n\nconfiguration: {short(values)}\nseed: {trial.config['seed']}\n")
+        write_text(where, f"{text.rstrip()}\n\nconfiguration: {short(values)}\nseed: {assignment.seed}\n")
         told = self._run_dir.storage.name_of(where)
         self._progress.failed(number, values, text, told)
         self._close(trial, TrialState.FAIL, reason)
@@ -304,7 +308,7 @@ class SweepCallback(Callback):
             )
 
     def _close(self, trial: Any, state: TrialState, failure: str | None = None) -> None:
-        number = trial.config["number"]
+        number = trial.config["assignment"].number
         record = self._book.finish(number, state, failure)
         self._some_trial_ended_well |= state != TrialState.FAIL
         self._end_events(number)

@@ -29,5 +29,5 @@ class StoppingScheduler(FIFOScheduler):
         if result_problem(result) is not None:
             return str(TrialScheduler.STOP)
         score, loss = result[self._objective], result["loss"]
-        go_on = self._rule.report(trial.config["number"], result["schedule_percent"], score, loss)
+        go_on = self._rule.report(trial.config["assignment"].number, result["schedule_percent"], score, loss)
         return str(TrialScheduler.CONTINUE if go_on else TrialScheduler.STOP)

@@ -22,6 +22,7 @@ from ray.tune.search import Searcher
 
 from trainable.config import TrialConfig
 from trainable.errors import UserError
+from trainable.job import Assignment
 from trainable.metrics import merit
 from trainable.storage.folders import write_folder, write_text
 from tune.run_dir.integrity import leaders_model_is_gone
@@ -109,8 +110,8 @@ class TrialBook:
 
     # Issuing
 
-    def issue(self) -> dict[str, Any] | None:
-        """The next trial as Tune's config: one that was left open, a point of the user's, or a proposal.
+    def issue(self) -> Assignment | None:
+        """The next trial for a worker: one that was left open, a point of the user's, or a proposal.
 
         None where there is nothing to run now.
         """
@@ -120,14 +121,14 @@ class TrialBook:
                 return None
             number = self._larger.pop(0)
         trial = self._ask() if number is None else Trial(self.study, self._frozen(number)._trial_id)
-        return self._config(trial)
+        return self._assignment(trial)
 
     def _due(self) -> int | None:
         if self._again and self._again[0][0] <= time.monotonic():
             return self._again.pop(0)[1]
         return None
 
-    def _config(self, trial: Trial) -> dict[str, Any]:
+    def _assignment(self, trial: Trial) -> Assignment:
         number = trial.number
         attributes = trial.user_attrs
         typed = attributes.get("config")
@@ -143,14 +144,14 @@ class TrialBook:
         self._epochs[number] = {
             int(metrics["epoch"]): metrics for key, metrics in attributes.items() if key.startswith(EPOCH_PREFIX)
         }
-        return {
-            "number": number,
-            "seed": seed,
-            "values": typed,
-            "folder": str(self.run_dir.trial(number)),
-            "share": attributes.get("share", 1),
-            "epoch_s": self._expected_epoch_s(typed),
-        }
+        return Assignment(
+            number=number,
+            seed=seed,
+            config=TrialConfig.from_values(typed),
+            folder=str(self.run_dir.trial(number)),
+            memory_multiplier=attributes.get("share", 1),
+            epoch_s=self._expected_epoch_s(typed),
+        )
 
     def _expected_epoch_s(self, config: Mapping[str, Any]) -> float | None:
         """How long an epoch is expected to take at most: as the slowest so far, or the slowest step by its steps."""
@@ -329,10 +330,10 @@ class StudySearcher(Searcher):
             if self._halt.error is None and self._book.remaining:
                 if self._book.open >= self._limit():
                     return None
-                config = self._book.issue()
-                if self._book.all_issued and config is not None:
+                assignment = self._book.issue()
+                if self._book.all_issued and assignment is not None:
                     Thread(target=self._when_all_issued, daemon=True).start()
-                return config
+                return None if assignment is None else {"assignment": assignment}
         return str(Searcher.FINISHED)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
