@@ -19,6 +19,8 @@ from trainable.errors import shown
 from trainable.fields import INTEGER, NUMBER, Rule
 from tune.spec.numbers import parse_number
 
+NUMBER_TEXT = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"  # a regular expression
+NUMBER_AS_TEXT = {"pattern": rf"^\s*{NUMBER_TEXT}\s*$", "type": "string"}
 SMALLEST_RESOURCE = 0.0001  # Ray counts cores and GPUs in ten-thousandths
 
 
@@ -47,11 +49,7 @@ class _NumberFromText:
         return core_schema.no_info_before_validator_function(_number_from_text, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"anyOf": [handler(schema), {"type": "string", "pattern": NUMBER_PATTERN}]}
-
-
-NUMBER_PATTERN = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
-"""Text that is a number, for the JSON schema."""
+        return {"anyOf": [handler(schema), NUMBER_AS_TEXT]}
 
 
 def _number_from_text(value: object) -> object:
@@ -103,7 +101,10 @@ NUMBER_FROM_TEXT = _NumberFromText()
 
 Text = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": "string", "pattern": r"\S"})]
 Name = Annotated[
-    str, AfterValidator(_name), BeforeValidator(_text), WithJsonSchema({"type": "string", "pattern": r"^[^/]*\S[^/]*$"})
+    str,
+    AfterValidator(_name),
+    BeforeValidator(_text),
+    WithJsonSchema({"type": "string", "pattern": r"^[^/]*[^/\s][^/]*$"}),
 ]
 Label = Annotated[str, BeforeValidator(_label), WithJsonSchema({"type": ["string", "integer"]})]
 Columns = Annotated[
@@ -112,7 +113,7 @@ Columns = Annotated[
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "string", "pattern": r"^[^,]*\S[^,]*(,[^,]*\S[^,]*)?$"},
+                {"type": "string", "pattern": r"^[^,]*[^,\s][^,]*(,[^,]*[^,\s][^,]*)?$"},
                 {
                     "type": "array",
                     "items": {"type": "string", "pattern": r"\S"},

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from trainable.config import TrialConfig
 from trainable.errors import nearest, shown
@@ -88,10 +88,12 @@ class SweepSpec(BaseModel):
     max_length: FromFour = 128
     """Longer rows are cut to this many tokens."""
 
-    space: Mapping[str, Domain] = Field(default_factory=lambda: dict(DEFAULT_SPACE))
+    space: Annotated[Mapping[str, Domain], WithJsonSchema({"type": "object"})] = Field(
+        default_factory=lambda: dict(DEFAULT_SPACE)
+    )
     """The search space: a domain for each hyperparameter, which is a range, choices, or one fixed value."""
 
-    points: tuple[TrialConfig, ...] = ()
+    points: Annotated[tuple[TrialConfig, ...], WithJsonSchema({})] = ()
     """Configurations to try first: a list, or the name of a JSON file with one."""
 
     num_trials: Annotated[FromOne, Flag()] = 12
