@@ -10,7 +10,6 @@ python -m tune.search SPEC.yaml --out /S/run --submit   on a Ray cluster; --atta
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import gc
 import signal
 import sys
@@ -34,7 +33,10 @@ from tune.spec.sources import Given, given_from_python
 from tune.spec.sweep_spec import SweepSpec, build_spec, spec_as_yaml_values
 
 if TYPE_CHECKING:
-    from tune.prepare.inputs import Prepared
+    from tune.prepare.identity import StoredSweep
+    from tune.prepare.inputs import Inputs
+    from tune.prepare.launch import Launch
+    from tune.run_dir.layout import RunDir
 
 
 def run(
@@ -71,20 +73,22 @@ def _run(
     run_dir = open_run_dir(request.out)
     out = run_dir.name if is_url(request.out) else request.out  # as it was given, but for a URL's options
     run_dir.refuse_if_locked()
-    from tune.prepare.inputs import prepare
+    from tune.prepare.check import check_request
 
-    spec = request.spec
-    prepared = prepare(request, problems)
+    inputs, stored = check_request(request, run_dir, problems)
     if request.fresh and not request.plan_only:
         with storage_told(run_dir.name):
-            prepared.run_dir.move_aside()
+            run_dir.move_aside()
     from tune.cluster.alive import what_died
     from tune.cluster.connect import connected
+    from tune.report.finished import finished_report
+    from tune.report.words import conclusion, plan_lines
 
-    finished = prepared.finished_report()
+    spec = inputs.spec
+    finished = finished_report(run_dir, stored.records, spec.num_trials)
     if finished is not None:
         print(f"nothing left to do: all {spec.num_trials} trials are finished; --num-trials N goes on to N")
-        print(plain("\n".join(prepared.conclusion(finished))))
+        print(plain("\n".join(conclusion(finished, run_dir.name))))
         return finished
 
     def ray_died(reason: str) -> RayDied:
@@ -92,11 +96,12 @@ def _run(
 
     watch = Watch(what_died, lambda reason: give_up(ray_died(reason)))
     with contextlib.suppress(KeyboardInterrupt), storage_told(run_dir.name), connected(spec) as nodes, watch:
-        if not request.plan_only:
-            return _sweep(prepared, nodes, began)
-        from tune.prepare.launch import look_ahead, outlook_lines
+        from tune.prepare.launch import plan_launch
 
-        print(plain("\n".join(outlook_lines(prepared, look_ahead(prepared, nodes, print)))))
+        launch = plan_launch(inputs, run_dir, stored, nodes, print)
+        if not request.plan_only:
+            return _sweep(inputs, stored, run_dir, launch, began)
+        print(plain("\n".join(plan_lines(inputs, launch, run_dir))))
         return {}
     # Out here the interrupt is over, and with it go its frames, which hold Tune's controller and its workers' places.
     gc.collect()
@@ -105,38 +110,38 @@ def _run(
     raise SweepInterrupted(f"stopped; what is finished is kept in {out}")
 
 
-def _sweep(prepared: Prepared, nodes: Sequence[Any], began: float) -> dict[str, Any]:
-    from tune.prepare.launch import look_ahead, ready_job
+def _sweep(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, launch: Launch, began: float) -> dict[str, Any]:
+    from tune.prepare.identity import spec_document
+    from tune.prepare.launch import make_job
+    from tune.prepare.precision import Precision, choose_precision
+    from tune.report.finished import known_test_scores
     from tune.report.progress import Progress
     from tune.report.results import build_report, write_best, write_report
+    from tune.report.words import conclusion, introduction
     from tune.sweep.final_score import get_ready_to_score, score_on_test
-    from tune.sweep.run_trials import choose_precision, run_trials
+    from tune.sweep.run_trials import run_trials
     from tune.sweep.searcher import TrialBook
 
-    spec, run_dir = prepared.spec, prepared.run_dir
-    outlook = look_ahead(prepared, nodes, print)
-    plan = outlook.plan
+    spec, plan = inputs.spec, launch.plan
     with run_dir.locked():
         sweep_asides(run_dir.root)
-        stored = prepared.stored_precision()
-        prepared.write_spec(stored)
-        job = ready_job(prepared, outlook)
+        run_dir.write_spec(spec_document(inputs, stored.sweep_id, stored.precision))
         book = TrialBook(spec, run_dir)
         with Progress(spec, run_dir.log_file, book.records()) as progress:
-            for line in prepared.introduction(plan):
+            for line in introduction(inputs, plan, run_dir.name):
                 progress.say(line)
-            if outlook.share is not None:
-                progress.say(f"{plan.gpus_per_trial:g} GPU a trial ({outlook.share})")
-            if job.train.truncated:
-                progress.say(f"note: {job.train.truncated} training rows were cut to {prepared.max_length} tokens")
-            if stored is None:
-                precision, why = outlook.precision or choose_precision(spec, plan, prepared.shape, progress.say)
-                progress.say(f"precision {precision} ({why})")
+            if launch.why_gpus is not None:
+                progress.say(f"{plan.gpus_per_trial:g} GPU a trial ({launch.why_gpus})")
+            if stored.precision is None:
+                chosen = launch.precision or choose_precision(spec.precision, plan, inputs.shape, progress.say)
+                progress.say(f"precision {chosen.name} ({chosen.why})")
             else:
-                precision = stored
-            job = dataclasses.replace(job, precision=precision)  # type: ignore[arg-type]
+                chosen = Precision(stored.precision, "as before")
+            job = make_job(inputs, plan, run_dir, stored.sweep_id, chosen.name)
+            if job.train.truncated:
+                progress.say(f"note: {job.train.truncated} training rows were cut to {inputs.max_length} tokens")
             run_dir.publish_progress()  # a spec with a precision promises a study
-            prepared.write_spec(precision)
+            run_dir.write_spec(spec_document(inputs, stored.sweep_id, chosen.name))
             if book.finished:
                 progress.say(f"going on: {book.finished} trials are finished, {book.remaining} are left")
             heed_signals()
@@ -150,16 +155,18 @@ def _sweep(prepared: Prepared, nodes: Sequence[Any], began: float) -> dict[str, 
                 told = zip(failed[:5], logs, strict=False)
                 reasons = [f"\n  trial {record.number}: {record.failure}; log: {log}" for record, log in told]
                 raise SweepFailed(f"no trial finished: {len(failed)} of {len(records)} failed{''.join(reasons)}")
-            test = prepared.known_test_scores(winner)
+            test = known_test_scores(run_dir, winner)
             if test is None:
                 folder = run_dir.model(winner.number)
                 run_dir.storage.fetch(folder)
-                test = score_on_test(plan, job, str(folder), prepared.tokenize_test(), progress.say)
-            report = build_report(prepared, precision, records, winner, test, time.monotonic() - began)
+                test = score_on_test(plan, job, str(folder), inputs.tokenize("test"), progress.say)
+            earlier = run_dir.read_report()  # of a part of this sweep that ended before it was extended
+            wall_s = time.monotonic() - began + (float(earlier["wall_s"]) if earlier else 0.0)
+            report = build_report(inputs, stored.sweep_id, chosen.name, records, winner, test, wall_s)
             write_best(run_dir, report)
             book.keep_only_what_was_asked_for()
             write_report(run_dir, report)
-            for line in prepared.conclusion(report):
+            for line in conclusion(report, run_dir.name):
                 progress.say(line)
     return report
 

@@ -283,7 +283,7 @@ def serve() -> None:
         "torch",
         "transformers",
         "datasets",
-        "tune.prepare.inputs",
+        "tune.prepare.check",
         "tune.sweep.run_trials",
         "tune.report.results",
     ):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import shutil
@@ -19,6 +18,7 @@ import pytest
 from optuna.trial import TrialState
 
 from tests.conftest import write_pairs
+from tests.tune.checked import Checked, checked
 from tests.tune.test_end_to_end import ROOT, command
 from tests.tune.test_failures import wait_for
 from trainable.job import Assignment
@@ -26,9 +26,7 @@ from trainable.trial import FineTuningTrial
 from tune.cluster import connect
 from tune.cluster.nodes import Node, local_nodes
 from tune.cluster.plan import make_plan
-from tune.prepare.inputs import Prepared, prepare
 from tune.search import main
-from tune.spec.flags import parse
 from tune.sweep.searcher import TrialBook
 
 POINTS = [{"learning_rate": 3e-3, "batch_size": 8, "epochs": epochs} for epochs in (3, 40, 2)]
@@ -84,7 +82,7 @@ def make_real_sweeps(folder: Path, model: Path) -> Sweeps:
 def make_sweeps(folder: Path, model: Path) -> Sweeps:
     """The same without Ray: the worker's and the driver's parts in turn, in this process."""
     flags, run = make_flags(folder, model), folder / "run"
-    prepared = prepared_with([*flags, "--out", str(run)])
+    prepared = checked([*flags, "--out", str(run)])
     with prepared.run_dir.locked():
         prepared.write_spec(None)
         book = TrialBook(prepared.spec, prepared.run_dir)
@@ -105,17 +103,11 @@ def make_sweeps(folder: Path, model: Path) -> Sweeps:
     return Sweeps(folder / "killed", run, flags)
 
 
-def prepared_with(flags: list[str]) -> Prepared:
-    """What is checked before a sweep starts. Raises UserError."""
-    problems: list[str] = []
-    return prepare(parse(flags, problems), problems)
-
-
-def begin_trial(prepared: Prepared, assignment: Assignment) -> FineTuningTrial:
+def begin_trial(prepared: Checked, assignment: Assignment) -> FineTuningTrial:
     """A worker that has taken a trial, and gone on from its state where there is a valid one."""
     plan = make_plan(prepared.spec, local_nodes(prepared.spec), [])
     trial = FineTuningTrial.__new__(FineTuningTrial)
-    trial.setup({"assignment": assignment}, job=dataclasses.replace(prepared.job(plan), precision="fp32"))
+    trial.setup({"assignment": assignment}, job=prepared.job(plan))
     return trial
 
 

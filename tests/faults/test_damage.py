@@ -22,9 +22,9 @@ from tests.faults.run_directories import (
     begin_trial,
     make_real_sweeps,
     make_sweeps,
-    prepared_with,
     without_ray,
 )
+from tests.tune.checked import checked
 from tests.tune.test_end_to_end import command
 from trainable.errors import UserError
 from trainable.storage.folders import MANIFEST, is_whole, write_folder
@@ -104,9 +104,9 @@ def facts(record: TrialRecord) -> tuple[Any, ...]:
 
 def book_of(sweeps: Sweeps, run: Path) -> TrialBook:
     """The study as the driver opens it before it issues trials. Raises UserError."""
-    prepared = prepared_with(sweeps.flags_for(run))
+    prepared = checked(sweeps.flags_for(run))
     with prepared.run_dir.locked():
-        prepared.write_spec(prepared.stored_precision())
+        prepared.write_spec(prepared.stored.precision)
         return TrialBook(prepared.spec, prepared.run_dir)
 
 
@@ -310,7 +310,7 @@ def test_a_model_that_is_flipped_under_both_its_names_is_refused(
 
 def resumed_epochs(sweeps: Sweeps, run: Path) -> int:
     """How many epochs the open trial has when a worker takes it."""
-    prepared = prepared_with(sweeps.flags_for(run))
+    prepared = checked(sweeps.flags_for(run))
     with prepared.run_dir.locked():
         config = TrialBook(prepared.spec, prepared.run_dir).issue()
     assert config.number == OPEN
@@ -400,7 +400,7 @@ def test_foreign_entries_among_the_states_do_not_matter(sweeps: Sweeps, killed: 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"trial": 0}', '{"trial": 0, "merit": "x"}', "\x00"])
 def test_a_damaged_incumbent_kills_no_worker(sweeps: Sweeps, killed: Path, text: str) -> None:
-    prepared = prepared_with(sweeps.flags_for(killed))
+    prepared = checked(sweeps.flags_for(killed))
     with prepared.run_dir.locked():
         book = TrialBook(prepared.spec, prepared.run_dir)
         book.issue()
@@ -413,7 +413,7 @@ def test_a_damaged_incumbent_kills_no_worker(sweeps: Sweeps, killed: Path, text:
 
 def test_an_incumbent_that_this_study_does_not_have_is_removed(sweeps: Sweeps, killed: Path, tmp_path: Path) -> None:
     """A trial that lost against it would leave no model, and then win."""
-    prepared = prepared_with(sweeps.flags_for(tmp_path / "new"))
+    prepared = checked(sweeps.flags_for(tmp_path / "new"))
     (tmp_path / "new").mkdir()
     shutil.copy(killed / "incumbent.json", tmp_path / "new")
     prepared.write_spec("fp32")
@@ -499,7 +499,7 @@ def test_a_page_that_can_not_be_mended_is_told(
         raise OSError(28, "No space left on device", str(finished / "report.html"))
 
     (finished / "report.html").write_text("<!DOCTYPE")
-    monkeypatch.setattr("tune.prepare.inputs.write_text", full)
+    monkeypatch.setattr("tune.report.finished.write_text", full)
     code, said, started = search(sweeps, finished, capsys)
     assert (code, started) == (2, False)
     assert f"{finished / 'report.html'} is not whole and can't be written anew: [Errno 28] No space left" in said
@@ -610,7 +610,7 @@ def test_the_protection_is_what_holds(
     """The control: without the checks an empty study is begun anew, in silence."""
     (finished / "study.db").write_bytes(b"")
     refused(sweeps, finished, capsys, "study.db")
-    monkeypatch.setattr("tune.prepare.inputs.find_records", lambda *_: ())
+    monkeypatch.setattr("tune.prepare.identity.find_records", lambda *_: ())
     assert book_of(sweeps, finished).records() == ()
 
 
@@ -647,19 +647,19 @@ def test_what_a_kill_in_the_first_moments_leaves_is_no_sweep_and_no_damage(sweep
     run.mkdir()
     (run / ".lock").write_text("123")
     (run / ".spec.yaml.0123abcd").write_text("na")
-    assert prepared_with(sweeps.flags_for(run)).records == ()
+    assert checked(sweeps.flags_for(run)).stored.records == ()
     (run / ".spec.yaml.0123abcd").unlink()
-    prepared_with(sweeps.flags_for(run)).write_spec(None)
+    checked(sweeps.flags_for(run)).write_spec(None)
     for made in (None, b""):  # the study not begun, and begun
         if made is not None:
             (run / "study.db").write_bytes(made)
-        prepared = prepared_with(sweeps.flags_for(run))
-        assert prepared.records == ()
+        prepared = checked(sweeps.flags_for(run))
+        assert prepared.stored.records == ()
     assert TrialBook(prepared.spec, prepared.run_dir).records() == ()
     prepared.write_spec("fp32")
     (run / "study.db").write_bytes(b"")
     with pytest.raises(UserError, match="it is empty"):
-        prepared_with(sweeps.flags_for(run))
+        checked(sweeps.flags_for(run))
 
 
 def test_a_sweep_from_before_sweeps_had_names_goes_on(sweeps: Sweeps, killed: Path) -> None:
@@ -684,7 +684,7 @@ def test_looking_costs_little(sweeps: Sweeps, finished: Path, monkeypatch: pytes
     real = storage._sha256
     monkeypatch.setattr(storage, "_sha256", lambda path: read.append(path) or real(path))
     problems: list[str] = []
-    prepared = prepared_with(sweeps.flags_for(finished))
+    prepared = checked(sweeps.flags_for(finished))
     read.clear()
     assert damage.find_records(prepared.run_dir, prepared.spec, problems)
     assert problems == []

@@ -694,11 +694,9 @@ def test_a_folder_that_is_no_model(name: str, places: dict[str, str], capsys: py
 
 def begun(places: dict[str, str], *flags: str) -> None:
     """The run directory as a sweep with these flags has it once it is begun."""
-    from tune.prepare.inputs import prepare
-    from tune.spec.flags import parse
+    from tests.tune.checked import checked
 
-    problems: list[str] = []
-    prepared = prepare(parse([*good_flags(places), *flags], problems), problems)
+    prepared = checked([*good_flags(places), *flags])
     prepared.run_dir.root.mkdir()
     prepared.write_spec("fp32")
 
@@ -820,13 +818,12 @@ ACCEPTED: dict[str, dict[str, str | bytes | None]] = {
 
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_accepted(name: str, places: dict[str, str]) -> None:
-    from tune.prepare.inputs import prepare
-    from tune.spec.flags import parse
+    from tests.tune.checked import checked
 
     write(Path(places["data"]), GOOD | ACCEPTED[name])
     problems: list[str] = []
-    prepared = prepare(parse(good_flags(places), problems), problems)
+    inputs = checked(good_flags(places), problems).inputs
     assert problems == []
-    assert len(prepared.data.label_names) == 2
-    assert ("no test split to use" in str(prepared.data.notes)) == (name == "no validation, no test")
+    assert len(inputs.data.label_names) == 2
+    assert ("no test split to use" in str(inputs.data.notes)) == (name == "no validation, no test")
     assert not Path(places["out"]).exists()

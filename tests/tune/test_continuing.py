@@ -10,10 +10,8 @@ import pytest
 import yaml
 
 from tests.conftest import write_pairs
+from tests.tune.checked import checked
 from trainable.errors import UserError
-from tune.prepare.inputs import prepare
-from tune.run_dir.layout import RunDir
-from tune.spec.flags import parse
 from tune.spec.space import Choice, Float, Int
 from tune.spec.sweep_spec import SweepSpec
 from tune.sweep.searcher import TrialBook
@@ -27,7 +25,7 @@ def flags(folder: Path, model: Path, *more: str) -> list[str]:
 
 def begun(folder: Path, model: Path) -> Path:
     """A run directory as a sweep that has begun leaves it."""
-    prepared = prepare(parse(flags(folder, model), []), [])
+    prepared = checked(flags(folder, model))
     prepared.run_dir.root.mkdir()
     prepared.write_spec("fp32")
     TrialBook(prepared.spec, prepared.run_dir)
@@ -35,9 +33,8 @@ def begun(folder: Path, model: Path) -> Path:
 
 
 def refusal(argv: list[str]) -> str:
-    problems: list[str] = []
     with pytest.raises(UserError) as caught:
-        prepare(parse(argv, problems), problems)
+        checked(argv)
     return str(caught.value)
 
 
@@ -52,10 +49,10 @@ def test_another_space_is_refused_with_the_difference_and_what_to_do(tmp_path: P
 def test_another_space_is_taken_on_request(tmp_path: Path, tiny_model: Path) -> None:
     begun(tmp_path, tiny_model)
     argv = flags(tmp_path, tiny_model, "--space", "epochs=2..9", "--allow-new-space")
-    prepared = prepare(parse(argv, []), [])
+    prepared = checked(argv)
     prepared.write_spec("fp32")
     assert yaml.safe_load(prepared.run_dir.spec_file.read_text())["space"]["epochs"] == "2..9"
-    assert prepare(parse(flags(tmp_path, tiny_model, "--space", "epochs=2..9"), []), []), "from now on it is this one"
+    assert checked(flags(tmp_path, tiny_model, "--space", "epochs=2..9")), "from now on it is this one"
 
 
 @pytest.mark.parametrize("change", [["--metric", "loss"], ["--scheduler", "none"], ["--seed", "7"]])
@@ -122,9 +119,8 @@ def test_fresh_moves_what_was_there_aside_and_deletes_nothing(tmp_path: Path, ti
     root = begun(tmp_path, tiny_model)
     before = {path.name: path.read_bytes() for path in root.iterdir()}
     for number in (1, 2):
-        request = parse(flags(tmp_path, tiny_model, "--seed", "9", "--fresh"), [])
-        prepare(request, [])  # another seed is no problem where nothing is gone on with
-        RunDir(request.out).move_aside()
+        # Another seed is no problem where the sweep starts over.
+        checked(flags(tmp_path, tiny_model, "--seed", "9", "--fresh")).run_dir.move_aside()
         assert not root.exists()
         aside = root.with_name(f"run.old-{number}")
         assert {path.name: path.read_bytes() for path in aside.iterdir() if path.name in before} == before
@@ -133,9 +129,7 @@ def test_fresh_moves_what_was_there_aside_and_deletes_nothing(tmp_path: Path, ti
 
 
 def test_fresh_with_nothing_there_is_a_start(tmp_path: Path, tiny_model: Path) -> None:
-    request = parse(flags(tmp_path, tiny_model, "--fresh"), [])
-    prepare(request, [])
-    RunDir(request.out).move_aside()
+    checked(flags(tmp_path, tiny_model, "--fresh")).run_dir.move_aside()
     assert not (tmp_path / "run").exists()
 
 

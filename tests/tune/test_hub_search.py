@@ -113,16 +113,19 @@ from pathlib import Path
 from tune.cluster.nodes import local_nodes
 from tune.spec.flags import Request
 from tune.cluster.plan import make_plan
-from tune.prepare.inputs import prepare
+from tune.prepare.check import check_request
+from tune.report.words import introduction
+from tune.run_dir.layout import open_run_dir
 from tune.spec.sources import given_from_preset
 from tune.spec.sweep_spec import build_spec
 
 for name in sys.argv[1:]:
     problems = []
-    prepared = prepare(Request(build_spec(given_from_preset(name, problems), problems), Path("run")), problems)
-    lines = prepared.introduction(make_plan(prepared.spec, local_nodes(prepared.spec), problems))
-    test = prepared.data.splits["test"].labels
-    print(json.dumps([name, lines, prepared.data.label_names, [test.count(0), len(test)], prepared.f1_average]))
+    request = Request(build_spec(given_from_preset(name, problems), problems), Path("run"))
+    inputs, _ = check_request(request, open_run_dir(request.out), problems)
+    lines = introduction(inputs, make_plan(inputs.spec, local_nodes(inputs.spec), problems), "run")
+    test = inputs.data.splits["test"].labels
+    print(json.dumps([name, lines, inputs.data.label_names, [test.count(0), len(test)], inputs.f1_average]))
 """
 
 

@@ -16,7 +16,7 @@ from trainable.train.memory_probe import MemoryUse, measure_memory
 from trainable.train.run import FineTuningRun
 from tune.cluster.nodes import Node
 from tune.cluster.plan import make_plan
-from tune.prepare.gpus_per_trial import MARGIN, SHARES, decide, most_rows, smallest_share
+from tune.prepare.gpus_per_trial import FRACTIONS, MARGIN, decide, most_rows, smallest_fraction
 from tune.spec.space import Choice, Fixed, Int
 from tune.spec.sweep_spec import SweepSpec
 
@@ -28,15 +28,15 @@ def spec(**fields: Any) -> SweepSpec:
 
 
 def test_a_share_holds_the_trial_with_a_margin_and_the_next_smaller_one_does_not() -> None:
-    assert [f"{share:.3f}" for share in SHARES] == ["0.125", "0.250", "0.333", "0.500", "1.000"]
+    assert [f"{share:.3f}" for share in FRACTIONS] == ["0.125", "0.250", "0.333", "0.500", "1.000"]
     draw = random.Random(0)
     for _ in range(2000):
         tensors, gpu = draw.uniform(10, 100_000), draw.uniform(2_000, 200_000)
-        share = smallest_share(tensors, gpu)
-        fits = [s for s in SHARES if tensors * MARGIN <= tensors_mib(s, gpu)]
+        share = smallest_fraction(tensors, gpu)
+        fits = [s for s in FRACTIONS if tensors * MARGIN <= tensors_mib(s, gpu)]
         assert share == (fits[0] if fits else None)
         if share is not None and share > 0.125:
-            assert tensors * MARGIN > tensors_mib(SHARES[SHARES.index(share) - 1], gpu)
+            assert tensors * MARGIN > tensors_mib(FRACTIONS[FRACTIONS.index(share) - 1], gpu)
         # As many as share a GPU fit on it, each with its context.
         if share is not None:
             together = round(1 / share) * (tensors * MARGIN + min(CUDA_CONTEXT_MIB, share * gpu / 2))
@@ -45,7 +45,7 @@ def test_a_share_holds_the_trial_with_a_margin_and_the_next_smaller_one_does_not
 
 def test_more_memory_never_means_a_larger_share_and_a_larger_trial_never_a_smaller_one() -> None:
     def size(tensors: float, gpu: float) -> float:
-        return smallest_share(tensors, gpu) or 2.0
+        return smallest_fraction(tensors, gpu) or 2.0
 
     for tensors in np.linspace(100, 90_000, 60):
         sizes = [size(tensors, gpu) for gpu in np.linspace(2_000, 200_000, 300)]
@@ -66,7 +66,7 @@ def test_more_memory_never_means_a_larger_share_and_a_larger_trial_never_a_small
     ],
 )
 def test_some_shares(tensors: float, gpu: float, share: float | None) -> None:
-    assert smallest_share(tensors, gpu) == share
+    assert smallest_fraction(tensors, gpu) == share
 
 
 def test_the_smallest_gpu_decides() -> None:

@@ -13,9 +13,9 @@ import os, signal, sys
 from pathlib import Path
 from trainable.errors import RayDied
 from tune.cluster.connect import connected
+from tune.cluster.placement import where_trials_run
 from tune.cluster.plan import Plan
 from tune.spec.sweep_spec import SweepSpec
-from tune.sweep.run_trials import where_trials_run
 
 def answer(tries, folder):
     done = len(list(Path(folder).iterdir()))

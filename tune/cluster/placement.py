@@ -5,9 +5,42 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from trainable.errors import RayDied
+from tune.cluster.plan import Plan
 from tune.cluster.waiting_notice import WaitingNotices
 
 PLACED_CHECK_EVERY_S = 1.0
+WORKERS_TRIED = 3  # for a call beside the trials, before we give up
+
+
+def where_trials_run(
+    plan: Plan, function: Callable[..., Any], *arguments: Any, say: Callable[[str], None] = print
+) -> Any:
+    """Call a function on a machine, and with the resources, that a trial gets, and return what it returns.
+
+    Where trials run on this machine's cores, the call is made in this process: another one would only cost its start.
+
+    Args:
+        plan: Where trials run.
+        function: What to call. It must be importable on every node.
+        arguments: What to call it with.
+        say: Shows a text to the user while the call waits.
+
+    Raises:
+        RayDied: The worker or its machine died again and again.
+    """
+    if plan.local_cores is not None:
+        return function(*arguments)
+    from ray.exceptions import RayError, RayTaskError
+
+    for _ in range(WORKERS_TRIED):
+        try:
+            return when_placed(plan.resources(1), say, function, arguments)
+        except RayTaskError:
+            raise
+        except RayError as error:
+            reason = str(error).strip().partition("\n")[0]
+    raise RayDied(f"{function.__name__} found no worker that lives ({reason})")
 
 
 def when_placed(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from trainable.errors import UserError
 from trainable.hub.shipping import read_files
@@ -88,3 +89,10 @@ def with_model_shipped(job: Job, model_folder: Path, model_fingerprint: str) -> 
     import ray
 
     return replace(job, model_fingerprint=model_fingerprint, model_files=ray.put(read_files(model_folder)))
+
+
+def fetch_shipped(reference: Any) -> Any:
+    """Get the model's files for a job's reference to them, on any node."""
+    import ray
+
+    return ray.get(reference)

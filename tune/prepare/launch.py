@@ -1,83 +1,114 @@
-"""What is found out before a sweep is begun: the plan for these nodes, and all that is wrong with them."""
+"""From checked input to a launch: plan for these nodes, check the nodes, measure what the spec leaves open."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 from trainable.errors import UserError
-from trainable.hub.model_folder import model_bytes
 from trainable.hub.shipping import shipped_bytes
 from trainable.job import Job
-from trainable.redaction import one_line
-from tune.cluster.disk import disk_bytes
+from trainable.train.memory_probe import measure_memory
+from tune.cluster.disk import disk_bytes, disk_problems
 from tune.cluster.node_facts import NodeFacts, gpus_here
 from tune.cluster.nodes import Autoscaler, Node, autoscaler_now, nodes_now
+from tune.cluster.placement import where_trials_run
 from tune.cluster.plan import Plan, make_plan
-from tune.cluster.preflight import SweepFiles, preflight, with_model_shipped
-from tune.prepare.gpus_per_trial import measure_share
-from tune.prepare.inputs import Prepared, room_problems
-from tune.sweep.run_trials import choose_precision
+from tune.cluster.preflight import SweepFiles, fetch_shipped, preflight, with_model_shipped
+from tune.prepare.gpus_per_trial import GpusPerTrial, decide, most_rows
+from tune.prepare.identity import StoredSweep
+from tune.prepare.inputs import Inputs, ModelFolder
+from tune.prepare.precision import Precision, choose_precision
+from tune.run_dir.layout import RunDir
+from tune.spec.sweep_spec import SweepSpec
 
 
 @dataclass(frozen=True)
-class Outlook:
-    """What will be done, and where.
-
-    facts: what the nodes of a cluster told, by id; of this machine alone nothing is asked
-    share: why a trial gets the share that it gets, where that was measured
-    precision: where it had to be chosen for that, and why
-    """
+class Launch:
+    """What will run, and where."""
 
     plan: Plan
     nodes: Sequence[Node]
     facts: Mapping[str, NodeFacts]
-    share: str | None = None
-    precision: tuple[str, str] | None = None
+    """What the nodes of a cluster told, by node id. This machine, where it is the only one, is not asked."""
+    why_gpus: str | None = None
+    """Why a trial gets the fraction of a GPU that it gets, in words; None where the spec says which."""
+    precision: Precision | None = None
+    """The precision, where it had to be chosen to measure that fraction."""
 
 
-def look_ahead(prepared: Prepared, nodes: Sequence[Node], say: Callable[[str], None]) -> Outlook:
-    """Plan, ask the nodes, and measure what the spec leaves open. Raises UserError with every problem of the nodes."""
-    spec, problems = prepared.spec, list[str]()
-    plan = make_plan(spec, nodes, problems, autoscaler := autoscaler_beside(nodes))
-    problems += room_problems(spec, prepared.run_dir, prepared.model_folder, plan)
-    facts = preflight(sweep_files(prepared), plan, nodes, problems)
-    if problems:
-        raise UserError(problems)
-    outlook = Outlook(plan, nodes, facts)
+def plan_launch(
+    inputs: Inputs, run_dir: RunDir, stored: StoredSweep, nodes: Sequence[Node], say: Callable[[str], None]
+) -> Launch:
+    """Plan for these nodes and check them; measure a trial's fraction of a GPU where the spec says `auto`.
+
+    Args:
+        inputs: the sweep's checked input
+        run_dir: where the sweep writes
+        stored: what is there already of the sweep
+        nodes: machines that are there now
+        say: gets a line for the user while something is measured
+
+    Raises:
+        UserError: with every problem of the nodes
+    """
+    spec, model = inputs.spec, inputs.model
+    launch = _checked(spec, model, run_dir, nodes)
+    plan = launch.plan
     if spec.gpus_per_trial != "auto":
-        return outlook
+        return launch
     if not plan.gpus_per_trial:
-        return replace(outlook, share="no GPUs, so trials train on the CPU")
-    stored = prepared.stored_precision()
-    precision = (stored, "as before") if stored else choose_precision(spec, plan, prepared.shape, say)
-    job = replace(ready_job(prepared, outlook), precision=precision[0])  # type: ignore[arg-type]
-    share = measure_share(spec, plan, job, _smallest_gpu_mib(facts, not plan.elastic), prepared.max_length, say)
-    if share.gpus is None:
-        raise UserError([share.why])
+        return replace(launch, why_gpus="no GPUs, so trials train on the CPU")
+    if stored.precision is not None:
+        precision = Precision(stored.precision, "as before")
+    else:
+        precision = choose_precision(spec.precision, plan, inputs.shape, say)
+    job = make_job(inputs, plan, run_dir, stored.sweep_id, precision.name)
+    measured = _measure(spec, plan, job, launch.facts, inputs.max_length, say)
+    if measured.gpus is None:
+        raise UserError([measured.why])
     if plan.elastic:
-        nodes = nodes_now()  # the probe may have brought the first one
-    plan = make_plan(spec, nodes, problems, autoscaler, share.gpus)
+        nodes = nodes_now()  # the measurement may have brought the first node
+    launch = _checked(spec, model, run_dir, nodes, measured.gpus, launch.facts)
+    return replace(launch, why_gpus=measured.why, precision=precision)
+
+
+def _checked(
+    spec: SweepSpec,
+    model: ModelFolder,
+    run_dir: RunDir,
+    nodes: Sequence[Node],
+    gpus_per_trial: float | None = None,
+    known: Mapping[str, NodeFacts] | None = None,
+) -> Launch:
+    """Plan for these nodes; ask those that will run trials, unless they have told before.
+
+    Raises:
+        UserError: with every problem of the nodes
+    """
+    problems: list[str] = []
+    plan = make_plan(spec, nodes, problems, autoscaler_beside(nodes), gpus_per_trial)
+    problems += disk_room_problems(spec, plan, run_dir, model.size_bytes)
+    facts = known or {}
     if {node.id for node in nodes if plan.slots_on([node])} - facts.keys():
-        facts = preflight(sweep_files(prepared), plan, nodes, problems)
-    problems += room_problems(spec, prepared.run_dir, prepared.model_folder, plan)
+        facts = preflight(_sweep_files(spec.keep_top, model, run_dir), plan, nodes, problems)
     if problems:
         raise UserError(problems)
-    return Outlook(plan, nodes, facts, share.why, precision)
+    return Launch(plan, nodes, facts)
 
 
-def sweep_files(prepared: Prepared) -> SweepFiles:
+def _sweep_files(keep_top: int, model: ModelFolder, run_dir: RunDir) -> SweepFiles:
     """What the sweep reads from its nodes' disks and writes to them."""
-    run_dir, model = prepared.run_dir, prepared.model_folder
     return SweepFiles(
         root=run_dir.root,
         url=run_dir.storage.url,
         taken_bytes=run_dir.disk()[0],
-        keep_top=prepared.spec.keep_top,
-        model_folder=model,
-        model_fingerprint=prepared.model_fingerprint,
-        model_bytes=model_bytes(model),
-        shipped_bytes=shipped_bytes(model),
+        keep_top=keep_top,
+        model_folder=model.path,
+        model_fingerprint=model.fingerprint,
+        model_bytes=model.size_bytes,
+        shipped_bytes=shipped_bytes(model.path),
     )
 
 
@@ -86,59 +117,54 @@ def autoscaler_beside(nodes: Sequence[Node]) -> Autoscaler:
     return Autoscaler.NONE if any(node.here for node in nodes) else autoscaler_now()
 
 
-def ready_job(prepared: Prepared, outlook: Outlook) -> Job:
-    """The job for these nodes, in float32 until the precision is chosen."""
-    job = prepared.job(outlook.plan)
-    if not outlook.plan.elastic:
-        return job
-    return with_model_shipped(job, prepared.model_folder, prepared.model_fingerprint)
+def disk_room_problems(spec: SweepSpec, plan: Plan, run_dir: RunDir, model_bytes: int) -> list[str]:
+    """Say why the disk is too small for what the sweep may write there."""
+    taken, free = run_dir.disk()
+    if run_dir.storage.is_shared_folder:
+        return disk_problems(spec, plan, disk_bytes(plan, model_bytes, spec.keep_top), taken, free)
+    # Workers write their states into the store; the driver keeps copies of the study and of the best models.
+    wanted = model_bytes * (spec.keep_top + 2)
+    what = f"the driver's copy of {run_dir.name} may take {wanted / 1e9:.2f} GB"
+    disk = f"the disk of the temporary folder has {(free + taken) / 1e9:.2f} GB"
+    return [f"{disk}, but {what}; set TMPDIR to a larger one"] if wanted > free + taken else []
 
 
-def _smallest_gpu_mib(facts: Mapping[str, NodeFacts], here: bool) -> float | None:
-    known = [gpu.memory_mib for node in facts.values() for gpu in node.gpus or ()]
-    known += [memory for _, memory in (gpus_here() or ())] if here else []
-    return min(known, default=None)
+def make_job(inputs: Inputs, plan: Plan, run_dir: RunDir, sweep_id: str | None, precision: str) -> Job:
+    """Make the job that all trials of the sweep get."""
+    spec = inputs.spec
+    job = Job(
+        model_folder=str(inputs.model.path),
+        label_names=inputs.data.label_names,
+        train=inputs.tokenize("train"),
+        validation=inputs.tokenize("validation"),
+        pad_id=cast(int, inputs.tokenizer.pad_token_id),
+        f1_average=inputs.f1_average,
+        metric=spec.metric,
+        mode=spec.mode,
+        precision="bf16" if precision == "bf16" else "fp32",
+        threads=plan.threads,
+        gpus_per_trial=plan.gpus_per_trial,
+        incumbent_file=str(run_dir.incumbent_file),
+        state_interval_s=spec.state_interval_s,
+        batching=spec.batching,
+        storage=run_dir.storage,
+        sweep_id=sweep_id,
+    )
+    return with_model_shipped(job, inputs.model.path, inputs.model.fingerprint) if plan.elastic else job
 
 
-def outlook_lines(prepared: Prepared, outlook: Outlook) -> list[str]:
-    """What `--plan` shows."""
-    plan = outlook.plan
-    taken, free = prepared.run_dir.disk()
-    most = disk_bytes(plan, model_bytes(prepared.model_folder), prepared.spec.keep_top)
-    lines = prepared.introduction(plan)
-    if outlook.share is not None:
-        lines.append(f"share {plan.gpus_per_trial:g} GPU a trial ({outlook.share})")
-    lines += [
-        f"disk at most {most / 1e9:.2f} GB below {prepared.run_dir.name}; {(free + taken) / 1e9:.2f} GB are free",
-        *_table([_TITLES, *(_row(node, prepared, outlook) for node in outlook.nodes)]),
-        "Nothing was started; the same command without --plan begins.",
-    ]
-    return lines
-
-
-_TITLES = ("node", "cores", "GPUs", "GPU memory", "slots", "model", "clock", "free disk")
-
-
-def _row(node: Node, prepared: Prepared, outlook: Outlook) -> tuple[str, ...]:
-    found = outlook.facts.get(node.id)
-    slots = outlook.plan.slots_on([node])
-    name = one_line(node.name) or "this machine"
-    told = ("", "not asked" if slots and not node.here else "", "", "")
-    if node.here and node.gpus:
-        told = (_memories(gpus_here() or ()), "", "", "")
-    if found is not None:
-        model = "there" if found.model == prepared.model_fingerprint else "is sent"
-        disk = "?" if found.free_bytes is None else f"{found.free_bytes / 1e9:.1f} GB"
-        memory = _memories([(gpu.name, gpu.memory_mib) for gpu in found.gpus or ()]) if node.gpus else ""
-        told = (memory, model, f"{found.clock_ahead_s:+.1f} s", disk)
-    memory, model, clock, disk = told
-    return (name, f"{node.cpus:g}", f"{node.gpus:g}", memory, str(slots), model, clock, disk)
-
-
-def _memories(gpus: Sequence[tuple[str, int]]) -> str:
-    return ", ".join(f"{one_line(name)} {memory / 1024:.0f} GiB" for name, memory in gpus) or "unknown"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+def _measure(
+    spec: SweepSpec,
+    plan: Plan,
+    job: Job,
+    facts: Mapping[str, NodeFacts],
+    max_length: int,
+    say: Callable[[str], None],
+) -> GpusPerTrial:
+    """Run the heaviest step of the heaviest configuration on a whole GPU, and choose the fraction."""
+    rows = min(most_rows(spec), len(job.train))
+    use = where_trials_run(plan, measure_memory, job, rows, fetch_shipped, say=say)
+    gpus = [gpu.memory_mib for node in facts.values() for gpu in node.gpus or ()]
+    if not plan.elastic:
+        gpus += [memory for _, memory in (gpus_here() or ())]
+    return decide(use, min(gpus, default=None), rows, max_length)

@@ -10,18 +10,16 @@ import platform
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from trainable.redaction import one_line
 from trainable.storage.folders import MANIFEST, link, write_folder, write_text
+from tune.prepare.inputs import Inputs
 from tune.report.progress import clock, short
 from tune.run_dir.layout import RunDir
 from tune.run_dir.records import TrialRecord
-
-if TYPE_CHECKING:
-    from tune.prepare.inputs import Prepared
 
 PACKAGES = ("finetune-search", "ray", "torch", "transformers", "datasets", "evaluate", "optuna", "tensorboard")
 SCORES = ("loss", "accuracy", "f1", "matthews_correlation")
@@ -39,27 +37,27 @@ def versions() -> dict[str, str]:
 
 
 def build_report(
-    prepared: Prepared,
+    inputs: Inputs,
+    sweep_id: str | None,
     precision: str,
     records: Sequence[TrialRecord],
     winner: TrialRecord,
     test: Mapping[str, Any],
     wall_s: float,
 ) -> dict[str, Any]:
-    """The report as report.json holds it. `wall_s` of an earlier part of this sweep is added."""
-    spec, best = prepared.spec, winner.best
+    """The report as report.json holds it."""
+    spec, best = inputs.spec, winner.best
     if best is None:
         raise ValueError(f"trial {winner.number} has no epoch")
-    earlier = prepared.run_dir.read_report()
-    majority = {name: prepared.majority(name) for name in ("validation", "test")}
+    majority = {name: inputs.majority(name) for name in ("validation", "test")}
     report: dict[str, Any] = {
         "name": spec.name,
         "model": spec.model,
         "dataset": spec.dataset,
         "metric": spec.metric,
         "mode": spec.mode,
-        "f1_average": prepared.f1_average,
-        "label_names": list(prepared.data.label_names),
+        "f1_average": inputs.f1_average,
+        "label_names": list(inputs.data.label_names),
         "precision": precision,
         "best": {
             "trial": winner.number,
@@ -72,14 +70,14 @@ def build_report(
         "test": dict(test),
         "majority": majority,
         "warnings": [],
-        "notes": [*prepared.data.notes, *memory_notes(records)],
+        "notes": [*inputs.data.notes, *memory_notes(records)],
         "trials": [trial_row(record) for record in records],
-        "wall_s": wall_s + (float(earlier["wall_s"]) if earlier else 0.0),
+        "wall_s": wall_s,
         "train_s": sum(record.seconds for record in records),
-        "rows": {name: len(split) for name, split in prepared.data.splits.items()},
+        "rows": {name: len(split) for name, split in inputs.data.splits.items()},
         "versions": versions(),
         "seed": spec.seed,
-        "sweep": prepared.sweep_id,
+        "sweep": sweep_id,
     }
     report["warnings"] = warnings_of(report)
     return report

@@ -12,8 +12,8 @@ from trainable.data.tokens import TokenizedSplit
 from trainable.job import Job
 from trainable.storage.base import Storage
 from trainable.train.run import Scored, score_model
+from tune.cluster.placement import where_trials_run
 from tune.cluster.plan import Plan
-from tune.sweep.run_trials import where_trials_run
 
 
 def get_ready_to_score(plan: Plan) -> None:

@@ -12,17 +12,14 @@ from typing import Any
 
 from optuna.trial import TrialState
 from ray import tune
-from ray.exceptions import RayError, RayTaskError
 from ray.tune import Callback, CheckpointConfig, PlacementGroupFactory, RunConfig, Stopper, TuneConfig, Tuner
 
-from trainable.errors import RayDied, StorageFailed, SweepFailed
+from trainable.errors import StorageFailed, SweepFailed
 from trainable.job import Assignment, Job
 from trainable.redaction import one_line, plain
 from trainable.storage.folders import write_text
-from trainable.train.devices import EncoderShape, measure_precision
 from trainable.trial import STUCK, FineTuningTrial
 from tune.cluster.nodes import autoscaler_now, nodes_now
-from tune.cluster.placement import when_placed
 from tune.cluster.plan import Plan, open_trials
 from tune.cluster.ray_patches import no_keys_in_actors, tune_mended
 from tune.cluster.temporary import temporary_folder
@@ -38,41 +35,8 @@ from tune.sweep.halt import Halt
 from tune.sweep.scheduler import StoppingScheduler
 from tune.sweep.searcher import StudySearcher, TrialBook
 
-TRIES = 3  # of what is run where trials run
 LOOK_EVERY_S = 1.0  # for nodes that came or went
 SAME_FAILURES = 5  # a sweep whose first trials all fail the same way would go on failing
-
-
-def where_trials_run(
-    plan: Plan, function: Callable[..., Any], *arguments: Any, say: Callable[[str], None] = print
-) -> Any:
-    """Call a function on a machine and with a share as trials have, and wait for what it returns.
-
-    Where trials run on this machine's cores, that is here: another process would only cost its start.
-    say: is told while the cluster has no room
-    Raises RayDied where the process or its machine dies again and again.
-    """
-    if plan.local_cores is not None:
-        return function(*arguments)
-    for _ in range(TRIES):
-        try:
-            return when_placed(plan.resources(1), say, function, arguments)
-        except RayTaskError:
-            raise
-        except RayError as error:
-            reason = str(error).strip().partition("\n")[0]
-    raise RayDied(f"{function.__name__} found no worker that lives ({reason})")
-
-
-def choose_precision(
-    spec: SweepSpec, plan: Plan, shape: EncoderShape, say: Callable[[str], None] = print
-) -> tuple[str, str]:
-    """bf16 or fp32, and why: as asked for, or the faster one by measurement."""
-    if spec.precision != "auto":
-        return spec.precision, "as asked for"
-    seconds = where_trials_run(plan, measure_precision, shape, plan.threads, plan.gpus_per_trial > 0, say=say)
-    chosen = "bf16" if seconds["bf16"] < 0.95 * seconds["fp32"] else "fp32"
-    return chosen, f"measured a layer: bf16 {seconds['bf16'] * 1000:.1f} ms, fp32 {seconds['fp32'] * 1000:.1f} ms"
 
 
 def run_trials(

@@ -1,0 +1,70 @@
+"""Check everything that a request names before anything starts, so that all problems are told at once."""
+
+from __future__ import annotations
+
+import os
+
+from trainable.errors import UserError
+from trainable.redaction import one_line
+from tune.cluster.connect import address_problems, ray_is_connected
+from tune.cluster.nodes import local_nodes
+from tune.cluster.plan import make_plan
+from tune.prepare.identity import IDENTITY, StoredSweep, find_stored_sweep, new_sweep
+from tune.prepare.inputs import Inputs, find_model, find_tokenizer, fit_problems, load_spec_data, make_inputs
+from tune.prepare.launch import disk_room_problems
+from tune.run_dir.entries import entry_problems
+from tune.run_dir.layout import RunDir
+from tune.spec.flags import Request
+
+
+def check_request(request: Request, run_dir: RunDir, problems: list[str]) -> tuple[Inputs, StoredSweep]:
+    """Read data and model, and what the run directory holds of this sweep.
+
+    Raises:
+        UserError: with the `problems` that are known already and every one that is found here
+    """
+    spec = request.spec
+    # A field with a problem has its default value, which says nothing of the sweep that is asked for.
+    compared = [] if problems else [key for key in IDENTITY if not (key == "space" and request.allow_new_space)]
+    out_problems = _out_problems(run_dir, request.fresh)
+    problems += out_problems
+    problems += address_problems(spec.address)
+    plan_here = None
+    if spec.address is None:
+        plan_here = make_plan(spec, local_nodes(spec), [] if ray_is_connected() else problems)
+    data = load_spec_data(spec, problems) if spec.dataset else None
+    model = find_model(spec.model, problems) if spec.model else None
+    tokenizer = find_tokenizer(model.path, problems) if model is not None else None
+    if data is not None:
+        problems += fit_problems(spec, data)
+    stored = new_sweep()
+    if not out_problems and run_dir.holds_sweep and not request.fresh:
+        stored = find_stored_sweep(run_dir, spec, compared, data, model, problems)
+    if problems or data is None or model is None or tokenizer is None:
+        raise UserError(problems)
+    if plan_here is not None:
+        problems += disk_room_problems(spec, plan_here, run_dir, model.size_bytes)
+        if problems:
+            raise UserError(problems)
+    return make_inputs(spec, data, model, tokenizer), stored
+
+
+def _out_problems(run_dir: RunDir, fresh: bool) -> list[str]:
+    try:
+        if not run_dir.storage.is_shared_folder:
+            if run_dir.holds_others_files() and not fresh:
+                return [f"--out {run_dir.name}: holds files but no sweep; give another prefix"]
+            with run_dir.held():
+                run_dir.fetch()
+    except UserError as error:
+        return list(error.problems)
+    except (OSError, ValueError) as error:  # no such bucket, no right to it, no such kind of store
+        return [f"--out {run_dir.name}: {getattr(error, 'strerror', None) or one_line(str(error))}"]
+    above = next((path for path in run_dir.root.parents if os.path.exists(path)), None)
+    if above is not None and not above.is_dir():
+        return [f"--out {run_dir.root}: {above} is a file, not a folder"]
+    try:
+        strange = [] if fresh or not run_dir.holds_sweep else entry_problems(run_dir.root)
+        return [f"--out {problem}" for problem in strange] or run_dir.problems(fresh)
+    except OSError as error:  # a name that is too long, a folder that can't be listed
+        return [f"--out {run_dir.root}: {error.strerror or error}"]

@@ -1,0 +1,150 @@
+"""Whether the sweep in a run directory is the one that is asked for, and what spec.yaml says to tell them apart."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trainable.data.load import TextData
+from trainable.data.sources import is_folder
+from trainable.errors import UserError
+from tune.prepare.inputs import Inputs, ModelFolder
+from tune.run_dir.integrity import find_records
+from tune.run_dir.layout import WHAT_TO_DO, RunDir
+from tune.run_dir.records import TrialRecord
+from tune.spec.space import change_problem, parse_domain
+from tune.spec.sweep_spec import SweepSpec, spec_as_yaml_values
+
+# A sweep that differs in one of these is another sweep: the trials of the two could not be compared.
+IDENTITY = (
+    "train_rows", "metric", "mode", "f1", "space", "points", "scheduler", "reduction_factor", "sampler", "seed",
+    "max_length", "precision", "batching",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class StoredSweep:
+    """What the run directory already holds of this sweep; nothing but a name where the sweep is new."""
+
+    sweep_id: str | None
+    """What ties study, states and report to spec.yaml; None for a sweep of a version that gave no such names."""
+    precision: str | None = None
+    """`bf16` or `fp32`, as all its trials so far were trained in; None until it is chosen."""
+    records: tuple[TrialRecord, ...] = ()
+
+
+def new_sweep() -> StoredSweep:
+    """A sweep of which nothing is stored yet."""
+    return StoredSweep(uuid.uuid4().hex)
+
+
+def find_stored_sweep(
+    run_dir: RunDir,
+    spec: SweepSpec,
+    compared: Sequence[str],
+    data: TextData | None,
+    model: ModelFolder | None,
+    problems: list[str],
+) -> StoredSweep:
+    """Read the sweep in a run directory, and append to `problems` where it is another one or is damaged.
+
+    Args:
+        run_dir: holds a sweep
+        spec: what is asked for
+        compared: the fields of IDENTITY that must be equal
+        data: None where it could not be read; then it is not compared
+        model: None where it could not be found; then it is not compared
+        problems: get a sentence for each difference that makes it another sweep
+    """
+    try:
+        stored = run_dir.read_spec()
+    except UserError as error:
+        problems += error.problems
+        return new_sweep()
+    resolved = stored["resolved"]
+    precision = resolved["precision"]
+    if precision not in (None, "bf16", "fp32"):
+        problems.append(f"{run_dir.spec_file} is damaged: precision {precision!r}; {WHAT_TO_DO}")
+        return new_sweep()
+    if other := other_sweep_problems(run_dir.name, stored, spec, compared, data, model):
+        problems += other  # whether another sweep is damaged does not matter here
+        return new_sweep()
+    records = find_records(run_dir, spec, problems)
+    sweep_id = resolved.get("sweep")
+    if sweep_id is None and not records:
+        return StoredSweep(uuid.uuid4().hex, precision)
+    return StoredSweep(None if sweep_id is None else str(sweep_id), precision, records)
+
+
+def other_sweep_problems(
+    name: str,
+    stored: Mapping[str, Any],
+    spec: SweepSpec,
+    compared: Sequence[str],
+    data: TextData | None,
+    model: ModelFolder | None,
+) -> list[str]:
+    """Say why the sweep that is `stored` (spec.yaml's values) is not the one that is asked for."""
+    resolved = stored["resolved"]
+    different = []
+    if model is not None and resolved.get("model_fingerprint") != model.fingerprint:
+        different.append(f"another model: {stored.get('model')} there, {spec.model} here")
+    if data is not None and resolved.get("data_fingerprint") != data.fingerprint:
+        there = stored.get("dataset")
+        other = f"{there} there, {spec.dataset} here" if there != spec.dataset else f"{there} has changed"
+        different.append(f"other data: {other}")
+    here = spec_as_yaml_values(spec)
+    changed = [key for key in compared if stored.get(key) != here.get(key)]
+    different += [f"{key}: {stored.get(key)} there, {here.get(key)} here" for key in changed]
+    if not different:
+        return [] if "space" in compared else _space_problems(stored, spec)
+    hint = "give another --out, or --fresh to start over"
+    if changed == ["space"] and len(different) == 1:
+        hint += ", or --allow-new-space to go on with it"
+    return [f"--out {name}: holds another sweep ({'; '.join(different)}); {hint}"]
+
+
+def _space_problems(stored: Mapping[str, Any], spec: SweepSpec) -> list[str]:
+    """Say which hyperparameters were changed in a way that the study does not allow."""
+    problems = []
+    for name in stored["space"].keys() & spec.space.keys():
+        text = stored["space"][name]
+        why = change_problem(parse_domain(name, text), spec.space[name])
+        if why is not None:
+            problems.append(
+                f"--allow-new-space: {name} is {text} there and {spec.space[name]} here; Optuna takes no parameter "
+                f"{why} into a study that has it (another range is fine)"
+            )
+    return problems
+
+
+def spec_document(inputs: Inputs, sweep_id: str | None, precision: str | None) -> dict[str, Any]:
+    """What spec.yaml says of a sweep: the spec, and under `resolved` what was found for it.
+
+    Args:
+        inputs: the sweep's
+        sweep_id: ties study, states and report to spec.yaml
+        precision: None until it is chosen
+    """
+    values = spec_as_yaml_values(inputs.spec)
+    # A run may be continued and scored from other working directories.
+    for name in ("model", "dataset"):
+        if is_folder(values[name]):
+            values[name] = os.path.abspath(os.path.expanduser(values[name]))
+    data = inputs.data
+    resolved = {
+        "precision": precision,
+        "model_fingerprint": inputs.model.fingerprint,
+        "data_fingerprint": data.fingerprint,
+        "text_columns": list(data.text_columns),
+        "label_column": data.label_column,
+        "label_names": list(data.label_names),
+        "f1": inputs.f1_average,
+        "max_length": inputs.max_length,
+        "rows": {name: len(split) for name, split in data.splits.items()},
+        "sweep": sweep_id,  # the last line: a file that was cut off lacks it
+    }
+    return {**values, "resolved": resolved}

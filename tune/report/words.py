@@ -1,0 +1,103 @@
+"""What the user is told before a sweep starts and once it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trainable.redaction import one_line
+from tune.cluster.disk import disk_bytes
+from tune.cluster.node_facts import gpus_here
+from tune.cluster.nodes import Node
+from tune.cluster.plan import Plan
+from tune.prepare.inputs import Inputs
+from tune.prepare.launch import Launch
+from tune.report.results import summary_lines
+from tune.run_dir.layout import RunDir
+
+TITLES = ("node", "cores", "GPUs", "GPU memory", "slots", "model", "clock", "free disk")
+CLASSES_SHOWN = 6
+
+
+def introduction(inputs: Inputs, plan: Plan, out: str) -> list[str]:
+    """Say what is about to be done.
+
+    Args:
+        inputs: the sweep's
+        plan: where trials run
+        out: what the user calls the run directory
+    """
+    spec, data = inputs.spec, inputs.data
+    rows = ", ".join(f"{len(split)} {name}" for name, split in data.splits.items())
+    classes = ", ".join(map(one_line, data.label_names[:CLASSES_SHOWN]))
+    more = ", ..." if len(data.label_names) > CLASSES_SHOWN else ""
+    return [
+        f"sweep {spec.name}: {spec.num_trials} trials for the {spec.mode} {spec.metric} on validation, in {out}",
+        f"data {spec.dataset}: {rows} rows; text {one_line(' + '.join(data.text_columns))}; "
+        f"label {one_line(data.label_column)} ({classes}{more}); "
+        f"F1 {'of class ' + one_line(data.label_names[1]) if inputs.f1_average == 'binary' else 'macro'}",
+        *(f"note: {note}" for note in data.notes),
+        f"model {spec.model}; {plan}",
+    ]
+
+
+def plan_lines(inputs: Inputs, launch: Launch, run_dir: RunDir) -> list[str]:
+    """What `--plan` shows: the introduction, what the sweep may take of the disk, and a row for each node."""
+    plan = launch.plan
+    taken, free = run_dir.disk()
+    most = disk_bytes(plan, inputs.model.size_bytes, inputs.spec.keep_top)
+    lines = introduction(inputs, plan, run_dir.name)
+    if launch.why_gpus is not None:
+        lines.append(f"share {plan.gpus_per_trial:g} GPU a trial ({launch.why_gpus})")
+    return [
+        *lines,
+        f"disk at most {most / 1e9:.2f} GB below {run_dir.name}; {(free + taken) / 1e9:.2f} GB are free",
+        *_table([TITLES, *(_row(node, launch, inputs.model.fingerprint) for node in launch.nodes)]),
+        "Nothing was started; the same command without --plan begins.",
+    ]
+
+
+def _row(node: Node, launch: Launch, fingerprint: str) -> tuple[str, ...]:
+    """One node: what it offers, and what it told where it was asked."""
+    found = launch.facts.get(node.id)
+    slots = launch.plan.slots_on([node])
+    name = one_line(node.name) or "this machine"
+    told = ("", "not asked" if slots and not node.here else "", "", "")
+    if node.here and node.gpus:
+        told = (_memories(gpus_here() or ()), "", "", "")
+    if found is not None:
+        model = "there" if found.model == fingerprint else "is sent"
+        disk = "?" if found.free_bytes is None else f"{found.free_bytes / 1e9:.1f} GB"
+        memory = _memories([(gpu.name, gpu.memory_mib) for gpu in found.gpus or ()]) if node.gpus else ""
+        told = (memory, model, f"{found.clock_ahead_s:+.1f} s", disk)
+    memory, model, clock, disk = told
+    return (name, f"{node.cpus:g}", f"{node.gpus:g}", memory, str(slots), model, clock, disk)
+
+
+def _memories(gpus: Sequence[tuple[str, int]]) -> str:
+    return ", ".join(f"{one_line(name)} {memory / 1024:.0f} GiB" for name, memory in gpus) or "unknown"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def conclusion(report: Mapping[str, Any], out: str) -> list[str]:
+    """Say the result, where everything is, and what to try next. `out` is what the user calls the run directory."""
+    lines = [
+        *summary_lines(report),
+        "",
+        f"best model   {out}/best   (transformers.pipeline('text-classification', ...) opens it)",
+        f"report       {out}/report.html and report.json; every trial: {out}/study.db (Optuna)",
+        f"curves       tensorboard --logdir {out}",
+        f"score again  python -m tune.evaluate {out}",
+    ]
+    if report["name"] == "demo":
+        lines += [
+            "",
+            "Next: python -m tune.search --preset mrpc     (bert-base-uncased on GLUE's MRPC; needs the hub)",
+            "      python -m tune.search --dataset FOLDER --model M     (your own train.csv: text and label)",
+            "      the same command with --num-trials 20     (goes on with this sweep)",
+        ]
+    return lines
