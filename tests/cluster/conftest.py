@@ -1,4 +1,4 @@
-"""Where hosts can't be made, these tests fail in CI and are skipped elsewhere."""
+"""If no hosts can be made on this machine, these tests fail in CI and are skipped elsewhere."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Machines of our own on this one: Linux namespaces with an address each, joined by a bridge that nobody else sees.
+"""Make several hosts on this machine: sets of Linux namespaces, each with an address, joined by a private bridge.
 
-Everything lies in one outer set of namespaces, the lab, whose first process waits for its input to end. Whatever
-becomes of the test, the kernel then ends every process in there and takes bridge, addresses and mounts down with them.
+All hosts lie in one outer set of namespaces, the lab. The lab's first process waits until its input is closed. So
+however the test ends, the kernel then ends every process of the lab, and removes its bridge, addresses and mounts.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from tests.faults.disturbed import family
 from tests.tune.ports import Opened, opened
 
 UNSHARE = ("unshare", "--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "--mount-proc")
-NETWORK = "10.0.0"  # nobody else can be on it: it lies in the lab
-HOME = Path(pwd.getpwuid(os.getuid()).pw_dir)  # where ssh's sessions begin
+NETWORK = "10.0.0"  # this network is in the lab, so nobody else can be on it
+HOME = Path(pwd.getpwuid(os.getuid()).pw_dir)  # the working directory of ssh's sessions
 
 # A home folder, which outlasts a loss of power, and /tmp, /run and /dev/shm, which do not. What programs and tests run
 # from is bound into the first two. No name server is there to be waited for.
@@ -76,7 +76,7 @@ PidFile none
 
 
 def why_not() -> str | None:
-    """Why no hosts can be made here; None where they can."""
+    """Why no hosts can be made on this machine; None if they can."""
     if missing := missing_programs():
         return f"not installed: {', '.join(missing)}"
     if os.getuid() != 0:
@@ -87,7 +87,7 @@ def why_not() -> str | None:
 
 
 def kept(more: Sequence[Path]) -> list[str]:
-    """What lies in /tmp or the home folder and is needed in there: where programs and tests are run from, and more."""
+    """Folders below /tmp or the home folder that hosts need, such as those of the programs and the tests."""
     used = {*map(Path, sys.path), Path(sys.prefix), Path(sys.base_prefix), *more}
     used = {path for one in used if str(one) for path in (one.absolute(), one.resolve())}
     folders = [path for path in used if path.is_dir()]
@@ -97,7 +97,7 @@ def kept(more: Sequence[Path]) -> list[str]:
 
 @dataclass
 class Machine:
-    """Namespaces: the process that made them, the first process in them, the address."""
+    """A set of namespaces: the process that made it, its first process, its address."""
 
     name: str
     process: subprocess.Popen[str]
@@ -109,16 +109,16 @@ class Machine:
         self.pid = family(self.process.pid)[-1]
 
     def words(self, *words: str) -> list[str]:
-        """The command that runs those words in there."""
+        """The command that runs those words in the namespaces."""
         spaces = ("--net", "--mount", "--pid", "--uts", "--ipc")
         return ["nsenter", "--target", str(self.pid), *spaces, "--", *words]
 
     def ip(self, *words: str) -> None:
-        """Set up its network."""
+        """Set up the network of the namespaces."""
         subprocess.run(["nsenter", "--target", str(self.pid), "--net", "--", "ip", *words], check=True)
 
     def processes(self) -> dict[int, str]:
-        """Every process in there but the first one, with its command line."""
+        """All processes in the namespaces, except the first one, with their command lines."""
         space = os.readlink(f"/proc/{self.pid}/ns/pid")
         found = {}
         for entry in Path("/proc").glob("[0-9]*"):
@@ -129,17 +129,17 @@ class Machine:
         return found
 
     def ports(self) -> dict[str, Opened]:
-        """What is listened on in its network, by inode."""
+        """The open ports of its network, by inode."""
         return opened(Path(f"/proc/{self.pid}/net"))
 
     def die(self) -> None:
-        """Lose power: the kernel ends every process in there and takes the network card away."""
+        """Lose power: the kernel ends every process in the namespaces and removes the network card."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
         self.gone()
 
     def gone(self) -> None:
-        """Wait for its end."""
+        """Wait until it has ended."""
         self.process.wait(timeout=30)
         for pipe in (self.process.stdin, self.process.stdout):
             assert pipe is not None
@@ -148,7 +148,7 @@ class Machine:
 
 @dataclass
 class Lab:
-    """The bridge's end of the network, from which hosts are reached as a launching machine would reach them."""
+    """The lab: its end of the bridge reaches the hosts as a launching machine would reach them."""
 
     folder: Path
     environment: Mapping[str, str]
@@ -178,7 +178,7 @@ class Lab:
         return Machine(name, process, address)
 
     def add(self, name: str, last: int) -> Machine:
-        """Switch on a host with that name and last number of its address; its home folder is as it left it."""
+        """Switch on a host with that name and last number of its address. Its home folder is as the host left it."""
         address = f"{NETWORK}.{last}"
         (self.folder / f"sshd_{name}").write_text(SSHD.format(address=address, folder=self.folder))
         host = self._make(name, self.machine.words(*UNSHARE), FRESH + HOST, address)
@@ -198,7 +198,7 @@ class Lab:
         return self.machine.words(*words)
 
     def close(self) -> None:
-        """End all of it."""
+        """End all hosts and the lab."""
         self.machine.die()
         for host in self.hosts.values():
             host.gone()
@@ -206,7 +206,7 @@ class Lab:
 
 @contextlib.contextmanager
 def lab(folder: Path, **environment: str) -> Iterator[Lab]:
-    """A lab without hosts; those that it gets have that environment in every session."""
+    """A lab without hosts. Every session on a host that is added later has that environment."""
     made = Lab(folder, environment)
     try:
         yield made

@@ -1,6 +1,6 @@
-"""What a machine needs for the tests on hosts: the programs, and Debian's packages that bring them.
+"""The programs that a machine needs for the tests on hosts, and the Debian packages that contain them.
 
-python -m tests.cluster.machine     installs the packages of those that are missing (as root, on Debian and its kin)
+python -m tests.cluster.machine     installs the missing ones (as root, on Debian, Ubuntu, ...)
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ PACKAGE_OF = {
     "sshd": "openssh-server",
     "unshare": "util-linux",
 }
-SYSTEM_FOLDERS = "/usr/local/sbin:/usr/sbin:/sbin"  # sshd lies there, and a user's PATH may lack them
+SYSTEM_FOLDERS = "/usr/local/sbin:/usr/sbin:/sbin"  # sshd lies in one of them, and a user's PATH may not contain them
 
 
 def missing_programs() -> list[str]:
-    """The programs that are not there, each looked for by itself."""
+    """The programs that are not installed."""
     path = f"{os.environ.get('PATH', os.defpath)}:{SYSTEM_FOLDERS}"
     return [program for program in PACKAGE_OF if shutil.which(program, path=path) is None]
 
 
 def main() -> int:
-    """Install what is missing; returns 1 and says what is missing still where that does not help."""
+    """Install what is missing. If something is still missing after that, print what, and return 1."""
     packages = sorted({PACKAGE_OF[program] for program in missing_programs()})
     if packages and os.getuid() == 0 and shutil.which("apt-get"):
         quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}

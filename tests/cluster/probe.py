@@ -1,8 +1,8 @@
-"""Ask every port named for a harmless answer, without a token and with the one that is known here.
+"""Send a harmless request to ports: without a token, with a wrong one, and with the right one.
 
     python -m tests.cluster.probe HOST:PORT ...
 
-Prints JSON: for each, what it answered without, with another and with the right token.
+Prints what each port answered to the three requests, as JSON.
 """
 
 from __future__ import annotations

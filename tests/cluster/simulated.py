@@ -1,8 +1,8 @@
-"""A cluster on Ray's own simulated provider: a head without slots, and up to three nodes that its autoscaler starts.
+"""Run a cluster on Ray's simulated provider: a head without slots, and up to three nodes that its autoscaler starts.
 
     python -m tests.cluster.simulated GENERATION    of the autoscaler, 1 or 2
 
-Ends every Ray process that it can see, and mounts: to be run in a host of its own, where it ends with that.
+It ends every Ray process that it can see, and mounts files. So run it in a host of its own; it ends with the host.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main() -> None:
     import ray.autoscaler._private.fake_multi_node as provider
     from ray.cluster_utils import AutoscalingCluster
 
-    # Ray's wheels lack the file with the provider's settings: in this host's mounts it is there.
+    # Ray's wheels lack the file with the provider's settings, so it is mounted into this host.
     folder = Path(provider.__file__).parent
     whole = shutil.copytree(folder, f"/run/{folder.name}")
     Path(whole, "example.yaml").write_text(yaml.safe_dump(SETTINGS))
@@ -54,7 +54,7 @@ def main() -> None:
 
     second = sys.argv[1] == "2"
     cluster = AutoscalingCluster({"CPU": 0}, {"worker": WORKER}, autoscaler_v2=second)
-    # As `ray up` sets it for the head where the second generation is used.
+    # `ray up` sets this for the head if version 2 of the autoscaler is used.
     cluster.start(override_env={"RAY_NODE_TYPE_NAME": "ray.head.default"} if second else None)
 
 

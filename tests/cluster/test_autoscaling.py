@@ -1,6 +1,6 @@
-"""A sweep on a cluster without workers brings them, uses them, and they go when it ends, however it ends.
+"""A sweep makes a cluster without workers start some, uses them, and however it ends, the workers are ended after it.
 
-On Ray's simulated provider, in a host of its own.
+The cluster runs on Ray's simulated provider, in a host of its own.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def points() -> list[dict[str, object]]:
 
 
 class Nodes:
-    """How many workers there were, and when."""
+    """How many workers there were at which time."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -48,7 +48,7 @@ class Nodes:
         return self.all()[-1][1]
 
     def none_left(self) -> float:
-        """After how many seconds there were none."""
+        """After how many seconds there were no workers any more."""
         began = time.monotonic()
         while self.now() > 0:
             assert time.monotonic() < began + 60 * IDLE_MINUTES + 60, f"nodes stay: {self.all()}"
@@ -57,13 +57,13 @@ class Nodes:
 
 
 def figure(name: str, seconds: float) -> None:
-    """For the notes: what -s shows."""
+    """Print a measurement, to be seen with `pytest -s`."""
     print(f"\n{name}: {seconds:.1f} s", flush=True)
 
 
 @contextmanager
 def simulated(generation: int, folder: Path) -> Iterator[tuple[Machine, Nodes, dict[str, str]]]:
-    """The cluster's host, its nodes, and the environment that lets a driver in."""
+    """Start the cluster; yields its host, its nodes, and the environment with which a driver may join."""
     token = folder / "token"
     token.write_text(secrets.token_hex(32))
     token.chmod(0o600)
@@ -101,7 +101,7 @@ def simulated(generation: int, folder: Path) -> Iterator[tuple[Machine, Nodes, d
 def test_nodes_come_while_a_sweep_asks_and_go_when_it_ends_or_is_killed(
     generation: int, tmp_path: Path, tiny_model: Path
 ) -> None:
-    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))  # the host sees this folder alone
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))  # the host sees only this folder
     sweep = Sweep(tmp_path, make_flags(tmp_path, model, points()))
     with simulated(generation, tmp_path) as (host, nodes, environment):
 
@@ -118,7 +118,7 @@ def test_nodes_come_while_a_sweep_asks_and_go_when_it_ends_or_is_killed(
                     os.kill(family(driver.process.pid)[-1], signal.SIGKILL)
                 driver.process.wait()
 
-        time.sleep(8)  # seconds in which nothing asks
+        time.sleep(8)  # seconds in which nobody asks for nodes
         assert {number for _, number in nodes.all()} == {0}
 
         finished = []

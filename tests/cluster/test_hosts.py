@@ -1,4 +1,4 @@
-"""Hosts are apart from each other and from this machine, and nothing of them is left."""
+"""Hosts are isolated from each other and from this machine, and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ with lab(Path(sys.argv[1])) as made:
 
 
 def left_behind() -> tuple[list[str], list[str], list[str]]:
-    """Network cards and mounts of this machine, and what lies in /tmp and /run for all to see."""
+    """This machine's network cards and mounts, and the public content of /tmp and /run."""
     mounts = Path("/proc/self/mounts").read_text().splitlines()
     return sorted(os.listdir("/sys/class/net")), sorted(mounts), sorted(os.listdir("/run"))
 

@@ -1,6 +1,6 @@
-"""`ray up cluster.local.yaml` for real, on hosts made of namespaces: a head and two workers with a logical GPU each.
+"""Run `ray up cluster.local.yaml` on hosts made of namespaces: a head, and two workers with a logical GPU each.
 
-Every test begins with the cluster up; the last one takes it down.
+Every test begins while the cluster is up; the last test takes it down.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ RAY = str(BIN / "ray")
 
 
 def figure(name: str, value: float | str) -> None:
-    """For the notes: what -s shows."""
+    """Print a measurement, to be seen with `pytest -s`."""
     print(f"\n{name}: {value if isinstance(value, str) else f'{value:.1f} s'}", flush=True)
 
 
 def until(condition: Callable[[], Any], within_s: float, told: Callable[[], str] = lambda: "") -> Any:
-    """What is so in the end."""
+    """Wait until a condition holds; returns its value."""
     ends = time.monotonic() + within_s
     while not (found := condition()):
         assert time.monotonic() < ends, f"not within {within_s} s\n{told()}"
@@ -56,7 +56,7 @@ def until(condition: Callable[[], Any], within_s: float, told: Callable[[], str]
 
 @dataclass
 class Cluster:
-    """The hosts, the cluster file that was filled in for them, and how the launching machine commands them."""
+    """The hosts, the cluster file that was filled in for them, and the commands of the launching machine."""
 
     lab: Lab
     file: Path
@@ -72,7 +72,7 @@ class Cluster:
             self.watch = subprocess.Popen(words, env=self.environment, stdout=out, stderr=subprocess.DEVNULL)
 
     def ray(self, *words: str) -> str:
-        """What `ray WORDS` says on the launching machine; it must end well."""
+        """Run `ray WORDS` on the launching machine; returns its output. It must succeed."""
         done = subprocess.run(
             self.lab.command("env", "-C", str(ROOT), RAY, *words),
             env=self.environment,
@@ -85,7 +85,7 @@ class Cluster:
         return done.stdout
 
     def ray_up(self) -> float:
-        """Start the cluster; returns after how many seconds its workers were all there."""
+        """Start the cluster; returns after how many seconds all of its workers were there."""
         began = time.monotonic()
         told = self.ray("up", "--yes", str(self.file))
         (self.lab.folder / "up.log").write_text(told)
@@ -95,19 +95,19 @@ class Cluster:
         return time.monotonic() - began
 
     def workers(self) -> int:
-        """How many nodes with a GPU the head knows."""
+        """The number of nodes with a GPU that the head knows."""
         lines = self.nodes_file.read_text().splitlines()
         _, nodes = json.loads(lines[-1]) if lines else (0, [])
         return sum("GPU" in node for node in nodes)
 
     def told(self) -> str:
-        """The autoscaler's last words."""
+        """The end of the autoscaler's log."""
         words = self.lab.hosts["head"].words("sh", "-c", "tail -n 40 /tmp/ray/session_latest/logs/monitor*")
         return subprocess.run(words, capture_output=True, text=True).stdout
 
     @contextmanager
     def running(self, sweep: Sweep, module: str = "tune.search") -> Iterator[Command]:
-        """The sweep through `ray exec`; ended with the context."""
+        """Run a sweep through `ray exec`; it is ended with the context."""
         share = ("--gpus-per-trial", "0.5", "--cpus-per-trial", "0.5")
         words = [sys.executable, "-m", module, "--address", "auto", *share]
         command = shlex.join([*words, *map(str, sweep.flags), "--out", str(sweep.run)])
@@ -131,18 +131,18 @@ class Cluster:
 
 @dataclass
 class Command:
-    """A sweep's command on the launching machine."""
+    """A sweep's command that runs on the launching machine."""
 
     process: subprocess.Popen[bytes]
     sweep: Sweep
 
     @property
     def said(self) -> str:
-        """The end of what it printed, and of the sweep's log; `ray exec` gives it a terminal."""
+        """The end of the command's output and of the sweep's log. (`ray exec` gives the command a terminal.)"""
         return f"{(self.sweep.folder / 'output').read_text()[-2000:]}\n{self.sweep.log[-4000:]}"
 
     def until(self, condition: Callable[[], Any], within_s: float) -> float:
-        """After how many seconds that was so, with the command still running."""
+        """After how many seconds the condition held, while the command was still running."""
         began = time.monotonic()
 
         def so() -> Any:
@@ -157,11 +157,11 @@ class Command:
 
 
 def fill_in(hosts: dict[str, Machine], folder: Path) -> dict[str, Any]:
-    """The repository's cluster file with hosts, account, key, shared folder, Python and resources as they are here."""
+    """The repository's cluster file, filled in with our hosts, account, key, shared folder, Python and resources."""
     config: dict[str, Any] = yaml.safe_load((ROOT / "cluster.local.yaml").read_text())
     config["provider"] |= {"head_ip": hosts["head"].address, "worker_ips": [hosts[name].address for name in WORKERS]}
     config["auth"] |= {"ssh_user": "root", "ssh_private_key": str(folder / "user_key")}
-    # This Python has everything; hosts reach no registry.
+    # The hosts can't reach a registry, but this Python has everything installed.
     install = [command for command in config["setup_commands"] if "pip install" in command]
     assert len(install) == 1
     config["setup_commands"].remove(install[0])
@@ -182,7 +182,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     shared = tmp_path_factory.mktemp("shared")
     (shared / "slow").touch()
     slow = {"what": "slow", "seconds": SLOW_S, "while": str(shared / "slow")}
-    # What `ray up` copied to each host comes before what lies here.
+    # The files that `ray up` copied to each host come before those of this checkout.
     ours = {"PYTHONPATH": f"{HOME}/finetune-search:{ROOT}", "HF_HUB_OFFLINE": "1"}
     with lab(shared, **ours, LEDGER=str(shared / "ledger"), FAULTS=json.dumps([slow])) as made:
         for name, last in HOSTS.items():
@@ -204,7 +204,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture
 def cluster(started: Cluster) -> Cluster:
-    """With all of its hosts up, whatever a test before did to it."""
+    """The cluster with all of its hosts up, whatever an earlier test did to it."""
     for name, host in started.lab.hosts.items():
         if host.process.poll() is not None:
             started.lab.add(name, HOSTS[name])
@@ -223,7 +223,7 @@ def model(started: Cluster, tiny_model: Path) -> Path:
 
 
 def most_at_once(lines: list[Line]) -> int:
-    """How many processes trained side by side, going by when each one's epochs of a trial began and ended."""
+    """How many processes trained side by side, from the times at which each one's epochs began and ended."""
     begun: dict[tuple[int, int], float] = {}
     spans = []
     for line in lines:
@@ -235,7 +235,7 @@ def most_at_once(lines: list[Line]) -> int:
 
 
 def slots_used(lines: list[Line], begin: float, end: float) -> float:
-    """How many processes trained at a time then, on average: an epoch takes from the one before to its end."""
+    """How many processes trained at a time on average. An epoch lasts from the end of the one before to its end."""
     busy = 0.0
     before: dict[tuple[str, int], float] = {}
     for line in lines:
@@ -373,7 +373,7 @@ def test_taking_it_down_leaves_no_process(cluster: Cluster) -> None:
     assert all(any("raylet" in words for words in host.processes().values()) for host in cluster.lab.hosts.values())
     began = time.monotonic()
     cluster.ray("exec", str(cluster.file), f"{RAY} stop")
-    # As docs/cluster.md says: first the head, which would start workers again, then each of them.
+    # docs/cluster.md says: stop the head first, which would start the workers again, then each worker.
     login = [
         "ssh",
         "-i",
@@ -397,5 +397,5 @@ def test_taking_it_down_leaves_no_process(cluster: Cluster) -> None:
     cluster.ray("down", "--yes", str(cluster.file))
     figure("down", time.monotonic() - began)
     for host in cluster.lab.hosts.values():
-        # The sessions that brought the commands last for seconds more.
+        # The ssh sessions of these commands last for some seconds more.
         until(lambda host=host: not host.processes(), 30, lambda host=host: str(host.processes()))

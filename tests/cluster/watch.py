@@ -1,8 +1,8 @@
-"""Print the nodes of a Ray cluster whenever they change: a line of JSON, [seconds since 1970, [resources of each]].
+"""Print the nodes of a Ray cluster whenever they change, as a line of JSON: [seconds since 1970, [resources of each]].
 
     python -m tests.cluster.watch HOST:PORT
 
-Joins nothing and needs no Ray beside it, only the token.
+It does not join the cluster and needs no Ray on its own machine, only the token.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def main() -> None:
     while True:
         try:
             nodes = GcsClient(address=sys.argv[1]).get_all_node_info(timeout=5).values()
-        except Exception:  # no head yet, or none any more
+        except Exception:  # the head has not started yet, or has ended
             nodes = []
         alive = [node for node in nodes if node.state == GcsNodeInfo.ALIVE]
         there = sorted((dict(sorted(node.resources_total.items())) for node in alive), key=str)

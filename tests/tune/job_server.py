@@ -1,4 +1,4 @@
-"""A job server of Ray's as far as our client sees it, whose jobs do what a test says."""
+"""A fake of Ray's job server: it answers our client as the real one does, and its jobs do what a test tells them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOKEN = "a" * 64
 
 @dataclass
 class FakeJob:
-    """A job; a test changes it while it runs."""
+    """A job. A test may change it while it runs."""
 
     request: dict[str, Any]
     number: int
@@ -26,10 +26,10 @@ class FakeJob:
     log: str = ""
     exit_code: int | None = None
     message: str | None = None
-    breaks: int = 0  # how often the log can't be had
+    breaks: int = 0  # how many more requests for the log fail
 
     def as_json(self, name: str) -> dict[str, Any]:
-        """As the server tells it."""
+        """The job as the real server describes it."""
         keys = ("entrypoint", "metadata", "runtime_env")
         return {key: self.request[key] for key in keys} | {
             "type": "SUBMISSION", "submission_id": name, "job_id": None, "status": self.status,
@@ -39,25 +39,25 @@ class FakeJob:
 
 @dataclass
 class FakeServer:
-    """What a test may set and look at. begin: what each new job is like"""
+    """A server whose behaviour a test may set and whose requests it may look at."""
 
     url: str = ""
     asks_for_token: bool = True
     version: Any = field(default_factory=lambda: {"version": "4", "ray_version": "2.60.0", "ray_commit": "x"})
-    begin: dict[str, Any] = field(default_factory=dict)
+    begin: dict[str, Any] = field(default_factory=dict)  # fields of each new job
     jobs: dict[str, FakeJob] = field(default_factory=dict)
     packages: dict[str, bytes] = field(default_factory=dict)
     tokens: set[str] = field(default_factory=set)  # that were shown
     stops: list[str] = field(default_factory=list)
 
     def files_of(self, job: str) -> dict[str, str]:
-        """What travelled with a job."""
+        """The files that were sent with a job."""
         data = self.packages[self.jobs[job].request["runtime_env"]["working_dir"].rpartition("/")[2]]
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return {name: archive.read(name).decode() for name in archive.namelist()}
 
     def application(self) -> web.Application:
-        """The routes."""
+        """The server's routes."""
 
         @web.middleware
         async def door(request: web.Request, handler: Any) -> web.StreamResponse:
@@ -117,7 +117,7 @@ class FakeServer:
 
 @contextmanager
 def fake_job_server() -> Iterator[FakeServer]:
-    """A server in a thread of its own, on a port of loopback."""
+    """Run a server in a thread of its own, on a loopback port."""
     server, loop, ready = FakeServer(), asyncio.new_event_loop(), threading.Event()
 
     async def serve() -> web.AppRunner:

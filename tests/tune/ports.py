@@ -1,4 +1,4 @@
-"""What a process and its children listen on, from /proc; and who is let in there."""
+"""Find the ports that a process and its children listen on (from /proc), and whom they let in."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 LISTENS = {"tcp": "0A", "tcp6": "0A", "udp": "07", "udp6": "07"}
-# A method of each of Ray's services that takes an empty request and changes nothing.
+# For each of Ray's services, a method that takes an empty request and changes nothing.
 HARMLESS = {
     "gcs_server": "/ray.rpc.NodeInfoGcsService/GetClusterId",
     "raylet": "/ray.rpc.NodeManagerService/GetNodeStats",
@@ -20,11 +20,11 @@ HARMLESS = {
     "worker": "/ray.rpc.CoreWorkerService/GetCoreWorkerStats",
 }
 OBJECT_MANAGER = [f"/ray.rpc.ObjectManagerService/{name}" for name in ("Push", "Pull", "FreeObjects")]
-HEALTH = "/grpc.health.v1.Health/Check"  # the only one that asks for no token; it says that the process is there
+HEALTH = "/grpc.health.v1.Health/Check"  # the only method that needs no token; it tells that the process is there
 
 
 class Port(NamedTuple):
-    """A port that is listened on: by which kind of process, tcp or udp, on which address."""
+    """An open port: the kind of process that listens on it, tcp or udp, the address, the number."""
 
     process: str
     protocol: str
@@ -33,7 +33,7 @@ class Port(NamedTuple):
 
 
 def descendants(pid: int) -> list[int]:
-    """A process and all that it started, as far as they are still its children's children."""
+    """The ids of a process and of all its descendants. A process whose parent has ended is missed."""
     parents = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -48,7 +48,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def kind(pid: int, driver: int) -> str:
-    """gcs_server, raylet, runtime_env_agent, dashboard_agent, worker, driver, or the command's name."""
+    """The kind of a process: gcs_server, raylet, runtime_env_agent, dashboard_agent, worker, driver, or its command."""
     if pid == driver:
         return "driver"
     words = (Path("/proc") / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode().split()
@@ -58,7 +58,7 @@ def kind(pid: int, driver: int) -> str:
 
 
 class Opened(NamedTuple):
-    """A port that is listened on: tcp or udp, on which address."""
+    """An open port of which only the socket is known: tcp or udp, the address, the number."""
 
     protocol: str
     address: str
@@ -66,7 +66,7 @@ class Opened(NamedTuple):
 
 
 def opened(network: Path = Path("/proc/net")) -> dict[str, Opened]:
-    """Every port that is listened on in a network, by the socket's inode."""
+    """All open ports of a network namespace, by the inode of their socket."""
     found = {}
     for protocol, state in LISTENS.items():
         for line in (network / protocol).read_text().splitlines()[1:]:
@@ -78,7 +78,7 @@ def opened(network: Path = Path("/proc/net")) -> dict[str, Opened]:
 
 
 def listening(driver: int) -> list[Port]:
-    """Every port that a driver and its processes listen on; one that is gone meanwhile listens no more."""
+    """All ports that a driver and its descendants listen on. Processes that end meanwhile are left out."""
     sockets = opened()
     found = set()
     for pid in descendants(driver):
@@ -89,7 +89,7 @@ def listening(driver: int) -> list[Port]:
 
 
 def inodes(pid: int) -> set[str]:
-    """The sockets that a process has open, as far as it lives."""
+    """The inodes of a process's open sockets; none if the process has ended."""
     found = set()
     with contextlib.suppress(OSError):
         for handle in (Path("/proc") / str(pid) / "fd").iterdir():
@@ -107,7 +107,7 @@ def _address(text: str) -> str:
 
 
 def answer(port: Port, token: str | None, host: str = "127.0.0.1") -> str:
-    """OK, UNAUTHENTICATED or what else a port answers to a harmless question with that token."""
+    """What a port answers to a harmless request with that token: OK, UNAUTHENTICATED, or another status."""
     shown = () if token is None else (("authorization", f"Bearer {token}"),)
     if port.process == "runtime_env_agent":
         url = f"http://{host}:{port.number}/get_or_create_runtime_env"
@@ -123,7 +123,7 @@ def answer(port: Port, token: str | None, host: str = "127.0.0.1") -> str:
 
 
 def ask(number: int, shown: tuple[tuple[str, str], ...], methods: list[str], host: str = "127.0.0.1") -> dict[str, str]:
-    """What a gRPC port answers to an empty request, by method."""
+    """What a gRPC port answers to an empty request of each method."""
     import grpc
 
     answers = {}
@@ -138,10 +138,10 @@ def ask(number: int, shown: tuple[tuple[str, str], ...], methods: list[str], hos
 
 
 def every_method() -> list[str]:
-    """Every method of every service of Ray's, as its protocol buffers name them."""
+    """Every method of every service of Ray, from its protocol buffers."""
     import ray.core.generated
 
-    found = [*OBJECT_MANAGER]  # of which no Python comes with Ray
+    found = [*OBJECT_MANAGER]  # Ray brings no Python module for this service
     for folder in ray.core.generated.__path__:
         for path in sorted(Path(folder).glob("*_pb2.py")):
             module = importlib.import_module(f"ray.core.generated.{path.stem}")

@@ -1,4 +1,4 @@
-"""A head with its job server on this machine: submit, let go, come back, stop, go on."""
+"""Submit, detach, attach again, stop and continue a sweep on a real head with its job server, on this machine."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ MARK = "FINETUNE_SEARCH_TEST_HEAD"  # in the environment of all of a head's proc
 
 @dataclass
 class Head:
-    """A head with a job server. environment: a client's"""
+    """A head with a job server, and the environment of a client of it."""
 
     url: str
     folder: Path
     environment: dict[str, str]
 
     def client(self, *words: object) -> subprocess.Popen[str]:
-        """A command on the laptop, whose working directory and Python path the cluster does not know."""
+        """A command on the laptop. The cluster does not know the laptop's working directory and Python path."""
         return subprocess.Popen(
             [sys.executable, "-m", "tune.search", *map(str, words)],
             cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
     def command(self, *words: object) -> tuple[int, str, str]:
-        """Its exit code, output and errors."""
+        """The command's exit code, output and errors."""
         process = self.client(*words)
         out, err = process.communicate(timeout=100)
         return process.returncode, out, err
@@ -125,7 +125,7 @@ def flags(shared: Path, model: Path, epochs: int) -> list[object]:
 
 
 def lines_until(process: subprocess.Popen[str], pattern: str) -> list[str]:
-    """What it prints up to a line that matches."""
+    """What the command prints, up to a line that matches."""
     found: list[str] = []
     watchdog = threading.Timer(90, process.kill)
     watchdog.start()

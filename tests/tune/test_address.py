@@ -1,4 +1,4 @@
-"""A sweep on a Ray that somebody else started, and on one that is not there."""
+"""Sweeps on a Ray cluster that somebody else started, and on one that does not exist."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ with tempfile.TemporaryDirectory(prefix="fttest-", dir="/tmp") as folder:
 
 @contextmanager
 def cluster(environment: dict[str, str]) -> Iterator[str]:
-    """The address of a cluster whose processes have these variables on top; it must still be there at the end."""
+    """Start a cluster with these variables added to its environment; yields its address. It must outlive the test."""
     with subprocess.Popen(
         [sys.executable, "-c", OWNER],
         stdin=subprocess.PIPE,
@@ -50,7 +50,7 @@ def cluster(environment: dict[str, str]) -> Iterator[str]:
 
 @pytest.fixture
 def token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A token's file, which the environment names, and nothing else about tokens."""
+    """A file with a token. The environment names the file and sets nothing else about tokens."""
     path = tmp_path / "token"
     path.write_text("a" * 64)
     path.chmod(0o600)
@@ -90,7 +90,7 @@ def test_an_existing_cluster_is_used_and_left_running(
 
 def test_a_cluster_that_lets_in_anybody_is_not_joined(tmp_path: Path, tiny_model: Path, token: Path) -> None:
     with cluster({"RAY_AUTH_MODE": "disabled"}) as address:
-        # What the test of a sweep's ports asks for is there to be seen: this is what an open cluster answers.
+        # This proves that the test of a sweep's ports would notice an open port: a cluster without a token answers OK.
         head = Port("gcs_server", "tcp", "", int(address.rpartition(":")[2]))
         host = address.rpartition(":")[0]
         assert [answer(head, shown, host) for shown in (None, "b" * 64)] == ["OK", "OK"]
@@ -150,7 +150,7 @@ def test_a_cluster_that_does_not_answer_is_one_clear_error(
 
 
 def test_auto_without_a_cluster_says_so(tmp_path: Path, tiny_model: Path, token: Path) -> None:
-    """Nor does it take a sweep's private Ray that runs beside it: Ray finds that one, and the token is another."""
+    """This holds even while another sweep's private Ray runs here: Ray finds that one, but its token is another."""
     data = write_pairs(tmp_path / "pairs", {"train": 48, "validation": 24, "test": 24})
     done = command(
         "tune.search", "--dataset", data, "--model", tiny_model, "--address", "auto", "--out", "run", cwd=tmp_path

@@ -71,7 +71,7 @@ def test_a_private_ray_starts_no_helpers_and_leaves_no_process() -> None:
 def test_a_sweep_listens_on_what_is_documented_and_answers_nobody_without_its_token(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Whatever the user has set: the private Ray has a token of its own.
+    # Whatever the user has set, the private Ray has a token of its own.
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "c" * 64)
     arguments = flags(tmp_path, tiny_model, [{**LEARNS, "epochs": 400}] * 2)
@@ -106,7 +106,7 @@ def test_a_sweep_listens_on_what_is_documented_and_answers_nobody_without_its_to
         for port in ports:
             told = [answer(port, shown) for shown in (None, "", "b" * 64, "c" * 64, token)]
             assert told == ["UNAUTHENTICATED"] * 4 + ["OK"], port
-        # Not only where we ask above: no method of any service lets in somebody without a token.
+        # Above, one method of each service was asked. No method of any service lets in somebody without a token.
         methods = every_method()
         assert len(methods) > 100
         for port in ports:
@@ -121,7 +121,7 @@ def test_a_sweep_listens_on_what_is_documented_and_answers_nobody_without_its_to
 
 
 def documented_ports() -> list[list[str]]:
-    """The rows of the table of ports: process, protocol, address."""
+    """The rows of the documented table of ports: process, protocol, address."""
     text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
     return [list(row) for row in re.findall(r"^\| `(\w+)` \| (\w+) \| ([\d.]+) \|", text, re.MULTILINE)]
 

@@ -1,4 +1,4 @@
-"""cluster.stack.yaml and cluster.yaml through Ray's own bootstrap and node provider, with AWS mocked."""
+"""Run Ray's own bootstrap and node provider on cluster.yaml and cluster.stack.yaml, against a mocked AWS."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ADDRESS = "203.0.113.7/32"
 
 
 class Account:
-    """A mocked account with the stack in it, and the cluster file filled in from the stack's outputs."""
+    """A mocked account that contains the stack, and the cluster file, filled in from the stack's outputs."""
 
     def __init__(self) -> None:
         self.ec2 = boto3.client("ec2", REGION)
@@ -41,13 +41,13 @@ class Account:
 
     def _deploy(self) -> dict[str, str]:
         template = (ROOT / "cluster.stack.yaml").read_text(encoding="utf-8")
-        template = template.replace(" /aws/service/", " /images/")  # names in /aws are AWS's to give
+        template = template.replace(" /aws/service/", " /images/")  # only AWS may create names in /aws
         for path in re.findall(r" (/images/\S+)", template):
             image = self.ec2.register_image(Name=path)["ImageId"]
             boto3.client("ssm", REGION).put_parameter(Name=path, Value=image, Type="String")
         stacks = boto3.client("cloudformation", REGION)
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Tried to parse AWS::S3::BucketPolicy")  # all that moto leaves out
+            warnings.filterwarnings("ignore", "Tried to parse AWS::S3::BucketPolicy")  # moto leaves out only these
             stacks.create_stack(
                 StackName="finetune-search",
                 TemplateBody=template,
@@ -77,10 +77,10 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
 
 @pytest.fixture(scope="module")
 def launched(account: Account) -> dict[str, Any]:
-    """By node type, the launch request that Ray makes; under "calls", what its autoscaler asks AWS for."""
+    """The launch request that Ray makes for each node type; under "calls", what its autoscaler asks AWS for."""
     config = prepare_config(account.file)
     wanted = sorted({kind["node_config"]["InstanceType"] for kind in config["available_node_types"].values()})
-    with pytest.MonkeyPatch.context() as patch:  # of all types it takes seconds
+    with pytest.MonkeyPatch.context() as patch:  # for all types it would take seconds
         known = account.ec2.describe_instance_types(InstanceTypes=wanted)["InstanceTypes"]
         patch.setattr(node_provider, "list_ec2_instances", lambda *arguments: known)
         config = AWSNodeProvider.fillout_available_node_types_resources(config)
@@ -235,6 +235,6 @@ def test_the_bucket_is_encrypted_and_private() -> None:
 
 
 def actions(statement: dict[str, Any]) -> set[str]:
-    """What a statement is about."""
+    """What a policy's statement applies to."""
     found = statement["Action"]
     return {found} if isinstance(found, str) else set(found)

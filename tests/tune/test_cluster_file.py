@@ -1,4 +1,4 @@
-"""cluster.yaml and cluster.local.yaml: valid for Ray, safe by every rule, refused until they are filled in."""
+"""cluster.yaml and cluster.local.yaml are valid for Ray, break no rule, and are refused until they are filled in."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ FILLED_IN = {
         "path of the folder": "/srv/sweeps",
     },
 }
-# By rule: the file, the least change that breaks it, and what its message says to do.
+# For each rule: the file, the smallest change that breaks the rule, and what the message tells the user to do.
 BAD = {
     "Everything is filled in": [(AWS, "eu-central-1", "FILL IN", "is to be filled in")],
     "No key, password or token stands in the file": [
@@ -127,7 +127,7 @@ BAD = {
 
 
 def filled_in(name: str) -> str:
-    """A file as a user leaves it."""
+    """The text of a file after a user has filled it in."""
     text = (ROOT / name).read_text(encoding="utf-8")
     for asked, value in FILLED_IN[name].items():
         text, found = re.subn(rf'"FILL IN[:,] {asked} [^"]*"', f'"{value}"', text)
@@ -230,12 +230,12 @@ def test_what_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert len(files_missing(config)) == 6
 
 
-# The start commands, run by bash as `ray up` runs them, but for ssh
+# The start commands are run by bash, as `ray up` runs them, but without ssh
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A node's home, with programs that note how they are called."""
+    """A node's home folder, with programs that log how they are called."""
     programs = tmp_path / "finetune-search" / ".venv" / "bin"
     programs.mkdir(parents=True)
     for name in ("ray", "python", "nvidia-cuda-mps-control"):
@@ -253,7 +253,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def start(name: str, kind: str) -> tuple[int, str]:
-    """Exit code and output of the commands that start a head or a worker."""
+    """Run the commands that start a head or a worker; returns their exit code and output."""
     for command in load(filled_in(name))[f"{kind}_start_ray_commands"]:
         done = subprocess.run(
             ["bash", "-c", f"export RAY_HEAD_IP=10.0.0.1; ({command})"],

@@ -1,4 +1,4 @@
-"""`--submit`, `--attach` and `--stop` against a job server that is made up: what is sent, told and answered."""
+"""`--submit`, `--attach` and `--stop` against a fake job server: what is sent, printed and returned."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ FLAGS = ["--preset", "mrpc", "--num-trials", "4", "--out", OUT]
 
 @pytest.fixture(autouse=True)
 def token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A token's file, which the environment names, and nothing else about tokens and servers."""
+    """A file with a token. The environment names the file and sets nothing else about tokens and servers."""
     path = tmp_path / "token"
     path.write_text(TOKEN)
     path.chmod(0o600)

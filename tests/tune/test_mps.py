@@ -1,4 +1,4 @@
-"""The multi-process service is started where it works, ended always, and left alone where it is not ours."""
+"""The multi-process service is started if it works, always ended, and left alone if it is not ours."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tune.cluster.temporary import temporary_folder
 
 @pytest.fixture
 def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A control program that notes how it is called, first on the PATH."""
+    """Put a control program that logs how it is called first on the PATH; gives its log."""
     log = tmp_path / "calls"
     program = tmp_path / "bin" / CONTROL
     program.parent.mkdir()
@@ -24,7 +24,9 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     monkeypatch.delenv("CUDA_MPS_PIPE_DIRECTORY", raising=False)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,2")  # not for the service, which would number these 0 and 1
+    monkeypatch.setenv(
+        "CUDA_VISIBLE_DEVICES", "1,2"
+    )  # hidden from the service, which would number these two GPUs 0 and 1
     monkeypatch.setattr(mps, "DEFAULT_PIPES", tmp_path / "nobody's")
     return log
 
@@ -68,7 +70,7 @@ def test_a_service_that_a_killed_sweep_left_is_ended(calls: Path) -> None:
         (left / "mps").mkdir()
         with temporary_folder():
             assert not calls.exists(), "its owner lives"
-    # As after a kill: the folder is there, nobody holds its lock.
+    # After a kill the folder is still there, but nobody holds its lock.
     left.mkdir()
     (left / "owner").touch()
     (left / "mps").mkdir()

@@ -80,7 +80,7 @@ def test_the_driver_computes_only_where_all_trials_run_on_its_cores(
     [
         ([], Autoscaler.NONE),
         ([""], Autoscaler.NONE),
-        (["node_" + "0a" * 28, "node_" + "1b" * 28], Autoscaler.NONE),  # what Ray makes up where no autoscaler runs
+        (["node_" + "0a" * 28, "node_" + "1b" * 28], Autoscaler.NONE),  # Ray makes up such types if no autoscaler runs
         ([LOCAL_NODE_TYPE, ""], Autoscaler.FIXED),
         (["head"], Autoscaler.ON_DEMAND),
         (["node_with_gpu", "node_" + "0a" * 28], Autoscaler.ON_DEMAND),
@@ -96,7 +96,7 @@ def test_who_starts_nodes_is_told_by_their_types(node_types: list[str], expected
         (4, Autoscaler.NONE, {}, 4),
         (4, Autoscaler.FIXED, {}, 4),
         (4, Autoscaler.ON_DEMAND, {}, 8),
-        (0, Autoscaler.NONE, {}, 1),  # one waits, in case that nodes come
+        (0, Autoscaler.NONE, {}, 1),  # one trial waits, in case nodes come
         (0, Autoscaler.FIXED, {}, 1),
         (0, Autoscaler.ON_DEMAND, {}, 1),
         (4, Autoscaler.ON_DEMAND, {"max_concurrent": 6}, 6),
@@ -114,7 +114,9 @@ def test_nodes_double_until_every_trial_has_a_slot() -> None:
     spec = SweepSpec(name="s", model="m", dataset="d", num_trials=12)
     slots = [0]
     while slots[-1] < 12:
-        slots.append(open_trials(spec, slots[-1], Autoscaler.ON_DEMAND))  # the autoscaler brings what was asked for
+        slots.append(
+            open_trials(spec, slots[-1], Autoscaler.ON_DEMAND)
+        )  # the autoscaler starts the nodes that were asked for
     assert slots == [0, 1, 2, 4, 8, 12]
 
 

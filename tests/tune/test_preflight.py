@@ -1,4 +1,4 @@
-"""What nodes say is held against the driver, and everything that is wrong is told at once."""
+"""The facts of nodes are compared with the driver's, and everything that is wrong is told at once."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_equal_nodes_have_no_problem() -> None:
 def test_each_difference_is_told_with_the_node(changes: dict[str, Any], said: str) -> None:
     answers: dict[str, NodeFacts | NoAnswer] = {"a": but(**changes), "b": GOOD, "c": GOOD}
     assert found(answers) == [f"alpha (10.0.0.1): {said}"]
-    # The same of two nodes is told once, whatever else is wrong.
+    # A problem that two nodes have is told once, whatever else is wrong.
     problems = found({**answers, "b": but(**changes), "c": NoAnswer("did not answer")})
     assert "gamma (10.0.0.3): did not answer" in problems
     if "sees" not in changes:
@@ -113,9 +113,12 @@ def test_each_difference_is_told_with_the_node(changes: dict[str, Any], said: st
 @pytest.mark.parametrize(
     "changes",
     [
-        {"model": None},  # it is shipped
+        {"model": None},  # the model is shipped
         {"model": None, "free_temporary_bytes": 10**9},
-        {"no_place_for_model": "somebody else's", "free_temporary_bytes": 0},  # nothing is shipped where the model is
+        {
+            "no_place_for_model": "somebody else's",
+            "free_temporary_bytes": 0,
+        },  # this node has the model, so nothing is shipped there
         {"clock_ahead_s": MAX_CLOCK_DIFFERENCE_S},
         {"clock_ahead_s": -MAX_CLOCK_DIFFERENCE_S},
         {"free_bytes": 10**9},

@@ -1,4 +1,4 @@
-"""While nothing can be placed the user is told what is missing, who has it and what to do, and when it ends."""
+"""While no trial can be placed, the user is told what is missing, who holds it, what to do, and when the wait ends."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_large_cluster_is_not_listed_whole() -> None:
 
 @dataclass
 class Told:
-    """A clock, and what was said when."""
+    """A clock, and what was said at which time."""
 
     at_s: float = 0.0
     lines: list[tuple[float, str]] = field(default_factory=list)
