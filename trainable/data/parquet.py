@@ -25,40 +25,45 @@ _READ_BYTES = 1 << 20
 def read_parquet(path: Path, found: FileProblems) -> Table | None:
     """Read the columns that hold text or numbers; problems are noted in `found`."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     with path.open("rb") as file:
         if file.read(4) != b"PAR1":
             found.add(None, "ends in .parquet but is not a parquet file")
             return None
     try:
-        with pq.ParquetFile(path) as file:
-            metadata, schema = file.metadata, file.schema_arrow
-            if not check_header(schema.names, None, found) or found.take():
-                return None
-            kinds = dict(zip(schema.names, schema.types, strict=True))
-        wanted = [name for name, kind in kinds.items() if is_usable_type(kind)]
-        # We read only the groups' metadata: where the columns' metadata are damaged, pyarrow ends the process.
-        groups = [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]
-        if not _is_bearable(sum(groups) + metadata.num_rows * len(wanted) * _CELL_BYTES, path, found):
-            return None
-        # One entry of a dictionary may stand in every row. Texts of small groups are read as dictionaries and decoded
-        # once their whole length is known. In large groups that takes too much memory: we read a few rows at once.
-        is_small = max(groups, default=0) <= _SMALL_GROUP_BYTES
-        dictionaries = [name for name in wanted if is_small and not is_number_type(kinds[name])]
-        rows = 8192 if is_small else 64
-        with pq.ParquetFile(
-            path, read_dictionary=dictionaries, buffer_size=_READ_BYTES, page_checksum_verification=True
-        ) as file:
-            columns: dict[str, list[Any]] = {name: [] for name in wanted}
-            for piece in _pieces(file, wanted, rows, path, found):
-                for name in wanted:
-                    columns[name].append(piece[name])
-            count = metadata.num_rows
-    except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:  # a column's name can be no UTF-8
+        return _read(path, found)
+    except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:  # the last: a column's name
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         found.add(None, f"is damaged: {reason}")
         return None
+
+
+def _read(path: Path, found: FileProblems) -> Table | None:
+    """The table; None if something is wrong. What pyarrow raises means that the file is damaged."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        metadata, schema = file.metadata, file.schema_arrow
+        if not check_header(schema.names, None, found) or found.take():
+            return None
+        kinds = dict(zip(schema.names, schema.types, strict=True))
+    wanted = [name for name, kind in kinds.items() if is_usable_type(kind)]
+    # We read only the groups' metadata: where the columns' metadata are damaged, pyarrow ends the process.
+    groups = [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]
+    if not _is_bearable(sum(groups) + metadata.num_rows * len(wanted) * _CELL_BYTES, path, found):
+        return None
+    # One entry of a dictionary may stand in every row. Texts of small groups are read as dictionaries and decoded
+    # once their whole length is known. In large groups that takes too much memory: we read a few rows at once.
+    is_small = max(groups, default=0) <= _SMALL_GROUP_BYTES
+    dictionaries = [name for name in wanted if is_small and not is_number_type(kinds[name])]
+    columns: dict[str, list[Any]] = {name: [] for name in wanted}
+    with pq.ParquetFile(
+        path, read_dictionary=dictionaries, buffer_size=_READ_BYTES, page_checksum_verification=True
+    ) as file:
+        for piece in _pieces(file, wanted, 8192 if is_small else 64, path, found):
+            for name in wanted:
+                columns[name].append(piece[name])
+    count = metadata.num_rows
     if not found.take() and any(sum(map(len, chunks)) != count for chunks in columns.values()):
         found.add(None, f"is damaged: it says that it has {count} rows, but has others")
     if found.take():
