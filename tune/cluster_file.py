@@ -13,8 +13,8 @@ from pathlib import Path
 
 from trainable.errors import UserError
 from tune.cluster.file_reading import ClusterConfig, mapping_at
-from tune.cluster.file_rules import EVERYWHERE, files_missing
-from tune.cluster.file_rules_aws import ON_AWS
+from tune.cluster.file_rules import RULES, files_missing
+from tune.cluster.file_rules_aws import AWS_RULES
 from tune.spec.yaml_file import read_yaml
 
 
@@ -48,7 +48,7 @@ def make_parser() -> argparse.ArgumentParser:
 def rules_broken(config: ClusterConfig) -> dict[str, list[str]]:
     """What breaks each rule and what to do about it, by the rules' names; rules that hold are left out."""
     on_aws = mapping_at(config, "provider").get("type") == "aws"
-    rules = {**EVERYWHERE, **(ON_AWS if on_aws else {})}
+    rules = {**RULES, **(AWS_RULES if on_aws else {})}
     found = {name: list(rule(config)) for name, rule in rules.items()}
     return {name: messages for name, messages in found.items() if messages}
 

@@ -14,8 +14,8 @@ from botocore.exceptions import InvalidRegionError
 from ray.autoscaler._private.aws.config import bootstrap_aws
 from ray.autoscaler._private.util import hash_launch_conf, prepare_config, validate_config
 
-from tune.cluster.file_rules import EVERYWHERE, NODE_TOKEN, files_missing
-from tune.cluster.file_rules_aws import ON_AWS
+from tune.cluster.file_rules import NODE_TOKEN, RULES, files_missing
+from tune.cluster.file_rules_aws import AWS_RULES
 from tune.cluster_file import main, rules_broken
 
 ROOT = Path(__file__).parent.parent.parent
@@ -172,7 +172,7 @@ def test_ray_itself_refuses_a_file_that_is_not_filled_in() -> None:
 
 
 def test_there_is_a_bad_example_for_every_rule() -> None:
-    assert BAD.keys() == {*EVERYWHERE, *ON_AWS}
+    assert BAD.keys() == {*RULES, *AWS_RULES}
     assert len(BAD) >= 12
 
 
@@ -189,7 +189,7 @@ def test_a_rule_catches_its_bad_example(rule: str, name: str, good: str, bad: st
 
 def test_the_rules_are_written_down() -> None:
     text = " ".join((ROOT / "docs" / "cluster.md").read_text(encoding="utf-8").split())
-    for rule in (*EVERYWHERE, *ON_AWS):
+    for rule in (*RULES, *AWS_RULES):
         assert rule in text, rule
 
 

@@ -58,7 +58,7 @@ def _token_is_a_private_file(config: ClusterConfig) -> Problems:
     for name, command in ray_starts(config):
         if not re.search(r"stat -c %a.*600", command.partition("ray start")[0]):
             yield (
-                f"{name}: starts Ray whatever the token's file is; stop before `ray start` unless "
+                f"{name}: starts Ray even if the token's file is not private; stop before `ray start` unless "
                 f'`[ "$(stat -c %a {NODE_TOKEN})" = 600 ]`'
             )
 
@@ -66,7 +66,7 @@ def _token_is_a_private_file(config: ClusterConfig) -> Problems:
 def _token_is_shown_nowhere(config: ClusterConfig) -> Problems:
     for where, text in texts_in(config):
         if re.search(r"RAY_AUTH_TOKEN=|--[a-z-]*token[= ]|(\$\(|`)\s*(cat|<)[^)`]*token", text):
-            yield f"{where}: a token in an argument or a variable is seen by others and logged; name its file instead"
+            yield f"{where}: others see a token in an argument or a variable, and logs keep it; name its file instead"
 
 
 def _dashboard_is_on_loopback(config: ClusterConfig) -> Problems:
@@ -80,7 +80,7 @@ def _head_runs_no_trials(config: ClusterConfig) -> Problems:
     for name, command in ray_starts(config):
         given = [flag for flag in ("--num-cpus=0", "--num-gpus=0") if flag not in command]
         if name.startswith("head") and given:
-            yield f"{name}: trials would run beside the driver; add {' '.join(given)} to `ray start --head`"
+            yield f"{name}: trials would run on the driver's machine; add {' '.join(given)} to `ray start --head`"
     head = mapping_at(config, "available_node_types", str(config.get("head_node_type")))
     offered = mapping_at(head, "resources")
     if head and any(offered.get(kind) != 0 for kind in ("CPU", "GPU")):
@@ -94,10 +94,10 @@ def _versions_are_pinned(config: ClusterConfig) -> Problems:
             if not pinned or re.search(r"\s(-U|--upgrade)\b", text):
                 yield f"{where}: installs whatever is newest that day; say `pip install -c constraints.txt`, without -U"
     if mapping_at(config, "provider").get("type") == "aws" and "setup_commands" not in config:
-        yield "setup_commands: Ray's own install a nightly build; say `pip install -c constraints.txt -e .`, or []"
+        yield "setup_commands: else Ray installs a nightly build; say `pip install -c constraints.txt -e .`, or []"
 
 
-EVERYWHERE: dict[str, Rule] = {
+RULES: dict[str, Rule] = {
     "Everything is filled in": _filled_in,
     "No key, password or token stands in the file": _no_secrets,
     "Every Ray is started with a token": _token_is_asked_for,

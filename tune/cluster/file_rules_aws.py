@@ -38,7 +38,7 @@ def _idle_workers_go(config: ClusterConfig) -> Problems:
         )
     for name, kind in worker_types(config):
         if kind.get("min_workers", 0) != 0:
-            yield f"{name}.min_workers: {kind['min_workers']} workers would cost without work; say 0 or leave it out"
+            yield f"{name}.min_workers: {kind['min_workers']} idle workers would cost money; say 0 or leave it out"
 
 
 def _spot_has_a_price(config: ClusterConfig) -> Problems:
@@ -54,15 +54,15 @@ def _spot_has_a_price(config: ClusterConfig) -> Problems:
 def _head_is_not_spot(config: ClusterConfig) -> Problems:
     for name, node in node_configs(config):
         if name == config.get("head_node_type") and "InstanceMarketOptions" in node:
-            yield f"{name}: AWS takes spot machines away, and the sweep's driver with this one; leave the option out"
+            yield f"{name}: AWS takes spot machines away, and the driver with this one; leave the option out"
 
 
 def _nothing_is_left_to_pay(config: ClusterConfig) -> Problems:
     if mapping_at(config, "provider").get("cache_stopped_nodes") is not False:
-        yield "provider: `ray down` would keep stopped machines, whose disks cost; say `cache_stopped_nodes: false`"
+        yield "provider: `ray down` would keep stopped machines, and their disks cost; say `cache_stopped_nodes: false`"
     for name, disk in _disks(config):
         if disk.get("DeleteOnTermination") is not True:
-            yield f"{name}: its disk would outlive it and cost; say `DeleteOnTermination: true`"
+            yield f"{name}: its disk would stay when it is gone, and cost money; say `DeleteOnTermination: true`"
 
 
 def _disks_are_encrypted(config: ClusterConfig) -> Problems:
@@ -105,7 +105,7 @@ def _workers_start_no_machines(config: ClusterConfig) -> Problems:
 def _metadata_needs_a_session(config: ClusterConfig) -> Problems:
     for name, node in node_configs(config):
         if mapping_at(node, "MetadataOptions").get("HttpTokens") != "required":
-            yield f"{name}: IMDSv1 hands its role to any request; say `MetadataOptions: {{HttpTokens: required}}`"
+            yield f"{name}: IMDSv1 gives its role's keys to anybody; say `MetadataOptions: {{HttpTokens: required}}`"
 
 
 def _disks(config: ClusterConfig) -> Iterator[tuple[str, ClusterConfig]]:
@@ -130,7 +130,7 @@ def _addresses(text: str) -> int:
         return 0
 
 
-ON_AWS: dict[str, Rule] = {
+AWS_RULES: dict[str, Rule] = {
     "Images are pinned": _images_are_pinned,
     "The number of workers is limited": _workers_are_limited,
     "Idle workers go": _idle_workers_go,
