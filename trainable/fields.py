@@ -1,8 +1,8 @@
-"""Types for the fields of pydantic models, and what is wrong with a value in our own words.
+"""The fields of pydantic models: checks that pydantic lacks, and what is wrong with a value in words for users.
 
-Pydantic finds every wrong field of a model at once. Its messages speak of inputs and types; a user is better served by
-the rule and the value: "must be an integer >= 1, but got 0". The rule is read off the field's constraints, so that it
-can't differ from what is checked.
+Pydantic finds every wrong field of a model at once, but its messages speak of inputs and types. A user is better
+served by the rule and the value: "must be an integer >= 1, but got 0". The rule is read off the field's constraints,
+so that it can't differ from what is checked.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_sc
 from trainable.errors import nearest, shown
 
 LARGEST_INTEGER = 2**63 - 1  # SQLite and Optuna hold no larger ones
+
+# Checks, as they stand in a field's type: Annotated[int, Ge(1), INTEGER]
 
 
 def _integer(value: object) -> object:
@@ -40,18 +42,18 @@ def _number(value: object) -> object:
 
 
 INTEGER = BeforeValidator(_integer)
-"""Refuses text, true and false, which pydantic would take for integers. Stands last in `Annotated`."""
+"""Refuses text, true and false, which pydantic would take for integers. It stands after the bounds."""
 
 NUMBER = BeforeValidator(_number)
-"""Refuses text, true, false, nan and infinity. Stands last in `Annotated`."""
+"""Refuses text, true, false, nan and infinity. It stands after the bounds."""
 
 
 @dataclass(frozen=True)
 class OneOf:
-    """Constraint of a text field: one of the names of a table, which is complete only at run time."""
+    """Allows only the names of a table. `Literal` can't do this: the table is put together at run time."""
 
     names: tuple[str, ...]
-    """The allowed values, in the order in which errors and --help list them."""
+    """The allowed names, in the order in which errors and --help list them."""
 
     def __init__(self, names: Iterable[str]) -> None:
         object.__setattr__(self, "names", tuple(names))
@@ -63,19 +65,43 @@ class OneOf:
 
 @dataclass(frozen=True)
 class Rule:
-    """The rule of a field in words, where its constraints can't be put into words one by one."""
+    """Gives a field's rule in words, where its constraints can't be put into words one by one."""
 
     words: str
     """What stands after "must be" in an error."""
 
 
-def rule(field: FieldInfo, or_none: bool = True) -> str:
-    """What a field accepts, as errors say it: "an integer >= 1", "a number >= 0 and < 1 or none".
+# What is wrong with values
+
+
+def wrong_fields(model: type[BaseModel], values: Mapping[str, object], or_none: bool = True) -> dict[str, str]:
+    """What is wrong with the values of a model's fields, by name: "must be an integer >= 1, but got 0".
 
     Args:
-        field: A field of a pydantic model.
-        or_none: Whether to say that a field takes none.
+        model: The model whose fields these are.
+        values: Values by name. Names that are no fields are not looked at, and fields without a value are not missed.
+        or_none: Whether the words say that a field takes none.
     """
+    fields = model.model_fields
+    try:
+        model.model_validate({name: value for name, value in values.items() if name in fields})
+    except ValidationError as error:
+        wrong = {str(each["loc"][0]): each for each in error.errors(include_url=False)}
+        return {name: _problem(fields[name], values[name], wrong[name], or_none) for name in values if name in wrong}
+    return {}
+
+
+def _problem(field: FieldInfo, value: object, error: ErrorDetails, or_none: bool) -> str:
+    if error["type"] == "value_error":  # raised by a validator of ours, whose message says everything
+        return str(error["ctx"]["error"])
+    choices = choices_of(field)
+    hint = nearest(value, choices) if isinstance(value, str) and choices else ""
+    more = f"; {hint}" if hint.startswith("did you mean") else ""  # the rule lists the names already
+    return f"must be {rule(field, or_none)}, but got {shown(value)}{more}"
+
+
+def rule(field: FieldInfo, or_none: bool = True) -> str:
+    """What a field accepts, as errors say it: "an integer >= 1", "a number >= 0 and < 1 or none"."""
     words = _in_words(field.annotation, field.metadata)
     return words if or_none else words.removesuffix(" or none")
 
@@ -87,7 +113,7 @@ def _in_words(annotation: Any, constraints: Sequence[Any]) -> str:
     rules = [constraint.words for constraint in constraints if isinstance(constraint, Rule)]
     if rules:
         return str(rules[0])
-    choices = choices_of(annotation, constraints)
+    choices = _choices(annotation, constraints)
     if choices:
         return f"one of {', '.join(choices)}"
     if annotation is type(None):
@@ -97,6 +123,32 @@ def _in_words(annotation: Any, constraints: Sequence[Any]) -> str:
         return " ".join(["an integer" if annotation is int else "a number", " and ".join(bounds)]).strip()
     alternatives = get_args(annotation)
     return " or ".join(_in_words(each, ()) for each in alternatives) if alternatives else "text"
+
+
+def _bound(constraint: Any) -> str:
+    match constraint:
+        case Ge(ge):
+            return f">= {ge:g}"
+        case Gt(gt):
+            return f"> {gt:g}"
+        case Le(le):
+            return f"<= {le:g}"
+        case Lt(lt):
+            return f"< {lt:g}"
+    return ""
+
+
+# What a field takes
+
+
+def choices_of(field: FieldInfo) -> tuple[str, ...]:
+    """The values of a field that takes one of a few names; empty for any other field."""
+    return _choices(field.annotation, field.metadata)
+
+
+def _choices(annotation: Any, constraints: Sequence[Any]) -> tuple[str, ...]:
+    named = next((constraint.names for constraint in constraints if isinstance(constraint, OneOf)), ())
+    return named or (get_args(annotation) if get_origin(annotation) is Literal else ())
 
 
 def takes_text(field: FieldInfo) -> bool:
@@ -115,51 +167,10 @@ def takes_numbers(field: FieldInfo) -> bool:
 
 
 def _types(annotation: Any) -> set[Any]:
+    """The types that an annotation is made of, without constraints and literal values."""
     if get_origin(annotation) is Annotated:
         return _types(get_args(annotation)[0])
     if get_origin(annotation) is Literal:
         return set()
     alternatives = get_args(annotation)
     return set().union(*map(_types, alternatives)) if alternatives else {annotation}
-
-
-def choices_of(annotation: Any, constraints: Sequence[Any]) -> tuple[str, ...]:
-    """The values of a field that takes one of a few names; empty for any other field."""
-    named = next((constraint.names for constraint in constraints if isinstance(constraint, OneOf)), ())
-    return named or (get_args(annotation) if get_origin(annotation) is Literal else ())
-
-
-def _bound(constraint: Any) -> str:
-    match constraint:
-        case Ge(ge):
-            return f">= {ge:g}"
-        case Gt(gt):
-            return f"> {gt:g}"
-        case Le(le):
-            return f"<= {le:g}"
-        case Lt(lt):
-            return f"< {lt:g}"
-    return ""
-
-
-def wrong_fields(model: type[BaseModel], values: Mapping[str, object], or_none: bool = True) -> dict[str, str]:
-    """What is wrong with the values of a model's fields, by name: "must be an integer >= 1, but got 0".
-
-    Names that are no fields of the model are left out, and so are fields that have no value here.
-    """
-    try:
-        model.model_validate({name: value for name, value in values.items() if name in model.model_fields})
-    except ValidationError as error:
-        wrong = {str(each["loc"][0]): each for each in error.errors(include_url=False)}
-        fields = model.model_fields
-        return {name: _problem(fields[name], values[name], wrong[name], or_none) for name in values if name in wrong}
-    return {}
-
-
-def _problem(field: FieldInfo, value: object, error: ErrorDetails, or_none: bool) -> str:
-    if error["type"] == "value_error":  # a check of ours, which says it all
-        return str(error["ctx"]["error"])
-    choices = choices_of(field.annotation, field.metadata)
-    hint = nearest(value, choices) if isinstance(value, str) and choices else ""
-    more = f"; {hint}" if hint.startswith("did you mean") else ""
-    return f"must be {rule(field, or_none)}, but got {shown(value)}{more}"

@@ -166,7 +166,7 @@ def _help(name: str, field: FieldInfo) -> str:
     text = " ".join((field.description or "").split()).rstrip(".")
     text = text[0].lower() + text[1:] if text[1:2].islower() else text
     text, _, default = text.partition(" (default: ")  # a default that hangs on something else is told in words
-    choices = choices_of(field.annotation, field.metadata)
+    choices = choices_of(field)
     if choices:
         text += f": {', '.join(choices)}"
     if default:

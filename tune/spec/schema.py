@@ -116,8 +116,7 @@ def _typed_values(schema: Schema) -> list[Schema]:
 
 def _names(name: str) -> tuple[str, ...]:
     """The names that a hyperparameter takes; none where it takes numbers."""
-    field = TrialConfig.model_fields[name]
-    return choices_of(field.annotation, field.metadata)
+    return choices_of(TrialConfig.model_fields[name])
 
 
 def as_text() -> str:
