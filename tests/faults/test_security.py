@@ -504,7 +504,7 @@ TWICE = """
 import json, os, sys
 import ray
 import tune.search
-from tune.cluster.auth import SETTINGS
+from tune.cluster.auth import TOKEN_VARIABLES
 from tune.cluster.connect import connected
 from tune.spec.sweep_spec import SweepSpec
 answers = []
@@ -516,7 +516,7 @@ for turn in range(2):
     with connected(SweepSpec(name="s", model="m", dataset="d", num_cpus=1)):
         path = os.environ["RAY_AUTH_TOKEN_PATH"]
         answers.append([ray.get(ray.remote(lambda: 6 * 7).remote()), open(path).read()])
-    answers[-1].append({name: os.environ.get(name) for name in SETTINGS})
+    answers[-1].append({name: os.environ.get(name) for name in TOKEN_VARIABLES})
 ray.init(num_cpus=1, log_to_driver=False, include_dashboard=False)  # a notebook's own, with the token of its user
 answers.append([ray.get(ray.remote(lambda: 6 * 7).remote()), os.environ.get("RAY_AUTH_MODE")])
 with connected(SweepSpec(name="s", model="m", dataset="d", num_cpus=1)) as nodes:

@@ -22,7 +22,7 @@ import pytest
 
 from tests.conftest import write_pairs
 from tests.tune.test_end_to_end import ROOT
-from tune.cluster.auth import SETTINGS
+from tune.cluster.auth import TOKEN_VARIABLES
 from tune.cluster.job_server import SERVER_VARIABLES
 from tune.report.status import status
 
@@ -79,7 +79,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     folder = tmp_path_factory.mktemp("laptop")
     (folder / "token").write_text("c" * 64)
     (folder / "token").chmod(0o600)
-    kept = {name: value for name, value in os.environ.items() if name not in (*SETTINGS, *SERVER_VARIABLES)}
+    kept = {name: value for name, value in os.environ.items() if name not in (*TOKEN_VARIABLES, *SERVER_VARIABLES)}
     environment = {**kept, "RAY_AUTH_TOKEN_PATH": str(folder / "token"), "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     ports = free_ports(5)
     temporary = tempfile.mkdtemp(prefix="fj-", dir="/tmp")  # short: Ray's sockets lie in it

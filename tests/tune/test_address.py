@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import write_pairs
 from tests.tune.ports import Port, answer
 from tests.tune.test_end_to_end import command
-from tune.cluster.auth import HOW_TO, SETTINGS
+from tune.cluster.auth import TOKEN_HINT, TOKEN_VARIABLES
 from tune.search import main
 
 OWNER = """
@@ -54,7 +54,7 @@ def token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "token"
     path.write_text("a" * 64)
     path.chmod(0o600)
-    for name in SETTINGS:
+    for name in TOKEN_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(path))
@@ -97,7 +97,7 @@ def test_a_cluster_that_lets_in_anybody_is_not_joined(tmp_path: Path, tiny_model
         refused = command("tune.search", *flags(tmp_path, tiny_model), "--address", address, cwd=tmp_path)
     assert refused.returncode == 2
     assert refused.stderr == (
-        f"--address {address}: lets in anybody without a token, to run any code as its user; {HOW_TO}\n"
+        f"--address {address}: lets in anybody without a token, to run any code as its user; {TOKEN_HINT}\n"
         "Nothing was started. See --help.\n"
     )
     assert not (tmp_path / "run").exists()

@@ -23,7 +23,7 @@ import pytest
 from tests.tune.job_server import TOKEN, FakeJob, FakeServer, fake_job_server
 from tests.tune.test_end_to_end import ROOT
 from tune.cluster import job_log, job_server, jobs
-from tune.cluster.auth import HOW_TO, SETTINGS
+from tune.cluster.auth import TOKEN_HINT, TOKEN_VARIABLES
 from tune.cluster.job_server import SERVER_VARIABLES
 from tune.process.restart import COMMAND, continuing_command
 from tune.process.signals import STOP_LIMIT_S
@@ -42,7 +42,7 @@ def token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "token"
     path.write_text(TOKEN)
     path.chmod(0o600)
-    for name in (*SETTINGS, *SERVER_VARIABLES, COMMAND):
+    for name in (*TOKEN_VARIABLES, *SERVER_VARIABLES, COMMAND):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(path))
@@ -356,7 +356,7 @@ def test_without_out_the_default_is_refused(server: FakeServer, capsys: pytest.C
     assert main(["--submit", server.url, "--out", "s3://bucket/runs/a"]) == 0
     (job,) = server.jobs.values()
     assert job.request["entrypoint"].endswith("--out s3://bucket/runs/a")
-    assert job.request["metadata"][jobs.OUT] == "s3://bucket/runs/a"
+    assert job.request["metadata"][jobs.OUT_KEY] == "s3://bucket/runs/a"
 
 
 def refusal(*words: str, capsys: pytest.CaptureFixture[str]) -> str:
@@ -419,7 +419,7 @@ def test_what_is_no_job_server(
 def test_a_server_that_lets_in_anybody_gets_nothing(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
     server.asks_for_token = False
     told = refusal("--submit", server.url, capsys=capsys)
-    assert told == f"--submit {server.url}: lets in anybody without a token, to run any code as its user; {HOW_TO}"
+    assert told == f"--submit {server.url}: lets in anybody without a token, to run any code as its user; {TOKEN_HINT}"
     assert not server.jobs
     assert not server.tokens
 

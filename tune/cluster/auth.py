@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 PROBE_TIMEOUT_S = 10.0
-HOW_TO = "start it with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE, a file of mode 0600 with a random token"
+TOKEN_HINT = "start it with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE, a file of mode 0600 with a random token"
 # These variables decide which token this process and its children show and ask for.
-SETTINGS = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ENABLE_K8S_TOKEN_AUTH")
+TOKEN_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ENABLE_K8S_TOKEN_AUTH")
 
 
 @contextlib.contextmanager
@@ -35,15 +35,15 @@ def private_token(folder: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def known_token() -> Iterator[None]:
     """Show the user's own token (see `token_problems`) to a Ray that is joined in the context."""
-    kept = {name: os.environ[name] for name in SETTINGS if name in os.environ}
+    kept = {name: os.environ[name] for name in TOKEN_VARIABLES if name in os.environ}
     with _settings({**kept, "RAY_AUTH_MODE": "token"}):
         yield
 
 
 @contextlib.contextmanager
 def _settings(values: dict[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in SETTINGS}
-    _set({name: values.get(name) for name in SETTINGS})
+    before = {name: os.environ.get(name) for name in TOKEN_VARIABLES}
+    _set({name: values.get(name) for name in TOKEN_VARIABLES})
     try:
         yield
     finally:
@@ -98,7 +98,7 @@ def cluster_problems(head: str, who: str) -> list[str]:
     from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
     if _lets_in(head, {}):
-        return [f"{who}: lets in anybody without a token, to run any code as its user; {HOW_TO}"]
+        return [f"{who}: lets in anybody without a token, to run any code as its user; {TOKEN_HINT}"]
     if not _lets_in(head, AuthenticationTokenLoader.instance().get_token_for_http_header()):
         return [f"{who}: asks for another token than the one that is known here (RAY_AUTH_TOKEN_PATH)"]
     return []

@@ -23,7 +23,7 @@ SECRETS = {
 }
 
 Problems = Iterator[str]
-Rule = Callable[[ClusterConfig], Problems]
+FileRule = Callable[[ClusterConfig], Problems]
 
 
 def _filled_in(config: ClusterConfig) -> Problems:
@@ -97,7 +97,7 @@ def _versions_are_pinned(config: ClusterConfig) -> Problems:
         yield "setup_commands: else Ray installs a nightly build; say `pip install -c constraints.txt -e .`, or []"
 
 
-RULES: dict[str, Rule] = {
+RULES: dict[str, FileRule] = {
     "Everything is filled in": _filled_in,
     "No key, password or token stands in the file": _no_secrets,
     "Every Ray is started with a token": _token_is_asked_for,

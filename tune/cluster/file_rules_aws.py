@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from tune.cluster.file_reading import ClusterConfig, mapping_at, node_configs, texts_in, worker_types
-from tune.cluster.file_rules import TO_FILL_IN, Problems, Rule
+from tune.cluster.file_rules import TO_FILL_IN, FileRule, Problems
 
 MAX_IDLE_MIN = 60
 
@@ -130,7 +130,7 @@ def _addresses(text: str) -> int:
         return 0
 
 
-AWS_RULES: dict[str, Rule] = {
+AWS_RULES: dict[str, FileRule] = {
     "Images are pinned": _images_are_pinned,
     "The number of workers is limited": _workers_are_limited,
     "Idle workers go": _idle_workers_go,

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from trainable.errors import SweepFailed, UserError, shown
 from trainable.redaction import one_line
-from tune.cluster.auth import HOW_TO, PROBE_TIMEOUT_S, known_token, token_problems
+from tune.cluster.auth import PROBE_TIMEOUT_S, TOKEN_HINT, known_token, token_problems
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -78,7 +78,7 @@ def _door_problems(server: Server) -> list[str]:
         cause = getattr(error, "reason", error)
         is_job_server, reason = False, getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
     if is_job_server:
-        return [f"{server.who}: lets in anybody without a token, to run any code as its user; {HOW_TO}"]
+        return [f"{server.who}: lets in anybody without a token, to run any code as its user; {TOKEN_HINT}"]
     hint = "is the cluster running, and the tunnel open (ray dashboard CLUSTER.yaml)?"
     return [f"{server.who}: no Ray job server answers there ({one_line(reason)}); {hint}"]
 

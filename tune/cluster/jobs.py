@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
 
 SPEC_FILE = "sweep.yaml"  # the only file that is sent with a job
-OUT, SETTINGS = "finetune_search_out", "finetune_search_settings"  # keys of a job's metadata
+OUT_KEY, SETTINGS_KEY = "finetune_search_out", "finetune_search_settings"  # keys of a job's metadata
 STOP_WAIT_S = int(STOP_LIMIT_S) + 8  # Ray's default of 3 s is too short for a driver to write what it has
 STOP_POLL_S = 1.0
 MAX_KNOWN = 10  # jobs that a message lists
@@ -61,7 +61,7 @@ def submit(request: Request, words: Sequence[str], problems: list[str]) -> int:
             job = f"{base}-{1 + max(_attempts(client, base), default=0)}"
             flags = ["--fresh"] * request.fresh + ["--allow-new-space"] * request.allow_new_space
             try:
-                _hand_over(client, job, text, [*flags, "--out", out], {OUT: out, SETTINGS: settings}, words)
+                _hand_over(client, job, text, [*flags, "--out", out], {OUT_KEY: out, SETTINGS_KEY: settings}, words)
             except RuntimeError:  # somebody may have given the same command at the same time
                 running = _running(client, out)
                 if running is None:
@@ -70,7 +70,7 @@ def submit(request: Request, words: Sequence[str], problems: list[str]) -> int:
             told = f"submitted as {job} to {server.url}; Ctrl-C detaches, the sweep goes on there"
         else:
             job = str(running.submission_id)
-            if request.fresh or _metadata(running).get(SETTINGS) != settings:
+            if request.fresh or _metadata(running).get(SETTINGS_KEY) != settings:
                 raise UserError([_other_sweep_runs(out, job, server)])
             told = f"this sweep runs already, as {job}; Ctrl-C detaches"
         print(plain(told), flush=True)
@@ -83,7 +83,7 @@ def attach(job: str, address: str | None) -> int:
     server = find_server(address, problems)
     with connected_to(server, problems) as client:
         found = _find(client, server, "--attach", job)
-        return follow(client, server, job, _metadata(found)[OUT])
+        return follow(client, server, job, _metadata(found)[OUT_KEY])
 
 
 def stop(job: str, address: str | None) -> int:
@@ -98,7 +98,7 @@ def stop(job: str, address: str | None) -> int:
         while not client.get_job_info(job).status.is_terminal():
             asked = asked or client.stop_job(job)  # False as long as the job has not begun
             time.sleep(STOP_POLL_S)
-    print(plain(f"stopped; what is finished is kept in {_metadata(found)[OUT]}, and its command goes on"))
+    print(plain(f"stopped; what is finished is kept in {_metadata(found)[OUT_KEY]}, and its command goes on"))
     return 0
 
 
@@ -174,13 +174,13 @@ def _attempts(client: JobSubmissionClient, base: str) -> list[int]:
 
 def _running(client: JobSubmissionClient, out: str) -> JobDetails | None:
     """The job that is at work in a run directory; None if there is none."""
-    jobs = (job for job in _sweeps(client) if os.path.normpath(_metadata(job)[OUT]) == os.path.normpath(out))
+    jobs = (job for job in _sweeps(client) if os.path.normpath(_metadata(job)[OUT_KEY]) == os.path.normpath(out))
     return next((job for job in jobs if not job.status.is_terminal()), None)
 
 
 def _sweeps(client: JobSubmissionClient) -> list[JobDetails]:
     """The jobs that are sweeps, newest first."""
-    found = [job for job in client.list_jobs() if job.submission_id and OUT in _metadata(job)]
+    found = [job for job in client.list_jobs() if job.submission_id and OUT_KEY in _metadata(job)]
     return sorted(found, key=lambda job: -(job.start_time or 0))
 
 
@@ -194,7 +194,9 @@ def _find(client: JobSubmissionClient, server: Server, flag: str, wanted: str) -
     for job in sweeps:
         if job.submission_id == wanted:
             return job
-    listed = "".join(f"\n  {job.submission_id}  {job.status.value.lower()}  {_metadata(job)[OUT]}" for job in sweeps)
+    listed = "".join(
+        f"\n  {job.submission_id}  {job.status.value.lower()}  {_metadata(job)[OUT_KEY]}" for job in sweeps
+    )
     known = "known:" + "\n".join(listed.split("\n")[: MAX_KNOWN + 1]) if sweeps else "none was submitted there"
     raise UserError([f"{flag} {wanted}: no such sweep at {server.url}; {known}"])
 
