@@ -96,9 +96,12 @@ def _run(
 
     watch = Watch(what_died, lambda reason: give_up(ray_died(reason)))
     with contextlib.suppress(KeyboardInterrupt), storage_told(run_dir.name), connected(spec) as nodes, watch:
-        from tune.prepare.launch import plan_launch
+        from tune.prepare.launch import measure_gpus, plan_launch, sweep_files
 
-        launch = plan_launch(inputs, run_dir, stored, nodes, print)
+        launch = plan_launch(spec, files := sweep_files(inputs, run_dir), nodes)
+        if spec.gpus_per_trial == "auto":
+            measured = measure_gpus(inputs, run_dir, stored, launch, print)
+            launch = plan_launch(spec, files, launch.nodes_now(), measured, launch.facts)
         if not request.plan_only:
             return _sweep(inputs, stored, run_dir, launch, began)
         print(plain("\n".join(plan_lines(inputs, launch, run_dir))))
@@ -130,10 +133,11 @@ def _sweep(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, launch: Launch,
         with Progress(spec, run_dir.log_file, book.records()) as progress:
             for line in introduction(inputs, plan, run_dir.name):
                 progress.say(line)
-            if launch.why_gpus is not None:
-                progress.say(f"{plan.gpus_per_trial:g} GPU a trial ({launch.why_gpus})")
+            if launch.measured is not None:
+                progress.say(f"{plan.gpus_per_trial:g} GPU a trial ({launch.measured.why})")
             if stored.precision is None:
-                chosen = launch.precision or choose_precision(spec.precision, plan, inputs.shape, progress.say)
+                measured_in = launch.measured.precision if launch.measured else None
+                chosen = measured_in or choose_precision(spec.precision, plan, inputs.shape, progress.say)
                 progress.say(f"precision {chosen.name} ({chosen.why})")
             else:
                 chosen = Precision(stored.precision, "as before")

@@ -33,6 +33,8 @@ class SweepFiles:
     """Where the run directory lies in an object store; None where it is a folder."""
     taken_bytes: int
     """What the run directory holds already."""
+    free_bytes: int
+    """What is free on the driver's disk for the run directory, or for its copy of what lies in an object store."""
     keep_top: int
     """How many finished trials keep their model."""
     model_folder: Path
@@ -41,6 +43,11 @@ class SweepFiles:
     """Size of the model's weights."""
     shipped_bytes: int
     """Size of the model's files when they are sent to a node."""
+
+    @property
+    def out(self) -> str:
+        """The run directory as the user knows it."""
+        return str(self.root) if self.url is None else self.url.partition("?")[0].rstrip("/")
 
     def requirements(self, plan: Plan, nodes: Sequence[Node]) -> Requirements:
         """What these nodes must have to run trials by that plan."""

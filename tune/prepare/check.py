@@ -11,7 +11,7 @@ from tune.cluster.nodes import local_nodes
 from tune.cluster.plan import make_plan
 from tune.prepare.identity import IDENTITY, StoredSweep, find_stored_sweep, new_sweep
 from tune.prepare.inputs import Inputs, find_model, find_tokenizer, fit_problems, load_spec_data, make_inputs
-from tune.prepare.launch import disk_room_problems
+from tune.prepare.launch import disk_room_problems, sweep_files
 from tune.run_dir.entries import entry_problems
 from tune.run_dir.layout import RunDir
 from tune.spec.flags import Request
@@ -42,11 +42,12 @@ def check_request(request: Request, run_dir: RunDir, problems: list[str]) -> tup
         stored = find_stored_sweep(run_dir, spec, compared, data, model, problems)
     if problems or data is None or model is None or tokenizer is None:
         raise UserError(problems)
+    inputs = make_inputs(spec, data, model, tokenizer)
     if plan_here is not None:
-        problems += disk_room_problems(spec, plan_here, run_dir, model.size_bytes)
+        problems += disk_room_problems(spec, plan_here, sweep_files(inputs, run_dir))
         if problems:
             raise UserError(problems)
-    return make_inputs(spec, data, model, tokenizer), stored
+    return inputs, stored
 
 
 def _out_problems(run_dir: RunDir, fresh: bool) -> list[str]:

@@ -10,6 +10,7 @@ from trainable.config import TrialConfig
 from trainable.train.memory import tensors_mib
 from trainable.train.memory_probe import MemoryUse
 from tune.cluster.plan import DEFAULT_GPUS_PER_TRIAL
+from tune.prepare.precision import Precision
 from tune.spec.space import Choice, Fixed, Value, largest
 from tune.spec.sweep_spec import SweepSpec
 
@@ -22,9 +23,11 @@ class GpusPerTrial:
     """The fraction of a GPU that every trial gets."""
 
     gpus: float | None
-    """One of FRACTIONS; None where a whole GPU is not enough."""
+    """One of FRACTIONS; 0 where there are no GPUs; None where a whole GPU is not enough."""
     why: str
     """In words, as the user is told."""
+    precision: Precision | None = None
+    """The precision in which it was measured."""
 
 
 def smallest_fraction(tensors: float, gpu_mib: float) -> float | None:

@@ -18,7 +18,7 @@ from tune.cluster.plan import Plan, make_plan
 from tune.cluster.preflight import SweepFiles, fetch_shipped, preflight, with_model_shipped
 from tune.prepare.gpus_per_trial import GpusPerTrial, decide, most_rows
 from tune.prepare.identity import StoredSweep
-from tune.prepare.inputs import Inputs, ModelFolder
+from tune.prepare.inputs import Inputs
 from tune.prepare.precision import Precision, choose_precision
 from tune.run_dir.layout import RunDir
 from tune.spec.sweep_spec import SweepSpec
@@ -32,79 +32,93 @@ class Launch:
     nodes: Sequence[Node]
     facts: Mapping[str, NodeFacts]
     """What the nodes of a cluster told, by node id. This machine, where it is the only one, is not asked."""
-    why_gpus: str | None = None
-    """Why a trial gets the fraction of a GPU that it gets, in words; None where the spec says which."""
-    precision: Precision | None = None
-    """The precision, where it had to be chosen to measure that fraction."""
+    measured: GpusPerTrial | None = None
+    """A trial's fraction of a GPU; None where the spec says which."""
+
+    def nodes_now(self) -> Sequence[Node]:
+        """The nodes again: a measurement may have brought the first node of a cluster."""
+        return nodes_now() if self.plan.elastic else self.nodes
 
 
 def plan_launch(
-    inputs: Inputs, run_dir: RunDir, stored: StoredSweep, nodes: Sequence[Node], say: Callable[[str], None]
+    spec: SweepSpec,
+    files: SweepFiles,
+    nodes: Sequence[Node],
+    measured: GpusPerTrial | None = None,
+    known: Mapping[str, NodeFacts] | None = None,
 ) -> Launch:
-    """Plan for these nodes and check them; measure a trial's fraction of a GPU where the spec says `auto`.
+    """Plan for these nodes, and check every node that will run trials.
 
     Args:
-        inputs: the sweep's checked input
-        run_dir: where the sweep writes
-        stored: what is there already of the sweep
-        nodes: machines that are there now
-        say: gets a line for the user while something is measured
+        spec: What the user asked for.
+        files: What the sweep reads from disks and writes to them.
+        nodes: The machines that are there now.
+        measured: A trial's fraction of a GPU, where the spec says `auto`; until it is known a trial gets a whole one.
+        known: The facts of nodes that were asked before, by node id.
 
     Raises:
-        UserError: with every problem of the nodes
+        UserError: Every problem of the nodes.
     """
-    spec, model = inputs.spec, inputs.model
-    launch = _checked(spec, model, run_dir, nodes)
+    problems: list[str] = []
+    plan = make_plan(spec, nodes, problems, autoscaler_beside(nodes), measured.gpus if measured else None)
+    problems += disk_room_problems(spec, plan, files)
+    facts = known or {}
+    if {node.id for node in nodes if plan.slots_on([node])} - facts.keys():
+        facts = preflight(files, plan, nodes, problems)
+    if problems:
+        raise UserError(problems)
+    return Launch(plan, nodes, facts, measured)
+
+
+def measure_gpus(
+    inputs: Inputs, run_dir: RunDir, stored: StoredSweep, launch: Launch, say: Callable[[str], None]
+) -> GpusPerTrial:
+    """Find a trial's fraction of a GPU for `--gpus-per-trial auto`: run the heaviest step of the heaviest trial.
+
+    Args:
+        inputs: The sweep's checked input.
+        run_dir: Where the sweep writes.
+        stored: What the run directory holds already of the sweep.
+        launch: Gives a trial a whole GPU, where there are any.
+        say: Shows a text to the user while something is measured.
+
+    Raises:
+        UserError: A whole GPU is not enough.
+    """
     plan = launch.plan
-    if spec.gpus_per_trial != "auto":
-        return launch
     if not plan.gpus_per_trial:
-        return replace(launch, why_gpus="no GPUs, so trials train on the CPU")
+        return GpusPerTrial(0.0, "no GPUs, so trials train on the CPU")
     if stored.precision is not None:
         precision = Precision(stored.precision, "as before")
     else:
-        precision = choose_precision(spec.precision, plan, inputs.shape, say)
+        precision = choose_precision(inputs.spec.precision, plan, inputs.shape, say)
     job = make_job(inputs, plan, run_dir, stored.sweep_id, precision.name)
-    measured = _measure(spec, plan, job, launch.facts, inputs.max_length, say)
+    rows = min(most_rows(inputs.spec), len(job.train))
+    use = where_trials_run(plan, measure_memory, job, rows, fetch_shipped, say=say)
+    measured = decide(use, _smallest_gpu_mib(launch), rows, inputs.max_length)
     if measured.gpus is None:
         raise UserError([measured.why])
-    if plan.elastic:
-        nodes = nodes_now()  # the measurement may have brought the first node
-    launch = _checked(spec, model, run_dir, nodes, measured.gpus, launch.facts)
-    return replace(launch, why_gpus=measured.why, precision=precision)
+    return replace(measured, precision=precision)
 
 
-def _checked(
-    spec: SweepSpec,
-    model: ModelFolder,
-    run_dir: RunDir,
-    nodes: Sequence[Node],
-    gpus_per_trial: float | None = None,
-    known: Mapping[str, NodeFacts] | None = None,
-) -> Launch:
-    """Plan for these nodes; ask those that will run trials, unless they have told before.
-
-    Raises:
-        UserError: with every problem of the nodes
-    """
-    problems: list[str] = []
-    plan = make_plan(spec, nodes, problems, autoscaler_beside(nodes), gpus_per_trial)
-    problems += disk_room_problems(spec, plan, run_dir, model.size_bytes)
-    facts = known or {}
-    if {node.id for node in nodes if plan.slots_on([node])} - facts.keys():
-        facts = preflight(_sweep_files(spec.keep_top, model, run_dir), plan, nodes, problems)
-    if problems:
-        raise UserError(problems)
-    return Launch(plan, nodes, facts)
+def _smallest_gpu_mib(launch: Launch) -> float | None:
+    """Memory of the smallest GPU that is known (MiB); None where none is."""
+    gpus = [gpu.memory_mib for node in launch.facts.values() for gpu in node.gpus or ()]
+    if not launch.plan.elastic:
+        gpus += [memory for _, memory in gpus_here() or ()]
+    return min(gpus, default=None)
 
 
-def _sweep_files(keep_top: int, model: ModelFolder, run_dir: RunDir) -> SweepFiles:
-    """What the sweep reads from its nodes' disks and writes to them."""
+def sweep_files(inputs: Inputs, run_dir: RunDir) -> SweepFiles:
+    """What the sweep reads from disks and writes to them."""
+    model = inputs.model
+    taken, free = run_dir.disk()
     return SweepFiles(
         root=run_dir.root,
         url=run_dir.storage.url,
-        taken_bytes=run_dir.disk()[0],
-        keep_top=keep_top,
+        taken_bytes=taken,
+        free_bytes=free,
+        keep_top=inputs.spec.keep_top,
         model_folder=model.path,
         model_fingerprint=model.fingerprint,
         model_bytes=model.size_bytes,
@@ -117,14 +131,14 @@ def autoscaler_beside(nodes: Sequence[Node]) -> Autoscaler:
     return Autoscaler.NONE if any(node.here for node in nodes) else autoscaler_now()
 
 
-def disk_room_problems(spec: SweepSpec, plan: Plan, run_dir: RunDir, model_bytes: int) -> list[str]:
-    """Say why the disk is too small for what the sweep may write there."""
-    taken, free = run_dir.disk()
-    if run_dir.storage.is_shared_folder:
-        return disk_problems(spec, plan, disk_bytes(plan, model_bytes, spec.keep_top), taken, free)
+def disk_room_problems(spec: SweepSpec, plan: Plan, files: SweepFiles) -> list[str]:
+    """Say why the driver's disk is too small for what the sweep may write there."""
+    taken, free, size = files.taken_bytes, files.free_bytes, files.model_bytes
+    if files.url is None:
+        return disk_problems(spec, plan, disk_bytes(plan, size, files.keep_top), taken, free)
     # Workers write their states into the store; the driver keeps copies of the study and of the best models.
-    wanted = model_bytes * (spec.keep_top + 2)
-    what = f"the driver's copy of {run_dir.name} may take {wanted / 1e9:.2f} GB"
+    wanted = size * (files.keep_top + 2)
+    what = f"the driver's copy of {files.out} may take {wanted / 1e9:.2f} GB"
     disk = f"the disk of the temporary folder has {(free + taken) / 1e9:.2f} GB"
     return [f"{disk}, but {what}; set TMPDIR to a larger one"] if wanted > free + taken else []
 
@@ -151,20 +165,3 @@ def make_job(inputs: Inputs, plan: Plan, run_dir: RunDir, sweep_id: str | None, 
         sweep_id=sweep_id,
     )
     return with_model_shipped(job, inputs.model.path, inputs.model.fingerprint) if plan.elastic else job
-
-
-def _measure(
-    spec: SweepSpec,
-    plan: Plan,
-    job: Job,
-    facts: Mapping[str, NodeFacts],
-    max_length: int,
-    say: Callable[[str], None],
-) -> GpusPerTrial:
-    """Run the heaviest step of the heaviest configuration on a whole GPU, and choose the fraction."""
-    rows = min(most_rows(spec), len(job.train))
-    use = where_trials_run(plan, measure_memory, job, rows, fetch_shipped, say=say)
-    gpus = [gpu.memory_mib for node in facts.values() for gpu in node.gpus or ()]
-    if not plan.elastic:
-        gpus += [memory for _, memory in (gpus_here() or ())]
-    return decide(use, min(gpus, default=None), rows, max_length)

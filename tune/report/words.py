@@ -47,8 +47,8 @@ def plan_lines(inputs: Inputs, launch: Launch, run_dir: RunDir) -> list[str]:
     taken, free = run_dir.disk()
     most = disk_bytes(plan, inputs.model.size_bytes, inputs.spec.keep_top)
     lines = introduction(inputs, plan, run_dir.name)
-    if launch.why_gpus is not None:
-        lines.append(f"share {plan.gpus_per_trial:g} GPU a trial ({launch.why_gpus})")
+    if launch.measured is not None:
+        lines.append(f"{plan.gpus_per_trial:g} GPU a trial ({launch.measured.why})")
     return [
         *lines,
         f"disk at most {most / 1e9:.2f} GB below {run_dir.name}; {(free + taken) / 1e9:.2f} GB are free",
