@@ -54,7 +54,7 @@ class Pair:
 
 
 #: A slot's value: a number, or a name together with its long form where it has two.
-Value = float | tuple[str, str]
+SlotValue = float | tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Fact:
 
     frame: int
     """Index in FRAMES."""
-    values: dict[str, Value]
+    values: dict[str, SlotValue]
     """By slot."""
     polarity: bool
     """Which side of ``<a//b>`` holds: True means the first."""
@@ -86,10 +86,10 @@ def _type(slot: str) -> str:
     return slot.rstrip("0123456789")
 
 
-def _draw(kind: str, rng: random.Random) -> Value:
+def _draw(kind: str, rng: random.Random) -> SlotValue:
     """A random value of a slot type."""
     if kind == "co":
-        name, (short, long) = rng.choice(words.COMPANIES), rng.choice(words.SUFFIXES)
+        name, (short, long) = rng.choice(words.COMPANIES), rng.choice(words.COMPANY_SUFFIXES)
         return f"{name} {short}", f"{name} {long}"
     if kind == "per":
         name = f"{rng.choice(words.FIRST_NAMES)} {rng.choice(words.SURNAMES)}"
@@ -145,7 +145,7 @@ def _spelled(number: int) -> str:
     return words.TENS[tens] + (f"-{words.UNITS[unit]}" if unit else "")
 
 
-def _write(kind: str, value: Value, rng: random.Random) -> str:
+def _write(kind: str, value: SlotValue, rng: random.Random) -> str:
     """A value as text, in one of the formats that its type allows."""
     if isinstance(value, tuple):
         return value[0] if rng.random() < (0.2 if kind == "month" else 0.6) else value[1]
@@ -190,7 +190,7 @@ def word_set(pair: Pair) -> frozenset[str]:
 
 def _make_fact(frame: int, rng: random.Random) -> Fact:
     """A random fact of a frame; slots of one type have clearly different values."""
-    values: dict[str, Value] = {}
+    values: dict[str, SlotValue] = {}
     for slot in [*_slots(frame), "said_day"]:
         kind = "day" if slot == "said_day" else _type(slot)
         value = _draw(kind, rng)
@@ -202,7 +202,7 @@ def _make_fact(frame: int, rng: random.Random) -> Fact:
     return Fact(frame, values, rng.random() < 0.5, bool(FRAMES[frame].source) and rng.random() < 0.45)
 
 
-def _differ(kind: str, one: Value, two: Value) -> bool:
+def _differ(kind: str, one: SlotValue, two: SlotValue) -> bool:
     """Whether two values of a type differ clearly, whatever format they are written in."""
     if isinstance(one, tuple) or isinstance(two, tuple):
         if not (isinstance(one, tuple) and isinstance(two, tuple)):
@@ -237,7 +237,7 @@ def _redraw(fact: Fact, slot: str, rng: random.Random) -> Fact:
             return replace(fact, values={**fact.values, slot: value})
 
 
-def _names(value: Value) -> tuple[str, str]:
+def _names(value: SlotValue) -> tuple[str, str]:
     """A value that must be a name: its short and its long form."""
     if not isinstance(value, tuple):
         raise TypeError("not a name")

@@ -41,7 +41,7 @@ Maplecrest Cedarline Elmbrook Birchgate Fernwood Ashvale Copperhill Steelbay Mar
 Coralreach Skyhaven Cloudpeak Rainford Snowmark Windmere Firebrook Seacrest Harborline Bridgewell
 Towerfield""")
 
-SUFFIXES = (
+COMPANY_SUFFIXES = (
     ("Corp.", "Corporation"),
     ("Inc.", "Incorporated"),
     ("Ltd.", "Limited"),

@@ -106,7 +106,7 @@ Name = Annotated[
     BeforeValidator(_text),
     WithJsonSchema({"type": "string", "pattern": r"^[^/]*[^/\s][^/]*$"}),
 ]
-Label = Annotated[str, BeforeValidator(_label), WithJsonSchema({"type": ["string", "integer"]})]
+ClassLabel = Annotated[str, BeforeValidator(_label), WithJsonSchema({"type": ["string", "integer"]})]
 Columns = Annotated[
     tuple[str, ...],
     BeforeValidator(_columns),

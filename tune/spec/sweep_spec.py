@@ -16,6 +16,7 @@ from tune.samplers import SAMPLERS
 from tune.spec.field_types import (
     GPUS_RULE,
     AboveOne,
+    ClassLabel,
     Columns,
     Cores,
     Flag,
@@ -24,7 +25,6 @@ from tune.spec.field_types import (
     FromTwo,
     FromZero,
     Gpus,
-    Label,
     Name,
     NotNegative,
     Positive,
@@ -64,7 +64,7 @@ class SweepSpec(BaseModel):
     label_column: Annotated[Text | None, Flag("Y")] = None
     """The column of the classes; guessed when unambiguous."""
 
-    positive_label: Label | None = None
+    positive_label: ClassLabel | None = None
     """Of two classes, the one that binary F1 counts (default: the last in order)."""
 
     train_split: Text = "train"
