@@ -89,11 +89,10 @@ def glue_scores(confusion: Sequence[Sequence[int]], f1_average: str) -> dict[str
 
 def _read_split(spec: Mapping[str, Any], name: str, problems: list[str]) -> Split | None:
     from tune.prepare.inputs import load_spec_data
-    from tune.spec.sources import Given
+    from tune.spec.sources import given_from_run
     from tune.spec.sweep_spec import build_spec
 
-    fields = {key: value for key, value in spec.items() if key != "resolved"}
-    data = load_spec_data(build_spec(Given(fields, {}), problems), problems)
+    data = load_spec_data(build_spec(given_from_run(spec), problems), problems)
     if data is None:
         return None
     if data.fingerprint != spec["resolved"]["data_fingerprint"]:

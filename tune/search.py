@@ -58,7 +58,7 @@ def run(
     SweepStopped where it ended before its time and the same call goes on.
     """
     problems: list[str] = []
-    given = Given(spec_as_yaml_values(spec), {}) if isinstance(spec, SweepSpec) else given_from_python(spec, problems)
+    given = Given(spec_as_yaml_values(spec)) if isinstance(spec, SweepSpec) else given_from_python(spec, problems)
     spec = build_spec(given, problems)
     if out is not None and (problem := url_problem(out)) is not None:
         problems.append(f"out {problem}")

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+import re
+import resource
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +15,11 @@ import pytest
 import yaml
 
 from trainable.config import TrialConfig
+from tune.spec.field_types import flag_name
 from tune.spec.flags import make_parser, parse
 from tune.spec.sources import Given, given_from_file, given_from_preset, merge, preset_names
-from tune.spec.space import Choice, Fixed, Float, Int
-from tune.spec.sweep_spec import DEFAULT_SPACE, OPTIONAL, SweepSpec, build_spec, spec_as_yaml_values
+from tune.spec.space import DEFAULT_SPACE, Choice, Fixed, Float, Int
+from tune.spec.sweep_spec import OPTIONAL, SweepSpec, build_spec, spec_as_yaml_values
 from tune.spec.yaml_file import read_yaml
 
 SCALARS = SweepSpec.model_fields.keys() - {"space", "points"}
@@ -282,3 +287,39 @@ def test_any_bytes_are_read_or_refused(tmp_path: Path) -> None:
         spec = build_spec(given_from_file(path, problems), problems)
         if not problems:
             assert from_file(yaml_file(tmp_path, spec_as_yaml_values(spec), "again.yaml")) == spec
+
+
+def test_help_tells_every_field_from_its_documentation() -> None:
+    parser = make_parser()
+    flags = {action.dest: action for action in parser._actions}
+    for name, field in SweepSpec.model_fields.items():
+        if name in flags:
+            assert flag_name(name) in flags[name].option_strings
+            words = re.findall(r"\w+", field.description or "")[1:4]
+            assert name in ("space", "points") or all(word in str(flags[name].help) for word in words)
+        else:
+            assert name in str(flags["set"].help)
+    assert str(flags["metric"].help).endswith(": loss, accuracy, f1, matthews_correlation (default: f1)")
+    assert str(flags["mode"].help).endswith(": max, min (default: as the metric has it)")
+    assert {flags[name].metavar for name in ("num_trials", "max_concurrent", "seed")} == {"N"}
+    assert (flags["checkpoint_budget_gb"].metavar, flags["cpus_per_trial"].metavar) == ("GB", "X")
+
+
+def test_help_takes_less_than_half_a_second_of_a_processor() -> None:
+    def seconds() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "tune.search", "--help"], check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert min(seconds() for _ in range(3)) < 0.5
+
+
+@pytest.mark.parametrize(
+    "spec", [{"metric": "f2"}, {"num_trials": 0}, {"seed": True}, {"name": "a/b"}, {"colour": "red"}]
+)
+def test_no_wrong_spec_can_be_made(spec: dict[str, Any]) -> None:
+    with pytest.raises(ValueError):
+        SweepSpec(**{"name": "n", **NEED, **spec})
+    with pytest.raises(ValueError, match="frozen"):
+        built(NEED).seed = 3  # type: ignore[misc]

@@ -22,6 +22,7 @@ from tune.cluster.job_log import follow
 from tune.cluster.job_server import Server, connected_to, find_server
 from tune.process.restart import COMMAND, continuing_command
 from tune.process.signals import STOP_LIMIT_S
+from tune.spec.field_types import flag_name
 from tune.spec.flags import Request
 from tune.spec.sweep_spec import spec_as_yaml_values
 from tune.spec.yaml_file import write_yaml
@@ -117,8 +118,8 @@ def _problems_on_a_cluster(request: Request, out: str) -> list[str]:
         value = getattr(request.spec, name)
         if value and not value.startswith(("/", "~")) and (value.startswith(".") or os.path.exists(value)):
             problems.append(
-                f"--{name} {value}: is a path on this machine; give an absolute path that all of the cluster's nodes "
-                "share, or a name on the hub"
+                f"{flag_name(name)} {value}: is a path on this machine; give an absolute path that all of the "
+                "cluster's nodes share, or a name on the hub"
             )
     return problems
 

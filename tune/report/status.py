@@ -27,7 +27,7 @@ from tune.report.progress import clock, short
 from tune.run_dir.layout import WHAT_TO_DO, RunDir, open_run_dir
 from tune.run_dir.ranking import rank
 from tune.run_dir.records import STUDY_NAME, SWEEP_ID, TrialRecord, record_from, result_problem
-from tune.spec.sources import Given
+from tune.spec.sources import given_from_run
 from tune.spec.sweep_spec import SweepSpec, build_spec
 from tune.spec.yaml_file import read_yaml
 
@@ -81,7 +81,7 @@ def status(run: str | Path) -> Status:
     if stored is None:
         raise UserError([f"{problem}; {WHAT_TO_DO}" for problem in problems])
     resolved = run_dir.read_spec()["resolved"]
-    spec = build_spec(Given({key: value for key, value in stored.items() if key != "resolved"}, {}), problems)
+    spec = build_spec(given_from_run(stored), problems)
     if problems:
         raise UserError([f"{run_dir.spec_file} is damaged ({problem}); {WHAT_TO_DO}" for problem in problems])
     driver = run_dir.owner()

@@ -13,39 +13,40 @@ from trainable.data.file_checks import FileProblems, unique_keys
 from trainable.data.small_file import read_small
 from trainable.fields import takes_text
 from tune.spec.numbers import parse_value
+from tune.spec.sources import Given
 from tune.spec.yaml_file import MAX_FILE_BYTES
 
 
-def read_points(given: Any, origin: str, problems: list[str]) -> tuple[TrialConfig, ...]:
-    """The configurations in a list, or in the JSON file that a text names.
+def read_points(given: Given, problems: list[str]) -> tuple[TrialConfig, ...]:
+    """The configurations that were given to be tried first.
 
     Args:
-        given: A file's path, a list of mappings, or None for no configurations.
-        origin: Where `given` stands, as errors say it.
+        given: The settings; `points` is a list of mappings, or the name of a JSON file that holds one.
         problems: What is wrong is appended here; configurations that are wrong are left out.
     """
-    if isinstance(given, str):
-        path = Path(os.path.expanduser(given))
-        given = _read_json(path, origin, problems)
-        if given is None:
+    points, origin = given.values.get("points"), given.where("points")
+    if points is None:
+        return ()
+    if isinstance(points, str):
+        path = Path(os.path.expanduser(points))
+        points = _read_json(path, origin, problems)
+        if points is None:
             return ()
         origin = str(path)
-    elif given is None:
-        return ()
-    if not isinstance(given, (list, tuple)) or not given or not all(isinstance(each, Mapping) for each in given):
+    if not isinstance(points, (list, tuple)) or not points or not all(isinstance(each, Mapping) for each in points):
         problems.append(f'{origin}: must be a list of configurations, like [{{"learning_rate": 5e-5, "epochs": 3}}]')
         return ()
-    points = []
+    configs = []
     found = FileProblems(origin)
-    for number, point in enumerate(given, 1):
+    for number, point in enumerate(points, 1):
         values = {str(name): _value(str(name), value) for name, value in point.items()}
         wrong = config_problems(values)
         for problem in wrong:
             found.add(f"configuration {number}", problem)
         if not wrong:
-            points.append(TrialConfig.from_values(values))
+            configs.append(TrialConfig.from_values(values))
     problems += found.take()
-    return tuple(points)
+    return tuple(configs)
 
 
 def _read_json(path: Path, origin: str, problems: list[str]) -> Any:

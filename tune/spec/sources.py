@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +24,21 @@ class Given:
 
     values: Mapping[str, Any]
     """Values by field."""
-    origins: Mapping[str, str]
+    origins: Mapping[str, str] = field(default_factory=dict)
     """Where each value stands, as errors say it: "--metric", "my.yaml: metric". Fields from Python have none."""
     whole: bool = True
     """Whether every source could be read. Where one could not, a missing field is no problem of its own."""
 
-    def where(self, field: str) -> str:
-        """How errors call a field's value."""
-        return self.origins.get(field, field)
+    def where(self, name: str) -> str:
+        """How errors call the value of a field: its origin, or the field's name where there is none."""
+        return self.origins.get(name, name)
 
 
 def given_from_preset(name: object, problems: list[str], origin: str = "--preset") -> Given:
     """The settings of a preset that is shipped."""
     if not isinstance(name, str) or name not in preset_names():
         problems.append(f"{origin}: no preset {shown(name)}; {nearest(str(name), preset_names())}")
-        return Given({}, {}, whole=False)
+        return Given({}, whole=False)
     return _given_from_yaml(PRESETS / f"{name}.yaml", {"name": name}, problems)
 
 
@@ -65,10 +65,15 @@ def given_from_python(spec: Mapping[str, Any] | str | None, problems: list[str])
     """The settings for `tune.search.run`: fields, a YAML file's path, a preset's name, or None for the demo."""
     if isinstance(spec, Mapping):
         values = {key: value for key, value in spec.items() if key != "preset"}
-        return given_from_flags(None, spec.get("preset"), Given(values, {}), problems)
+        return given_from_flags(None, spec.get("preset"), Given(values), problems)
     if spec is None or spec in preset_names():
-        return given_from_flags(None, spec, Given({}, {}), problems)
-    return given_from_flags(str(spec), None, Given({}, {}), problems)
+        return given_from_flags(None, spec, Given({}), problems)
+    return given_from_flags(str(spec), None, Given({}), problems)
+
+
+def given_from_run(stored: Mapping[str, Any]) -> Given:
+    """The settings in the spec.yaml of a run directory, without what the run made of them."""
+    return Given({name: value for name, value in stored.items() if name != "resolved"})
 
 
 def preset_names() -> list[str]:

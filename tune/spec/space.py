@@ -15,6 +15,7 @@ from trainable.config import TrialConfig, unknown_field
 from trainable.errors import shown
 from trainable.fields import takes_integers, takes_text
 from tune.spec.numbers import parse_value
+from tune.spec.sources import Given
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -75,13 +76,50 @@ def _as_text(value: Value) -> str:
 Domain = Float | Int | Choice | Fixed
 Space = Mapping[str, Domain]
 
+DEFAULT_SPACE: dict[str, Domain] = {
+    "learning_rate": Float(1e-5, 3e-4, log=True),
+    "batch_size": Choice((8, 16, 32)),
+    "epochs": Int(2, 5),
+}
+"""What is searched where nothing else is given. Hyperparameters that are given come in place of these."""
+
 _HOW = "write log:1e-5..1e-4, 0.0..0.1, 2..5, 8,16,32 or one value"
 
 
-def parse_domain(name: str, given: object) -> Domain:
-    """The domain of field `name` of a trial's configuration, from text, a number or a list of numbers.
+def read_space(given: Given, problems: list[str]) -> dict[str, Domain]:
+    """The search space that was given, over the default one.
 
-    Raises ValueError with the broken rule and the values.
+    Args:
+        given: The settings; `space` holds a domain by hyperparameter, as text, numbers or lists.
+        problems: What is wrong is appended here; hyperparameters whose domain is wrong are left out.
+    """
+    space = dict(DEFAULT_SPACE)
+    domains = given.values.get("space")
+    if domains is None:
+        return space
+    if not isinstance(domains, Mapping):
+        problems.append(f"{given.where('space')} must be `field: domain` lines, but got {shown(domains)}")
+        return {}
+    for key, domain in domains.items():
+        name = str(key)
+        space.pop(name, None)
+        try:
+            space[name] = parse_domain(name, domain)
+        except ValueError as error:
+            origin = given.origins.get(f"space.{name}", f"{given.where('space')}.{name}")
+            problems.append(f"{origin}: {error}")
+    return space
+
+
+def parse_domain(name: str, given: object) -> Domain:
+    """The domain of a hyperparameter, from text, a number, a name, or a list of these.
+
+    Args:
+        name: A field of `TrialConfig`. The domain has its type, and all its values keep its rule.
+        given: What somebody wrote.
+
+    Raises:
+        ValueError: It can't be read, or breaks a rule; the message says the rule and the values.
     """
     if name not in TrialConfig.model_fields:
         raise ValueError(unknown_field(name))
@@ -97,6 +135,7 @@ def parse_domain(name: str, given: object) -> Domain:
 
 
 def _value(name: str, given: object, whole: object) -> Value:
+    """One value of a domain; `whole` is what was given for the domain, for errors."""
     if isinstance(given, str) and takes_text(TrialConfig.model_fields[name]):
         return given.strip()
     return _number(given, whole)
@@ -128,7 +167,11 @@ def _range(given: str) -> Float | Int:
 
 
 def _checked(name: str, domain: Domain) -> Domain:
-    """The domain with its field's type. Raises ValueError where a bound or a value breaks the field's rule."""
+    """The domain in its field's type.
+
+    Raises:
+        ValueError: A bound or a value breaks the field's rule.
+    """
     match domain:
         case Float(low, high, log) | Int(low, high, log):
             if not takes_integers(TrialConfig.model_fields[name]):
@@ -149,13 +192,17 @@ def _checked(name: str, domain: Domain) -> Domain:
 
 
 def _typed(name: str, value: Value) -> Value:
-    """A value in its field's type. Raises ValueError where it breaks the field's rule."""
+    """A value in its field's type.
+
+    Raises:
+        ValueError: It breaks the field's rule.
+    """
     typed: Value = TrialConfig.from_values({name: value}).named()[name]
     return typed
 
 
 def change_problem(old: Domain, new: Domain) -> str | None:
-    """Why trials of the one domain and of the other can't stand in one Optuna study; None where they can."""
+    """Why one Optuna study can't hold trials of both domains of a hyperparameter; None if it can."""
     if isinstance(old, Fixed) or isinstance(new, Fixed):
         return None
     if type(old) is not type(new):
@@ -166,12 +213,12 @@ def change_problem(old: Domain, new: Domain) -> str | None:
 
 
 def fixed_values(space: Space) -> dict[str, Value]:
-    """The fields that every configuration has in common."""
+    """The values that every configuration has in common."""
     return {name: domain.value for name, domain in space.items() if isinstance(domain, Fixed)}
 
 
 def largest(space: Space, name: str, default: float) -> float:
-    """The largest value that a field can take; `default` where the space does not name it."""
+    """The largest number that a hyperparameter can be; `default` if the space does not name it, or it is none."""
     match space.get(name):
         case Float(_, high) | Int(_, high):
             return high

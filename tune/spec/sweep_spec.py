@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from trainable.config import TrialConfig
-from trainable.errors import nearest, shown
+from trainable.errors import nearest
 from trainable.fields import OneOf, wrong_fields
 from trainable.metrics import METRICS
 from tune.samplers import SAMPLERS
@@ -34,14 +34,8 @@ from tune.spec.field_types import (
 )
 from tune.spec.points import read_points
 from tune.spec.sources import Given
-from tune.spec.space import Choice, Domain, Float, Int, parse_domain
+from tune.spec.space import DEFAULT_SPACE, Domain, read_space
 from tune.stopping_rules import STOPPING_RULES
-
-DEFAULT_SPACE: dict[str, Domain] = {
-    "learning_rate": Float(1e-5, 3e-4, log=True),
-    "batch_size": Choice((8, 16, 32)),
-    "epochs": Int(2, 5),
-}
 
 
 class SweepSpec(BaseModel):
@@ -177,8 +171,28 @@ def build_spec(given: Given, problems: list[str]) -> SweepSpec:
         given: The settings, not checked yet.
         problems: What is wrong is appended here. A specification with problems must not be run.
     """
-    values = {name: value for name, value in given.values.items() if not (value is None and name in REQUIRED)}
-    space, points = values.pop("space", None), values.pop("points", None)
+    values = _sound_values(given, problems)
+    values["space"] = read_space(given, problems)
+    values["points"] = read_points(given, problems)
+    problems += [
+        f"{flag_name(name)} is missing: {(SweepSpec.model_fields[name].description or '').rstrip('.')}"
+        for name in REQUIRED
+        if given.values.get(name) is None and given.whole
+    ]
+    last = Path(str(values.get("dataset", ""))).name
+    values.setdefault("name", last if last not in ("", "..") else "sweep")
+    missing = [name for name in REQUIRED if name not in values]
+    spec = SweepSpec.model_validate({**dict.fromkeys(missing, "missing"), **values})
+    spec = spec.model_copy(update=dict.fromkeys(missing, ""))  # which validation would refuse
+    return _checked_together(spec, given, problems)
+
+
+def _sound_values(given: Given, problems: list[str]) -> dict[str, Any]:
+    """The values that keep the rules of their fields, without space and points."""
+    values = {name: value for name, value in given.values.items() if name not in ("space", "points")}
+    for name in REQUIRED:
+        if values.get(name, "") is None:  # as if it was not there: it is told to be missing
+            del values[name]
     wrong = wrong_fields(SweepSpec, values, or_none=False)
     for name in values:
         if name not in SweepSpec.model_fields:
@@ -186,36 +200,7 @@ def build_spec(given: Given, problems: list[str]) -> SweepSpec:
             problems.append(f"{given.where(str(name))}: no such field; {hint}")
         elif name in wrong:
             problems.append(f"{given.where(name)} {wrong[name]}")
-    sound = {name: values[name] for name in SweepSpec.model_fields if name in values and name not in wrong}
-    sound["space"] = _read_space(space, given, problems)
-    sound["points"] = read_points(points, given.where("points"), problems)
-    problems += [
-        f"{flag_name(name)} is missing: {SweepSpec.model_fields[name].description}"
-        for name in REQUIRED
-        if given.values.get(name) is None and given.whole
-    ]
-    missing = {name: "" for name in REQUIRED if name not in sound}
-    last = Path(str(sound.get("dataset", ""))).name
-    sound.setdefault("name", last if last not in ("", "..") else "sweep")
-    spec = SweepSpec.model_validate({**sound, **dict.fromkeys(missing, "missing")}).model_copy(update=missing)
-    return _checked_together(spec, given, problems)
-
-
-def _read_space(entries: object, given: Given, problems: list[str]) -> dict[str, Domain]:
-    space = dict(DEFAULT_SPACE)
-    if entries is None:
-        return space
-    if not isinstance(entries, Mapping):
-        problems.append(f"{given.where('space')} must be `field: domain` lines, but got {shown(entries)}")
-        return {}
-    for name, text in entries.items():
-        origin = given.origins.get(f"space.{name}", f"{given.where('space')}.{name}")
-        space.pop(str(name), None)
-        try:
-            space[str(name)] = parse_domain(str(name), text)
-        except ValueError as error:
-            problems.append(f"{origin}: {error}")
-    return space
+    return {name: value for name, value in values.items() if name in SweepSpec.model_fields and name not in wrong}
 
 
 def _checked_together(spec: SweepSpec, given: Given, problems: list[str]) -> SweepSpec:
