@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from tests.test_docs import rooms
 
 ROOT = Path(__file__).parent.parent
 YAML_FILES = sorted(
@@ -68,3 +74,47 @@ def test_issues_ask_for_what_can_be_checked(name: str) -> None:
     fields = [field for field in form["body"] if field["type"] == "textarea"]
     assert len({field["id"] for field in fields}) == len(fields) >= 3
     assert any(field.get("validations", {}).get("required") for field in fields)
+
+
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+SECTIONS = re.findall(r"^### (.+?)\n(.*?)(?=^##|\Z)", CONTRIBUTING, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_contributing_says_how_to_add_each_kind() -> None:
+    assert [title for title, _ in SECTIONS] == ["A sampler", "A stopping rule"]
+
+
+@pytest.mark.parametrize(("title", "section"), SECTIONS, ids=[title for title, _ in SECTIONS])
+def test_what_contributing_adds_passes_the_contract(title: str, section: str, tmp_path: Path) -> None:
+    """The blocks are written into a copy of the project, where the section's command then runs."""
+    copy_project(tmp_path)
+    blocks = re.findall(r'^```python title="([^"]+)"\n(.*?)^```$', section, flags=re.MULTILINE | re.DOTALL)
+    (command,) = re.findall(r"^```sh\npython -m (pytest .+)\n```$", section, flags=re.MULTILINE)
+    assert blocks
+    for name, block in blocks:
+        assert not (tmp_path / name).exists()
+        (tmp_path / name).write_text(block, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", *shlex.split(command), "-q", "-p", "no:cacheprovider"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    (passed,) = re.findall(r"(\d+) passed", done.stdout)
+    assert int(passed) >= 5
+
+
+def copy_project(target: Path) -> None:
+    """Copy the files that git knows of the packages and their tests."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    for name in names:
+        if name.startswith(("tune/", "trainable/", "tests/", "pyproject.toml")) and (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
+
+
+@pytest.mark.parametrize("package", ["tune", "trainable"])
+def test_contributing_says_where_every_room_is(package: str) -> None:
+    table = CONTRIBUTING.partition("## Where things are")[2].partition("## The words we use")[0]
+    named = set(re.findall(rf"`{package}/(\w+(?:/|\.py))`", table))
+    assert rooms(package) - named == set()
