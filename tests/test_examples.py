@@ -47,6 +47,7 @@ def test_the_notebook_runs_and_keeps_what_it_printed(tmp_path: Path) -> None:
     cells["parameters"].source = f"OUT = 'run'\nTRAIN_ROWS = {TRAIN_ROWS}"
     NotebookClient(notebook, timeout=800, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
     text = {name: "".join(_texts(cell)) for name, cell in cells.items() if cell.cell_type == "code"}
+    assert text["search"].startswith("sweep demo: 2 trials ")
     assert "trial 0 started: " in text["search"]
     assert "best model " in text["search"]
     assert "accuracy" in text["report"]

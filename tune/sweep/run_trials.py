@@ -12,7 +12,16 @@ from typing import Any
 
 from optuna.trial import TrialState
 from ray import tune
-from ray.tune import Callback, CheckpointConfig, PlacementGroupFactory, RunConfig, Stopper, TuneConfig, Tuner
+from ray.tune import (
+    Callback,
+    CheckpointConfig,
+    PlacementGroupFactory,
+    ProgressReporter,
+    RunConfig,
+    Stopper,
+    TuneConfig,
+    Tuner,
+)
 
 from trainable.errors import StorageFailed, SweepFailed
 from trainable.job import Assignment, Job
@@ -86,11 +95,23 @@ def run_trials(
                 verbose=0,
                 stop=HaltStopper(halt),
                 callbacks=[SweepCallback(run_dir, book, progress, halt, plan)],
+                progress_reporter=SilentReporter(),
                 checkpoint_config=CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
             ),
         ).fit()
     if halt.error is not None:
         raise halt.error
+
+
+class SilentReporter(ProgressReporter):
+    """Tells nothing, because the sweep has a live table and a log of its own.
+
+    In a notebook, Tune's default reporter would also erase all that the cell has printed so far.
+    """
+
+    def should_report(self, trials: list[Any], done: bool = False) -> bool:
+        """Never."""
+        return False
 
 
 class Room:
