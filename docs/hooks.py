@@ -35,8 +35,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages of the API, and every file of the repository that a page links to."""
     for package in PACKAGES:
         for room, modules in rooms(package).items():
-            content = "\n\n".join([f"# {package}.{room}", *(f"::: {module}" for module in modules)])
-            files.append(File.generated(config, api_page(package, room), content=content))
+            files.append(File.generated(config, api_page(package, room), content=api_text(package, room, modules)))
     on_site = {file.src_uri for file in files}
     unread = [path_of(file.src_uri) for file in files.documentation_pages() if not file.src_uri.startswith("api/")]
     unread += [ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"]
@@ -61,7 +60,10 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
     def on_the_site(match: re.Match[str]) -> str:
         target = (folder / match.group()).resolve()
-        return posixpath.relpath(site_place(target), here or ".") if target.is_file() else match.group()
+        if not target.is_file():
+            return match.group()
+        anchor = "#" + ".".join(target.relative_to(ROOT).with_suffix("").parts) if is_module(target) else ""
+        return posixpath.relpath(site_place(target), here or ".") + anchor
 
     return LINK.sub(on_the_site, markdown)
 
@@ -71,9 +73,18 @@ def rooms(package: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for path in sorted((ROOT / package).rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
-        if len(parts) > 1 and not parts[-1].startswith("__"):
-            found.setdefault(parts[1], []).append(".".join(parts))
+        if len(parts) > 2 or not parts[-1].startswith("__"):
+            modules = found.setdefault(parts[1], [])
+            modules += [] if parts[-1].startswith("__") else [".".join(parts)]
     return found
+
+
+def api_text(package: str, room: str, modules: list[str]) -> str:
+    """The page of a room: what the folder's `__init__` says, then its modules."""
+    blocks = [f"# {package}.{room}"]
+    if (ROOT / package / room).is_dir():
+        blocks.append(f"::: {package}.{room}\n    options: {{show_root_heading: false, show_root_toc_entry: false}}")
+    return "\n\n".join([*blocks, *(f"::: {module}" for module in modules)])
 
 
 def api_page(package: str, room: str) -> str:
@@ -87,7 +98,15 @@ def path_of(place: str) -> Path:
     return in_docs if in_docs.exists() else ROOT / place
 
 
+def is_module(path: Path) -> bool:
+    """Whether a file is a module of the packages, which lies on a page of the API."""
+    return path.suffix == ".py" and path.is_relative_to(ROOT) and path.relative_to(ROOT).parts[0] in PACKAGES
+
+
 def site_place(path: Path) -> str:
     """Where a file of the repository lies on the site; the README's place is the first page's."""
+    if is_module(path):
+        package, room = path.relative_to(ROOT).parts[:2]
+        return api_page(package, room.removesuffix(".py"))
     place = os.path.relpath(path, ROOT).replace(os.sep, "/")
     return "index.md" if place == "README.md" else place.removeprefix("docs/")
