@@ -54,6 +54,27 @@ def test_ci_runs_the_checks_and_the_tests() -> None:
     assert "for tests in test cluster-test; do" in script
 
 
+@pytest.mark.parametrize(
+    ("last_line", "made", "passes"),
+    [
+        ("===== 3 passed, 1 skipped in 2.00s =====", 0, True),
+        ("3 passed in 2.00s", 0, True),
+        ("===== 4 skipped in 1.00s =====", 0, False),
+        ("no tests ran in 0.01s", 0, False),
+        ("1 failed, 3 passed in 2.00s", 2, False),
+    ],
+)
+def test_ci_fails_where_no_test_ran(last_line: str, made: int, passes: bool, tmp_path: Path) -> None:
+    """A make that only prints stands in for the real one."""
+    (tmp_path / ".ci").mkdir()
+    shutil.copy2(ROOT / ".ci" / "run", tmp_path / ".ci" / "run")
+    (tmp_path / "make").write_text(f'#!/bin/sh\ncase $1 in *test) echo "{last_line}"; exit {made};; esac\n')
+    (tmp_path / "make").chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run([tmp_path / ".ci" / "run"], env={**os.environ, "PATH": path}, capture_output=True)
+    assert (done.returncode == 0) == passes
+
+
 def test_the_workflow_uses_the_oldest_python_that_is_promised() -> None:
     (version,) = [step["with"]["python-version"] for step in steps_of_ci() if "python-version" in step.get("with", {})]
     assert f'requires-python = ">={version}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
