@@ -8,7 +8,7 @@ from pathlib import Path
 
 import optuna
 
-from tune.run_dir.records import STUDY_NAME
+from tune.run_dir.attributes import STUDY_NAME
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from benchmarks import run
 from benchmarks.figures import read_figures
-from tune.run_dir.records import open_study
+from tune.run_dir.study import open_study
 
 ROOT = Path(__file__).parent.parent
 

@@ -83,6 +83,11 @@ class EpochScores:
         """Training and evaluation, seconds."""
         return self.train_s + self.eval_s
 
+    @property
+    def ended_at(self) -> float:
+        """When the evaluation ended, seconds since 1970."""
+        return self.began_at + self.seconds
+
     def as_json(self) -> dict[str, Any]:
         """The flat object that the study and the states on disk hold."""
         flat = {

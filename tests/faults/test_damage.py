@@ -99,7 +99,7 @@ def contents(run: Path) -> dict[str, bytes | None]:
 
 
 def facts(record: TrialRecord) -> tuple[Any, ...]:
-    return record.number, record.state, record.seed, dict(record.config), record.value, len(record.epochs)
+    return record.number, record.state, record.seed, record.config.named(), record.value, len(record.epochs)
 
 
 def book_of(sweeps: Sweeps, run: Path) -> TrialBook:

@@ -26,7 +26,7 @@ import pytest
 from tests.conftest import write_pairs
 from tests.faults.killed import POINTS, descendants, kill_tree
 from tests.tune.test_end_to_end import ROOT
-from tune.run_dir.records import MODEL_SHA256, STUDY_NAME
+from tune.run_dir.attributes import MODEL_SHA256, STUDY_NAME
 
 SLOW_TRIAL = {"learning_rate": 1e-4, "batch_size": 16, "epochs": 8}
 FAST_TRIAL = {"learning_rate": 3e-3, "batch_size": 8, "epochs": 4}

@@ -17,7 +17,9 @@ from safetensors.torch import load_file
 
 from tests.trainable.runs import make_job
 from tests.trainable.test_trial import make_trial, steps, tune_config
+from tests.tune.test_searcher import epoch
 from trainable.config import TrialConfig
+from trainable.epoch_scores import EpochScores
 from trainable.errors import OutOfMemory
 from trainable.train.memory import is_out_of_memory
 from trainable.train.run import FineTuningRun
@@ -167,9 +169,12 @@ def test_a_larger_share_of_a_gpu_is_a_larger_share_of_its_memory(
 
 
 def test_the_report_tells_of_it() -> None:
-    epochs = tuple({"epoch": n, "rows_at_once": rows} for n, rows in ((1, None), (2, 8), (3, 4)))
+    epochs = tuple(
+        replace(EpochScores.from_json(epoch(n, 0.5)), rows_at_once=rows) for n, rows in ((1, None), (2, 8), (3, 4))
+    )
     records = [
-        TrialRecord(number, "COMPLETE", {}, 1, None, None, ran) for number, ran in enumerate((epochs[:1], epochs))
+        TrialRecord(number, "COMPLETE", TrialConfig(), 1, ran, None, None)
+        for number, ran in enumerate((epochs[:1], epochs))
     ]
     assert memory_notes(records) == [
         "memory ran out: trial 1 was computed 4 rows at a time, with its own batch size all the same"

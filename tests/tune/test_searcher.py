@@ -40,7 +40,8 @@ def make_book(folder: Path, **changes: Any) -> TrialBook:
 
 def epoch(number: int, f1: float) -> dict[str, Any]:
     scores = {"train_loss": 0.5, "loss": 1 - f1, "accuracy": f1, "f1": f1, "matthews_correlation": f1}
-    return {"epoch": number, **scores, "collapsed": False, "train_s": 1.0, "eval_s": 0.5, "schedule_percent": 50.0}
+    costs = {"began_at": 1.8e9, "train_s": 1.0, "eval_s": 0.5, "examples_per_second": 9.0, "peak_memory_mib": 99.0}
+    return {"epoch": number, **scores, "collapsed": False, "schedule_percent": 50.0, "learning_rate": 1e-4, **costs}
 
 
 def issue(book: TrialBook) -> Assignment:
@@ -192,7 +193,7 @@ def test_an_epoch_that_only_a_state_knows_gets_into_the_study(tmp_path: Path) ->
     issue(second)
     second.record_epochs(number, [epoch(1, 0.5), epoch(2, 0.9), epoch(3, 0.7)])
     record = second.finish(number, TrialState.COMPLETE)
-    assert [metrics["epoch"] for metrics in record.epochs] == [1, 2, 3]
+    assert [metrics.epoch for metrics in record.epochs] == [1, 2, 3]
     assert (record.value, record.best_epoch) == (0.9, 2)
 
 

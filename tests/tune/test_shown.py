@@ -14,6 +14,7 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
+from trainable.config import TrialConfig
 from trainable.errors import SweepFailed, UserError
 from trainable.redaction import one_line, plain
 from tune.report.progress import Progress
@@ -108,8 +109,8 @@ def test_a_terminal_gets_no_command_of_theirs(text: str, tmp_path: Path, monkeyp
     monkeypatch.setenv("COLUMNS", "300")
     monkeypatch.setenv("TERM", "xterm")
     out = Terminal()
-    bad = {**CONFIG, "max_grad_norm": text}
-    record = TrialRecord(1, "FAIL", bad, 1, None, None, (), failure=text)
+    bad = {**CONFIG, "optimizer": text}
+    record = TrialRecord(1, "FAIL", TrialConfig.model_construct(**bad), 1, (), None, None, failure=text)
     with Progress(SweepSpec(name="s", model="m", dataset="d"), tmp_path / "log.txt", out=out) as progress:
         progress.say(f"label {text}")
         progress.started(0, bad)

@@ -166,8 +166,9 @@ class Progress:
         table.add_column("configuration", overflow="ellipsis", no_wrap=True, ratio=1)  # what narrow terminals cut
         for record in self._ended:
             mark = " *" if self._best is not None and record.number == self._best.number else ""
-            epochs = len(record.epochs)
-            table.add_row(*_cells(record.number, STATES[record.state] + mark, epochs, record.config, record.best))
+            best = None if record.best is None else record.best.as_json()
+            state = STATES[record.state] + mark
+            table.add_row(*_cells(record.number, state, len(record.epochs), record.config.named(), best))
         for number, (config, result) in sorted(self._running.items()):
             epochs = result["epoch"] if result else 0
             table.add_row(*_cells(number, "running", epochs, config, result), style="cyan")

@@ -61,10 +61,10 @@ def build_report(
         "precision": precision,
         "best": {
             "trial": winner.number,
-            "config": dict(winner.config),
+            "config": winner.config.named(),
             "epoch": winner.best_epoch,
             "seed": winner.seed,
-            "validation": {name: best[name] for name in SCORES},
+            "validation": {name: best.scores[name] for name in SCORES},
             "collapsed": winner.collapsed,
         },
         "test": dict(test),
@@ -85,7 +85,7 @@ def build_report(
 
 def memory_notes(records: Sequence[TrialRecord]) -> list[str]:
     """Which trials were computed in smaller pieces since memory ran out."""
-    pieces = {r.number: [e["rows_at_once"] for e in r.epochs if e.get("rows_at_once")] for r in records}
+    pieces = {r.number: [e.rows_at_once for e in r.epochs if e.rows_at_once] for r in records}
     return [
         f"memory ran out: trial {number} was computed {min(rows)} rows at a time, with its own batch size all the same"
         for number, rows in pieces.items()
@@ -98,7 +98,7 @@ def trial_row(record: TrialRecord) -> dict[str, Any]:
     return {
         "number": record.number,
         "state": record.state,
-        "config": dict(record.config),
+        "config": record.config.named(),
         "epochs_run": len(record.epochs),
         "best_epoch": record.best_epoch,
         "value": record.value,

@@ -6,19 +6,14 @@ python -m tune.search --status RUN       exit code 0 finished, 3 running, 4 stop
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shlex
-import shutil
-import sqlite3
 import stat
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import quote
 
 from trainable.errors import UserError
 from trainable.redaction import one_line
@@ -26,18 +21,14 @@ from trainable.storage.urls import is_url, url_problem
 from tune.report.progress import clock, short
 from tune.run_dir.layout import WHAT_TO_DO, RunDir, open_run_dir
 from tune.run_dir.ranking import rank
-from tune.run_dir.records import STUDY_NAME, SWEEP_ID, TrialRecord, record_from, result_problem
+from tune.run_dir.records import TrialRecord
+from tune.run_dir.study_file import read_study_file
 from tune.spec.sources import given_from_run
 from tune.spec.sweep_spec import SweepSpec, build_spec
 from tune.spec.yaml_file import read_yaml
 
 EXIT_CODES = {"finished": 0, "running": 3, "stopped": 4}
-STATES = ("RUNNING", "COMPLETE", "PRUNED", "FAIL", "WAITING")  # of a trial, as Optuna stores them
-TABLES = {"studies", "study_user_attributes", "trials", "trial_user_attributes"}
 MAX_REPORT_BYTES = 64 << 20
-READ_LIMIT_S = 20.0  # for a study; one of 1,000 trials takes far less than a second
-LATEST_S = 1e11  # in the year 5138, seconds since 1970
-BUSY_LIMIT_S = 5.0  # for a driver that is writing
 LOG_LINES, LOG_WIDTH = 5, 200
 
 
@@ -85,7 +76,9 @@ def status(run: str | Path) -> Status:
     if problems:
         raise UserError([f"{run_dir.spec_file} is damaged ({problem}); {WHAT_TO_DO}" for problem in problems])
     driver = run_dir.owner()
-    records = _read_records(run_dir, spec, resolved)
+    # `resolved` has a precision once the study is there.
+    begun = resolved["precision"] is not None
+    records = read_study_file(run_dir.study_file, spec.metric, spec.mode, resolved.get("sweep"), begun)
     ended = sum(record.state != "RUNNING" for record in records)
     report = _read_report(run_dir) if ended == len(records) >= spec.num_trials else None
     finished = report is not None and len(report["trials"]) >= len(records)
@@ -98,7 +91,7 @@ def status(run: str | Path) -> Status:
         records=records,
         best=next(iter(rank(records, spec.metric, spec.mode)), None),
         test=report["test"] if report is not None and finished else None,
-        last_epoch_at=max(map(_ended_at, epochs), default=None),
+        last_epoch_at=max((epoch.ended_at for epoch in epochs), default=None),
         log_tail=_log_tail(run_dir.log_file),
     )
 
@@ -162,118 +155,6 @@ def _log_tail(path: Path) -> tuple[str, ...]:
     return tuple(line if len(line) <= LOG_WIDTH else f"{line[:LOG_WIDTH]}..." for line in lines[-LOG_LINES:] if line)
 
 
-# The study, without Optuna: its import takes longer than all the rest, and its storage writes where it opens
-
-
-def _read_records(run_dir: RunDir, spec: SweepSpec, resolved: Mapping[str, Any]) -> tuple[TrialRecord, ...]:
-    file, begun = run_dir.study_file, resolved["precision"] is not None  # stored once the study was there
-    if not file.exists():
-        if begun:
-            raise UserError([f"{file} is gone, and with it what every trial gave; {WHAT_TO_DO}"])
-        return ()
-    try:
-        with _opened(file) as connection:
-            found = _read_study(connection, spec, begun)
-    except sqlite3.Error as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
-            raise UserError([f"{file} is being written; ask again"]) from error
-        raise UserError([f"{file} is damaged ({error}); {WHAT_TO_DO}"]) from error
-    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-        raise UserError([f"{file} is damaged ({error}); {WHAT_TO_DO}"]) from error
-    if found is None:
-        if begun:
-            raise UserError([f"{file} is damaged (it is empty); {WHAT_TO_DO}"])
-        return ()
-    tied_to, records = found
-    if tied_to != resolved.get("sweep") and (tied_to is not None or records):
-        told = f"{file} belongs to another sweep than {run_dir.spec_file}, or one of them was cut; {WHAT_TO_DO}"
-        raise UserError([told])
-    return records
-
-
-@contextlib.contextmanager
-def _opened(file: Path) -> Iterator[sqlite3.Connection]:
-    """The data base, read-only; a copy where a killed writer left it open, which SQLite would put in order there."""
-    with contextlib.ExitStack() as stack:
-        connection = None
-        with file.open("rb") as start:
-            copy = start.read(20)[18:] == b"\x02\x02"  # write-ahead: reading makes files beside it
-        if not copy:
-            connection = stack.enter_context(_connection(f"file:{quote(str(file))}?mode=ro"))
-            try:
-                connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
-                    raise
-                copy = True
-        if copy:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ft-status-")))
-            for suffix in ("", "-journal", "-wal"):
-                with contextlib.suppress(FileNotFoundError):
-                    shutil.copyfile(f"{file}{suffix}", folder / f"study.db{suffix}")
-            connection = stack.enter_context(_connection(f"file:{quote(str(folder))}/study.db?mode=rw"))
-        assert connection is not None
-        yield connection
-
-
-@contextlib.contextmanager
-def _connection(uri: str) -> Iterator[sqlite3.Connection]:
-    with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=BUSY_LIMIT_S)) as connection:
-        until = time.monotonic() + READ_LIMIT_S
-        connection.set_progress_handler(lambda: time.monotonic() > until, 10_000)  # what a stranger's file makes it do
-        connection.execute("PRAGMA trusted_schema = OFF")
-        yield connection
-
-
-def _read_study(
-    connection: sqlite3.Connection, spec: SweepSpec, begun: bool
-) -> tuple[str | None, tuple[TrialRecord, ...]] | None:
-    """What the study is tied to, and its trials; None where there is no study yet. Raises ValueError."""
-    (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    if verdict != "ok":
-        raise ValueError(one_line(str(verdict)))
-    kinds = dict(connection.execute("SELECT name, type FROM sqlite_master WHERE type IN ('table', 'view')"))
-    if any(kinds.get(name) != "table" for name in TABLES):
-        if not kinds or not begun:  # a driver is about to make them
-            return None
-        raise ValueError("it holds no study of Optuna's")
-    studies = connection.execute("SELECT study_id, study_name FROM studies").fetchall()
-    if not studies:
-        return None
-    if [name for _, name in studies] != [STUDY_NAME]:
-        raise ValueError("it holds no sweep's study")
-    attributes = _attributes(connection.execute("SELECT study_id, key, value_json FROM study_user_attributes"))
-    of_trials = _attributes(connection.execute("SELECT trial_id, key, value_json FROM trial_user_attributes"))
-    records = []
-    for trial, number, state in connection.execute("SELECT trial_id, number, state FROM trials ORDER BY number"):
-        if type(number) is not int or state not in STATES:
-            raise ValueError("its trials are not numbered")
-        if state == "WAITING":  # asked for by a driver that died before it could begin it
-            continue
-        record = record_from(number, state, of_trials.get(trial, {}), {}, spec.metric, spec.mode)
-        for epoch in record.epochs:
-            if (wrong := result_problem({**epoch, "train_loss": epoch.get("train_loss", 0.0)})) is not None:
-                raise ValueError(f"trial {number}: {wrong}")
-            if not 0 <= _ended_at(epoch) < LATEST_S:
-                raise ValueError(f"trial {number}: an epoch that ended at no time")
-        if not isinstance(record.config, Mapping):
-            raise ValueError(f"trial {number} has no configuration")  # noqa: TRY004
-        records.append(record)
-    tied_to = attributes.get(studies[0][0], {}).get(SWEEP_ID)
-    return None if tied_to is None else str(tied_to), tuple(records)
-
-
-def _ended_at(epoch: Mapping[str, Any]) -> float:
-    return float(epoch["began_at"] + epoch["train_s"] + epoch["eval_s"])
-
-
-def _attributes(rows: sqlite3.Cursor) -> dict[int, dict[str, Any]]:
-    found: dict[int, dict[str, Any]] = {}
-    for owner, key, value in rows:
-        found.setdefault(owner, {})[str(key)] = json.loads(value)
-    return found
-
-
 # In words
 
 
@@ -292,7 +173,7 @@ def as_lines(found: Status, now: float) -> list[str]:
     if best is not None and best.value is not None:
         lines.append(
             f"best        {spec.metric} {best.value:.4f} on validation: trial {best.number}, epoch {best.best_epoch}: "
-            f"{short(best.config)}"
+            f"{short(best.config.named())}"
         )
     else:
         lines.append("best        none yet: no trial has run its whole schedule")

@@ -6,7 +6,9 @@ from trainable.errors import UserError
 from trainable.storage.folders import sweep_asides
 from tune.run_dir.layout import WHAT_TO_DO, RunDir
 from tune.run_dir.ranking import rank
-from tune.run_dir.records import TrialRecord, holds_study, open_study, read_records, study_problem
+from tune.run_dir.records import TrialRecord
+from tune.run_dir.study import open_study, read_records
+from tune.run_dir.study_file import holds_study, study_problem
 from tune.spec.sweep_spec import SweepSpec
 
 

@@ -1,21 +1,25 @@
-"""Which trial wins. Pure: records in, order out; validation data alone decides."""
+"""Which trial wins. Scores on validation decide alone."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from trainable.metrics import merit
 from tune.run_dir.records import TrialRecord
 
 
 def rank(records: Iterable[TrialRecord], metric: str, mode: str) -> list[TrialRecord]:
-    """Trials that ran their whole schedule, best first: by the objective of their best epoch, then its loss, then age.
+    """The trials that ran their whole schedule, best first.
 
-    The same order decides in a worker whether a trial can still win.
+    The objective at a trial's best epoch decides; between equals the lower validation loss of that epoch, then the
+    smaller number. A worker compares its trial with the leader in the same way before it writes a model.
+
+    Args:
+        records: Trials in any state.
+        metric: The objective's name.
+        mode: "max" or "min".
     """
-
-    def order(record: TrialRecord) -> tuple[float, float, int]:
-        objective, loss = merit(record.best or {}, metric, mode)
-        return -objective, -loss, record.number
-
-    return sorted((record for record in records if record.state == "COMPLETE" and record.best), key=order)
+    merits = [
+        (record.best.merit(metric, mode), record) for record in records if record.state == "COMPLETE" and record.best
+    ]
+    merits.sort(key=lambda pair: (-pair[0][0], -pair[0][1], pair[1].number))
+    return [record for _, record in merits]

@@ -1,175 +1,139 @@
-"""What the study says of each trial, as frozen values."""
+"""What the study says of each trial, as frozen values. No Optuna is needed to read them."""
 
 from __future__ import annotations
 
-import errno
 import math
-import sqlite3
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from typing import Any
 
-from trainable.errors import UserError
-from trainable.metrics import METRICS, merit
-from tune.run_dir.layout import WHAT_TO_DO
+from trainable.config import TrialConfig
+from trainable.epoch_scores import EpochScores, best_epoch
+from trainable.metrics import METRICS
+from tune.run_dir.attributes import (
+    CONFIG,
+    EPOCH_PREFIX,
+    FAILURE,
+    MEMORY_MULTIPLIER,
+    MODEL_SHA256,
+    OLD_MEMORY_MULTIPLIER,
+    RETRIES,
+    SEED,
+)
 
-if TYPE_CHECKING:
-    import optuna
-    import sqlalchemy
-
-STUDY_NAME = "sweep"  # study.db holds one study, whatever the sweep is called
-SWEEP_ID = "sweep"  # the study's attribute that ties it to spec.yaml
-MODEL_SHA256 = "model_sha256"  # a trial's attribute
-REPORTED = (*METRICS, "train_loss", "schedule_percent")  # what every epoch must tell
-EPOCH_PREFIX = "epoch "  # user attribute "epoch 3" holds the metrics of epoch 3
+REPORTED = (*METRICS, "train_loss", "schedule_percent")  # numbers that a worker must report of every epoch
 
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One trial.
-
-    state: COMPLETE, PRUNED, FAIL or RUNNING; value: the objective at the best epoch; epochs: metrics of each epoch run
-    best_epoch: 1-based; seconds: training and evaluation; failure: the reason in a line
-    model_sha256: of the weights that the trial left; None where it left none
-    """
+    """One trial of the sweep, as the study has it."""
 
     number: int
+    """The trial's number in the study, from 0: its name wherever it is mentioned."""
+
     state: str
-    config: Mapping[str, Any]
+    """COMPLETE (the whole schedule was run), PRUNED (stopped early), FAIL, RUNNING or WAITING."""
+
+    config: TrialConfig
+    """Its hyperparameters."""
+
     seed: int | None
+    """The seed of its training; None until it has begun."""
+
+    epochs: tuple[EpochScores, ...]
+    """What its epochs gave, in their order."""
+
+    best: EpochScores | None
+    """The epoch with the best objective; None without epochs."""
+
     value: float | None
-    best_epoch: int | None
-    epochs: tuple[Mapping[str, Any], ...]
+    """The objective at the best epoch; None without epochs."""
+
     failure: str | None = None
+    """Why it failed, in a line; None if its state is another one."""
+
     model_sha256: str | None = None
+    """The checksum of the weights that it left; None if it left none, or if an early version ran it."""
+
+    retries: int = 0
+    """How often it was run again because its worker died."""
+
+    memory_multiplier: int = 1
+    """How many times the resources of an ordinary trial it needs, since its memory ran out."""
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The number of the best epoch, from 1."""
+        return None if self.best is None else self.best.epoch
 
     @property
     def seconds(self) -> float:
-        """Training and evaluation, seconds."""
-        return float(sum(epoch["train_s"] + epoch["eval_s"] for epoch in self.epochs))
-
-    @property
-    def best(self) -> Mapping[str, Any] | None:
-        """Metrics of the best epoch."""
-        return next((epoch for epoch in self.epochs if epoch["epoch"] == self.best_epoch), None)
+        """Training and evaluation of all epochs, seconds."""
+        return float(sum(epoch.seconds for epoch in self.epochs))
 
     @property
     def collapsed(self) -> bool:
-        """Whether the best epoch gives every row the same class."""
-        return self.best is not None and bool(self.best["collapsed"])
-
-
-def open_study(path: Path, mode: str, sweep_id: str | None) -> optuna.Study:
-    """The study in a SQLite file, made where there is none yet; mode is "max" or "min".
-
-    sweep_id: what the study is tied to; it is noted in a study without trials; None where it can't be known
-
-    Here and from then on a read or write that fails raises OSError that names the file. Raises UserError where the
-    study is tied to another sweep.
-    """
-    import optuna
-    import sqlalchemy
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    url = f"sqlite:///{quote(str(path))}"
-    try:
-        storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
-        sqlalchemy.event.listen(storage.engine, "handle_error", partial(_as_os_error, path))
-        study = optuna.create_study(
-            storage=storage,
-            study_name=STUDY_NAME,
-            direction="maximize" if mode == "max" else "minimize",
-            load_if_exists=True,
-        )
-        tied_to = study.user_attrs.get(SWEEP_ID)
-        if tied_to is None and sweep_id is not None and not study.get_trials(deepcopy=False):
-            study.set_user_attr(SWEEP_ID, tied_to := sweep_id)
-    except sqlalchemy.exc.DBAPIError as error:
-        raise _os_error(path, error.orig) from error
-    if tied_to != sweep_id:
-        spec = path.with_name("spec.yaml")
-        raise UserError([f"{path} belongs to another sweep than {spec}, or one of them was cut; {WHAT_TO_DO}"])
-    return study
-
-
-def _as_os_error(path: Path, context: sqlalchemy.engine.ExceptionContext) -> OSError | None:
-    """What SQLAlchemy raises instead: Optuna would speak of invalid data in the commit."""
-    error = context.original_exception
-    ours = type(error) in (sqlite3.OperationalError, sqlite3.DatabaseError)  # their other children are mistakes of code
-    return _os_error(path, error) if ours else None
-
-
-def _os_error(path: Path, error: BaseException | None) -> OSError:
-    numbers = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_READONLY: errno.EROFS}
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest says more exactly where
-    return OSError(numbers.get(code, errno.EIO), str(error), str(path))
-
-
-def study_problem(path: Path) -> str | None:
-    """Why SQLite does not take a file for a whole data base, or None. What a killed writer left open is rolled back."""
-    try:
-        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, timeout=60)) as connection:
-            (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    except sqlite3.Error as error:
-        return str(error)
-    return None if verdict == "ok" else str(verdict).replace("\n", " ")
-
-
-def holds_study(path: Path) -> bool:
-    """Whether there is a study in a whole data base; one that is being made may have no tables yet."""
-    with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, timeout=60)) as connection:
-        found = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'studies'").fetchone()[0]
-        return bool(found and connection.execute("SELECT count(*) FROM studies").fetchone()[0])
-
-
-def read_records(study: optuna.Study, metric: str, mode: str) -> tuple[TrialRecord, ...]:
-    """Every trial of the study, in the order of numbers."""
-    return tuple(record_of(trial, metric, mode) for trial in study.get_trials(deepcopy=False))
-
-
-def record_of(trial: optuna.trial.FrozenTrial, metric: str, mode: str) -> TrialRecord:
-    """One trial of the study as a value."""
-    return record_from(trial.number, trial.state.name, trial.user_attrs, trial.params, metric, mode)
+        """Whether the model of the best epoch gives every validation row the same class."""
+        return self.best is not None and self.best.collapsed
 
 
 def record_from(
     number: int, state: str, attributes: Mapping[str, Any], params: Mapping[str, Any], metric: str, mode: str
 ) -> TrialRecord:
-    """A trial as a value, from what the study has of it: its state's name, its user attributes and parameters."""
-    epochs = sorted(
-        (value for key, value in attributes.items() if key.startswith(EPOCH_PREFIX)), key=lambda e: int(e["epoch"])
-    )
-    best = best_epoch(epochs, metric, mode)
-    return TrialRecord(
-        number=number,
-        state=state,
-        config=attributes.get("config", params),
-        seed=attributes.get("seed"),
-        value=best[metric] if best is not None else None,
-        best_epoch=best["epoch"] if best is not None else None,
-        epochs=tuple(epochs),
-        model_sha256=attributes.get(MODEL_SHA256),
-        # A driver may have died between the reason and the end, and the trial gone well when it was run again.
-        failure=attributes.get("failure") if state == "FAIL" else None,
-    )
+    """Make a record of what the study has of a trial.
+
+    Args:
+        number: The trial's number.
+        state: The name of its state, as Optuna has it.
+        attributes: Its user attributes.
+        params: Its parameters: a trial whose driver died while asking for it has no configuration yet.
+        metric: The objective's name.
+        mode: "max" or "min".
+
+    Raises:
+        ValueError: The study does not hold a trial of ours; says what is wrong.
+    """
+    config = attributes.get(CONFIG, params)
+    if not isinstance(config, Mapping):
+        raise ValueError(f"trial {number} has no configuration")  # noqa: TRY004
+    flat = [value for key, value in attributes.items() if key.startswith(EPOCH_PREFIX)]
+    try:
+        epochs = tuple(sorted(map(_epoch_from, flat), key=lambda epoch: epoch.epoch))
+        best = best_epoch(epochs, metric, mode)
+        return TrialRecord(
+            number=number,
+            state=state,
+            config=TrialConfig.from_values(config),
+            seed=attributes.get(SEED),
+            epochs=epochs,
+            best=best,
+            value=best.scores[metric] if best is not None else None,
+            # A driver may have died after it wrote the reason, and the trial may have ended well when it was run again.
+            failure=attributes.get(FAILURE) if state == "FAIL" else None,
+            model_sha256=attributes.get(MODEL_SHA256),
+            retries=int(attributes.get(RETRIES, 0)),
+            memory_multiplier=int(attributes.get(MEMORY_MULTIPLIER, attributes.get(OLD_MEMORY_MULTIPLIER, 1))),
+        )
+    except ValueError as error:
+        raise ValueError(f"trial {number}: {error}") from error
+
+
+def _epoch_from(flat: object) -> EpochScores:
+    if not isinstance(flat, Mapping):
+        raise ValueError("an epoch is no object")  # noqa: TRY004
+    return EpochScores.from_json(flat)
 
 
 def result_problem(result: Mapping[str, Any]) -> str | None:
-    """Why a reported epoch can't be taken: the trial's own failure, or a metric that is no finite number."""
+    """Why an epoch that a worker reported can't be used, in words; None if it can.
+
+    It tells the reason that the worker itself gives for the trial's failure, or names a number that is not finite.
+    """
     if "failure" in result:
         return str(result["failure"])
     for name in REPORTED:
         value = result.get(name)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            said = f"is {value!r}" if name in result else "is missing"
-            return f"{name} of epoch {result.get('epoch', '?')} {said}; it must be a finite number"
+            found = f"is {value!r}" if name in result else "is missing"
+            return f"{name} of epoch {result.get('epoch', '?')} {found}; it must be a finite number"
     return None
-
-
-def best_epoch(epochs: Sequence[Mapping[str, Any]], metric: str, mode: str) -> Mapping[str, Any] | None:
-    """The epoch of the greatest merit, the earliest of equals; None without epochs."""
-    return max(epochs, key=lambda epoch: merit(epoch, metric, mode), default=None)

@@ -67,7 +67,7 @@ def run_trials(
     rule = STOPPING_RULES[spec.scheduler].make(spec.mode, spec.reduction_factor)
     for record in book.records():
         for epoch in record.epochs:
-            rule.report(record.number, epoch["schedule_percent"], epoch[spec.metric], epoch["loss"])
+            rule.report(record.number, epoch.schedule_percent, epoch.scores[spec.metric], epoch.scores["loss"])
 
     # One for each share, not for each trial: they are not small.
     shares = {2**i: PlacementGroupFactory([plan.resources(2**i)]) for i in range(plan.largest_multiplier.bit_length())}

@@ -23,12 +23,22 @@ from ray.tune.search import Searcher
 from trainable.config import TrialConfig
 from trainable.errors import UserError
 from trainable.job import Assignment
-from trainable.metrics import merit
 from trainable.storage.folders import write_folder, write_text
+from tune.run_dir.attributes import (
+    CONFIG,
+    EPOCH_PREFIX,
+    FAILURE,
+    MEMORY_MULTIPLIER,
+    MODEL_SHA256,
+    OLD_MEMORY_MULTIPLIER,
+    RETRIES,
+    SEED,
+)
 from tune.run_dir.integrity import leaders_model_is_gone
 from tune.run_dir.layout import WEIGHTS, RunDir
 from tune.run_dir.ranking import rank
-from tune.run_dir.records import EPOCH_PREFIX, MODEL_SHA256, TrialRecord, open_study, read_records, record_of
+from tune.run_dir.records import TrialRecord
+from tune.run_dir.study import open_study, read_records, record_of
 from tune.samplers import SAMPLERS
 from tune.spec.space import distributions, fixed_values
 from tune.spec.sweep_spec import SweepSpec
@@ -67,7 +77,7 @@ class TrialBook:
         self.finished = sum(trial.state.is_finished() for trial in trials)
         records = self.records()
         for record in records:
-            self._note_speed(record.config, record.epochs)
+            self._note_speed(record.config.named(), [epoch.as_json() for epoch in record.epochs])
         ranked = rank(records, spec.metric, spec.mode)
         self._leaders = ranked[: spec.keep_top]
         self._find_leaders_model()
@@ -131,14 +141,14 @@ class TrialBook:
     def _assignment(self, trial: Trial) -> Assignment:
         number = trial.number
         attributes = trial.user_attrs
-        typed = attributes.get("config")
+        typed = attributes.get(CONFIG)
         if typed is None:
             config = {**fixed_values(self.spec.space), **self._suggest(trial), **self._point(number)}
             typed = TrialConfig.from_values(config).named()
-            trial.set_user_attr("config", typed)
+            trial.set_user_attr(CONFIG, typed)
         seed = derived_seed(self.spec.seed, number, "training")
-        if attributes.get("seed") != seed:
-            trial.set_user_attr("seed", seed)
+        if attributes.get(SEED) != seed:
+            trial.set_user_attr(SEED, seed)
         self._trials[number] = trial
         self._configs[number] = typed
         self._epochs[number] = {
@@ -149,7 +159,7 @@ class TrialBook:
             seed=seed,
             config=TrialConfig.from_values(typed),
             folder=str(self.run_dir.trial(number)),
-            memory_multiplier=attributes.get("share", 1),
+            memory_multiplier=_memory_multiplier(attributes),
             epoch_s=self._expected_epoch_s(typed),
         )
 
@@ -166,10 +176,10 @@ class TrialBook:
     def run_again(self, number: int) -> float | None:
         """Put back a trial whose worker died; returns after how many seconds, None where it died too often."""
         trial = self._trials[number]
-        retries = int(trial.user_attrs.get("retries", 0)) + 1
+        retries = int(trial.user_attrs.get(RETRIES, 0)) + 1
         if retries > self.spec.max_retries:
             return None
-        trial.set_user_attr("retries", retries)
+        trial.set_user_attr(RETRIES, retries)
         del self._trials[number]
         wait_s: float = BACK_OFF_S * 2.0 ** (retries - 1)
         insort(self._again, (time.monotonic() + wait_s, number))
@@ -178,10 +188,10 @@ class TrialBook:
     def run_with_larger_share(self, number: int, largest: int) -> int | None:
         """Put back a trial that ran out of memory; returns its new share, None where it had the largest."""
         trial = self._trials[number]
-        share = int(trial.user_attrs.get("share", 1)) * 2
+        share = _memory_multiplier(trial.user_attrs) * 2
         if share > largest:
             return None
-        trial.set_user_attr("share", share)
+        trial.set_user_attr(MEMORY_MULTIPLIER, share)
         del self._trials[number]
         self._larger.append(number)
         return share
@@ -247,7 +257,7 @@ class TrialBook:
         """Close a trial in the study, and keep on disk only the model that leads."""
         trial = self._trials[number]
         if failure is not None:
-            trial.set_user_attr("failure", failure)
+            trial.set_user_attr(FAILURE, failure)
         if (sha256 := self.run_dir.storage.sha256(self.run_dir.model(number), WEIGHTS)) is not None:
             trial.set_user_attr(MODEL_SHA256, sha256)
         record = record_of(self._frozen(number), self.spec.metric, self.spec.mode)
@@ -275,7 +285,7 @@ class TrialBook:
             return
         last = self._leaders[-1]
         if last.best is not None:
-            reached = merit(last.best, self.spec.metric, self.spec.mode)
+            reached = last.best.merit(self.spec.metric, self.spec.mode)
             facts = {"trial": last.number, "value": last.value, "merit": reached}
             write_text(self.run_dir.incumbent_file, json.dumps(facts) + "\n")
             self.run_dir.storage.publish(self.run_dir.incumbent_file)
@@ -344,6 +354,10 @@ class StudySearcher(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: the study remembers."""
+
+
+def _memory_multiplier(attributes: Mapping[str, Any]) -> int:
+    return int(attributes.get(MEMORY_MULTIPLIER, attributes.get(OLD_MEMORY_MULTIPLIER, 1)))
 
 
 def _batch_size(config: Mapping[str, Any]) -> int:

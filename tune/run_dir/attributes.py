@@ -1,0 +1,37 @@
+"""The names under which study.db holds a sweep. Older run directories have them, so none may change its meaning."""
+
+from __future__ import annotations
+
+STUDY_NAME = "sweep"
+"""study.db holds one Optuna study of this name, whatever the sweep is called."""
+
+# Attributes of the study
+
+SWEEP_ID = "sweep"
+"""What ties the study to spec.yaml, which has it too."""
+
+# Attributes of a trial
+
+CONFIG = "config"
+"""The hyperparameters that were given, by name: those that were searched, fixed or set by a point."""
+
+SEED = "seed"
+"""The seed of the trial's training."""
+
+EPOCH_PREFIX = "epoch "
+"""The attribute "epoch 3" holds what the third epoch gave, as `EpochScores.as_json` writes it."""
+
+FAILURE = "failure"
+"""Why the trial failed, in a line."""
+
+RETRIES = "retries"
+"""How often the trial was run again because its worker died."""
+
+MEMORY_MULTIPLIER = "memory_multiplier"
+"""How many times the resources of an ordinary trial it needs, since its memory ran out."""
+
+OLD_MEMORY_MULTIPLIER = "share"
+"""The name under which earlier versions wrote the memory multiplier."""
+
+MODEL_SHA256 = "model_sha256"
+"""The checksum of the weights that the trial left."""
