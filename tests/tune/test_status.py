@@ -20,7 +20,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.run_directories import LEADER, OPEN, POINTS, Sweeps, make_sweeps, prepared_with
+from tests.faults.run_directories import LEADER, OPEN, POINTS, Sweeps, make_sweeps
+from tests.tune.checked import checked
 from tests.tune.test_end_to_end import ROOT, command
 from trainable.errors import UserError
 from tune.report.status import as_lines, status
@@ -73,11 +74,11 @@ def test_a_killed_sweep_is_stopped_and_its_command_goes_on_from_anywhere(
     assert out[2].endswith(": learning_rate=0.003 batch_size=8 epochs=3")
     assert out[-1] == f"go on with  python -m tune.search {killed / 'spec.yaml'} --out {killed}"
 
-    prepared = prepared_with(shlex.split(out[-1])[6:])
-    assert [record.state for record in prepared.records] == ["COMPLETE", "RUNNING"]
+    prepared = checked(shlex.split(out[-1])[6:])
+    assert [record.state for record in prepared.stored.records] == ["COMPLETE", "RUNNING"]
     found = status(killed)
     assert [record.number for record in found.records] == [LEADER, OPEN]
-    assert found.records == prepared.records, "the same as Optuna reads"
+    assert found.records == prepared.stored.records, "the same as Optuna reads"
     last = found.records[OPEN].epochs[-1]
     assert found.last_epoch_at == last.began_at + last.train_s + last.eval_s
     assert "ended 1:02:05 ago" in "\n".join(as_lines(found, found.last_epoch_at + 3725))
