@@ -15,10 +15,10 @@ HIDDEN = "***"
 
 
 def plain(text: str) -> str:
-    """Text with control characters written as Python writes them (\\x1b) and this environment's secrets left out.
+    r"""Make a text safe to print: it has no control characters, and none of this environment's secrets.
 
-    Secrets are the values of variables whose names end like API_KEY, HF_TOKEN or DB_PASSWORD, and users in URLs.
-    Lines and tabs stay.
+    Control characters other than line feeds and tabs are written as Python writes them (`\x1b`). Secrets are the values
+    of variables whose names end like API_KEY, HF_TOKEN or DB_PASSWORD, and users with their passwords in URLs.
     """
     for secret in _secrets():
         text = text.replace(secret, HIDDEN)

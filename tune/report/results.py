@@ -210,8 +210,10 @@ Hyperparameters: {_quoted(short(best["config"]))}; epoch {best["epoch"]}; seed {
 
 
 def _quoted(text: str) -> str:
-    """Text from elsewhere as Markdown's code, in which nothing is Markdown or HTML: fenced by more backticks than
-    it holds in a row."""
+    """Quote text from elsewhere as code, in which nothing is Markdown or HTML.
+
+    The fence has more backticks than the text holds in a row.
+    """
     text = one_line(text)
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     space = " " if text.startswith("`") or text.endswith("`") else ""

@@ -159,7 +159,7 @@ def _log_tail(path: Path) -> tuple[str, ...]:
 
 
 def as_lines(found: Status, now: float) -> list[str]:
-    """A status for people. now: seconds since 1970"""
+    """Write a status as lines for people; `now` is in seconds since 1970."""
     spec, run = found.spec, found.run
     by = f" (process {found.driver})" if found.driver is not None else ""
     ended = len(found.records) - found.count("RUNNING")
