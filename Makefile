@@ -1,6 +1,7 @@
 # make search    set up, then run the embedded demo (offline, minutes on two cores)
 # make test      set up, then run the tests
 # make check     set up, then lint, format and types
+# make schema    set up, then write sweep.schema.json anew, from which editors complete a YAML file
 # make faults    set up, then kill, fill and damage sweeps in every way we know (half an hour)
 # make cluster-test  set up, then run sweeps on clusters of hosts that are made on this machine (root, minutes)
 # make docs      set up, then build the documentation as a site into build/site
@@ -11,7 +12,7 @@ VENV ?= .venv
 ROUNDS ?= 1
 BIN := $(VENV)/bin
 
-.PHONY: search test check faults cluster-test docs bench clean
+.PHONY: search test check schema faults cluster-test docs bench clean
 .DEFAULT_GOAL := search
 
 search: $(VENV)/.ready
@@ -31,6 +32,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (a minute or two the first time)"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
+
+schema: $(VENV)/.ready
+	@$(BIN)/python -m tune.spec.schema > sweep.schema.json
 
 faults: $(VENV)/.ready
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --durations 15 -m "faults and not gpu and not network"

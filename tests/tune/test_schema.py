@@ -32,7 +32,7 @@ def reader_takes(text: str) -> bool:
 
 
 def test_the_file_is_made_from_the_models() -> None:
-    command = "run: python -m tune.spec.schema > sweep.schema.json"
+    command = "make schema writes it anew"
     assert (ROOT / "sweep.schema.json").read_text(encoding="utf-8") == as_text(), command
 
 

@@ -1,6 +1,6 @@
 """The JSON schema of a sweep's YAML file, so that editors complete and check it while it is written.
 
-python -m tune.spec.schema > sweep.schema.json     after a field was added or changed
+python -m tune.spec.schema > sweep.schema.json     or `make schema`, after a field, a preset or a sampler was added
 
 The schema is made from the models `SweepSpec` and `TrialConfig`: their types, bounds and documentation. It describes
 the file as people write it. A range of the search space is text, for example, and so is 1e-5 for a reader of YAML 1.1.
