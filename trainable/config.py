@@ -88,14 +88,8 @@ class TrialConfig(BaseModel):
         return math.ceil(rows / self.batch_size)
 
     def learning_rate_at(self, step: int, total_steps: int) -> float:
-        """The learning rate of optimizer step `step` in 0..total_steps-1.
-
-        Like the linear schedule of transformers: step 0 of a schedule with warm-up trains at rate 0.
-        """
-        warmup_steps = math.ceil(self.warmup_fraction * total_steps)
-        if step < warmup_steps:
-            return self.learning_rate * step / max(1, warmup_steps)
-        return self.learning_rate * (total_steps - step) / max(1, total_steps - warmup_steps)
+        """The learning rate of optimizer step `step` in 0..total_steps-1, as the schedule has it."""
+        return SCHEDULES[self.schedule].rate(self, step, total_steps)
 
 
 def unknown_field(name: object) -> str:

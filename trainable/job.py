@@ -12,6 +12,7 @@ from trainable.hub.shipping import Files, folder_at_hand
 from trainable.metrics import Direction, F1Average
 from trainable.storage.base import Storage
 from trainable.storage.folder import LOCAL
+from trainable.tasks import DEFAULT_TASK
 
 if TYPE_CHECKING:
     from trainable.data.tokens import TokenizedSplit
@@ -35,6 +36,9 @@ class Job:
 
     pad_id: int
     """The token id that fills short rows."""
+
+    task: str = DEFAULT_TASK
+    """The task type, a key of TASKS."""
 
     f1_average: F1Average = "binary"
     """The way F1 is averaged; "binary" takes class id 1 for the positive one."""

@@ -35,7 +35,7 @@ def evaluate_run(run: str | Path, split: str = "test", data_file: str | Path | N
     """
     from trainable.data.tokens import load_tokenizer, tokenize
     from trainable.hub.model_checks import model_problems
-    from trainable.train.run import score_model
+    from trainable.train.scoring import score_model
     from tune.cluster.machine import usable_cores
 
     run_dir = open_run_dir(run, reading=True)

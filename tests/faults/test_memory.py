@@ -79,9 +79,9 @@ def test_fewer_rows_at_once_give_the_same_losses_and_weights(
     for name, tensor in whole.classifier.weights().items():
         assert torch.allclose(tensor, run.classifier.weights()[name], atol=1e-5), name
     assert max(too_large) == 16, "the first step was to be tried whole"
-    assert run.ladder.rows is not None
-    assert rows / 2 < run.ladder.rows <= rows, "halved once too often, or not often enough"
-    assert [result.rows_at_once for result in run.history] == [run.ladder.rows] * 2
+    assert run.micro_batch_limit.rows is not None
+    assert rows / 2 < run.micro_batch_limit.rows <= rows, "halved once too often, or not often enough"
+    assert [result.rows_at_once for result in run.history] == [run.micro_batch_limit.rows] * 2
     assert whole.history[-1].rows_at_once is None
 
 
@@ -120,7 +120,7 @@ def test_the_trial_reports_it_and_its_worker_stays_usable(tiny_model: Path, tmp_
         result = trial.step()
     assert (result["kind"], result["done"]) == ("memory", True)
     assert "one row at a time" in result["failure"]
-    trial.fine_tuning.ladder.rows = None
+    trial.fine_tuning.micro_batch_limit.rows = None
     trial.reset_config(tune_config(tmp_path, 1))
     losses = [result["loss"] for result in steps(trial)]
     alone = steps(make_trial(tiny_model, tune_config(tmp_path / "new", 1)))

@@ -20,7 +20,7 @@ import torch
 from optuna.trial import TrialState
 
 from tests.tune.test_searcher import SPACE, epoch, leave_model
-from trainable.model.classifier import read_tensors, write_tensors
+from trainable.model.weights import read_tensors, write_tensors
 from trainable.storage import folders as storage
 from trainable.storage.folders import is_whole, sweep_asides, write_folder, write_text
 from tune.run_dir.layout import RESOLVED, RunDir

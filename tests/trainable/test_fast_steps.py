@@ -33,7 +33,9 @@ def trained(run: FineTuningRun, folder: Path) -> tuple[list[float], dict[str, to
     while not run.done:
         run.next_epoch()
     run.write_best(folder)
-    return [loss for r in run.history for loss in (r.train_loss, r.loss)], load_file(folder / "model.safetensors")
+    return [loss for r in run.history for loss in (r.train_loss, r.scores["loss"])], load_file(
+        folder / "model.safetensors"
+    )
 
 
 @pytest.mark.parametrize("taken_away", [[name] for name in PLAIN] + [list(PLAIN)], ids=lambda names: names[0])

@@ -12,8 +12,10 @@ from transformers import get_linear_schedule_with_warmup
 
 from tests.trainable.runs import make_job
 from trainable.config import TrialConfig
+from trainable.optimizers import OPTIMIZERS
+from trainable.tasks.single_label import TASK
 from trainable.train.batching import Batch, eval_order
-from trainable.train.loop import Rows, Take, evaluate, make_optimizer, train_one_epoch
+from trainable.train.loop import Rows, Take, evaluate, train_one_epoch
 from trainable.train.run import FineTuningRun
 
 
@@ -44,12 +46,17 @@ def random_batches(sizes: list[int], seed: int = 0) -> list[Batch]:
 
 
 def train(model: nn.Module, steps: list[list[Batch]], config: TrialConfig) -> float:
-    optimizer = make_optimizer(model, config)
+    optimizer = OPTIMIZERS[config.optimizer].make(model.parameters(), config)
     order, take = as_rows(steps)
+    rates = [config.learning_rate_at(step, len(steps)) for step in range(len(steps))]
     return train_one_epoch(
-        model, optimizer, order, take, no_step_down, first_step=0, total_steps=len(steps), config=config,
+        model, optimizer, order, take, no_halving, loss=loss, rates=rates, max_grad_norm=config.max_grad_norm,
         precision="fp32",
     )  # fmt: skip
+
+
+def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return TASK.loss(logits, labels, 0.0)
 
 
 def as_rows(steps: list[list[Batch]]) -> tuple[list[Rows], Take]:
@@ -59,7 +66,7 @@ def as_rows(steps: list[list[Batch]]) -> tuple[list[Rows], Take]:
     return order, lambda rows: steps[int(np.searchsorted(ends, rows[0], side="right"))]
 
 
-def no_step_down(tried_rows: int) -> None:
+def no_halving(tried_rows: int) -> None:
     raise AssertionError("memory ran out")
 
 
@@ -120,7 +127,7 @@ def test_one_step_is_clipped_adamw_without_decay_on_biases_and_norms() -> None:
 
 
 def test_no_gradient_no_decay_on_one_dimensional_tensors() -> None:
-    optimizer = make_optimizer(fresh_model(), TrialConfig(weight_decay=0.5))
+    optimizer = OPTIMIZERS["adamw"].make(fresh_model().parameters(), TrialConfig(weight_decay=0.5))
     decay = {p.dim(): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     assert decay == {2: 0.5, 1: 0.0}
 
@@ -152,14 +159,13 @@ def test_one_sync_an_epoch_and_one_an_evaluation(tiny_model: Path, monkeypatch: 
     run.reset(TrialConfig(batch_size=8, epochs=1), seed=0)
     order = eval_order(run.train.lengths, 8)
     model, optimizer = run.classifier.module, run.optimizer
-    config = TrialConfig()
 
     def syncs(of_batches: int) -> int:
         with monkeypatch.context() as patch:
             counted = CountedSyncs(patch)
             train_one_epoch(
-                model, optimizer, order[:of_batches], lambda rows: [run.train.take(rows)], no_step_down,
-                first_step=0, total_steps=12, config=config, precision="fp32",
+                model, optimizer, order[:of_batches], lambda rows: [run.train.take(rows)], no_halving,
+                loss=loss, rates=[1e-5] * of_batches, max_grad_norm=1.0, precision="fp32",
             )  # fmt: skip
             return counted.count
 
@@ -167,7 +173,9 @@ def test_one_sync_an_epoch_and_one_an_evaluation(tiny_model: Path, monkeypatch: 
     with monkeypatch.context() as patch:
         counted = CountedSyncs(patch)
         rows = eval_order(run.validation.lengths, 8)
-        evaluate(model, rows, lambda piece: [run.validation.take(piece)], no_step_down, 2, "fp32")
+        evaluate(
+            model, rows, lambda piece: [run.validation.take(piece)], no_halving, count=TASK.count, precision="fp32"
+        )
         assert counted.count == 1
 
 
@@ -177,9 +185,11 @@ def test_evaluation_counts_every_row_once_and_is_independent_of_batches(tiny_mod
 
     def counts(batch_size: int) -> tuple[float, list[list[int]]]:
         order = eval_order(run.validation.lengths, batch_size)
-        found = evaluate(
-            run.classifier.module, order, lambda rows: [run.validation.take(rows)], no_step_down, 2, "fp32"
-        )
+        total = evaluate(
+            run.classifier.module, order, lambda rows: [run.validation.take(rows)], no_halving,
+            count=TASK.count, precision="fp32",
+        )  # fmt: skip
+        found = TASK.counts(total)
         return found.loss_sum, found.confusion
 
     loss, confusion = counts(48)

@@ -19,7 +19,8 @@ from trainable.config import TrialConfig
 from trainable.epoch_scores import EpochScores
 from trainable.errors import TrialFailed
 from trainable.job import Job
-from trainable.train.run import FineTuningRun, score_model
+from trainable.train.run import FineTuningRun
+from trainable.train.scoring import score_model
 
 CONFIG = TrialConfig(learning_rate=3e-3, batch_size=8, epochs=4, warmup_fraction=0.1)
 TIMINGS = ("began_at", "train_s", "eval_s", "examples_per_second", "peak_memory_mib")

@@ -9,7 +9,8 @@ import torch
 
 from tests.trainable.runs import make_job
 from trainable.config import TrialConfig
-from trainable.model.sliced_embedding import SlicedEmbedding, can_slice, missed_decay
+from trainable.model.sliced_embedding import SlicedEmbedding, can_slice
+from trainable.optimizers import OPTIMIZERS
 
 
 def test_rows_left_out_are_decayed_as_adamw_decays_what_has_no_gradient() -> None:
@@ -21,7 +22,8 @@ def test_rows_left_out_are_decayed_as_adamw_decays_what_has_no_gradient() -> Non
         optimizer.param_groups[0]["lr"] = config.learning_rate_at(step, 24)
         weight.grad = torch.zeros(9)
         optimizer.step()
-    torch.testing.assert_close(before * missed_decay(config, 24, 17), weight.detach())
+    rates = [config.learning_rate_at(step, 24) for step in range(17)]
+    torch.testing.assert_close(before * OPTIMIZERS["adamw"].missed_decay(config, rates), weight.detach())
 
 
 def test_ids_that_models_compare_with_keep_their_numbers(tiny_model: Path) -> None:

@@ -130,10 +130,10 @@ def test_without_a_gpu_nothing_is_measured(tiny_model: Any) -> None:
 def test_the_heaviest_rows_are_measured(tiny_model: Any, fits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     # A made-up GPU: the CPU computes, and its memory is as many MiB as the largest batch has tokens.
     taken: list[int] = []
-    original = FineTuningRun.take_most_memory
+    original = probe.take_most_memory
 
-    def noted(self: FineTuningRun, rows: int) -> None:
-        take = self.train.take
+    def noted(run: FineTuningRun, rows: int) -> None:
+        take = run.train.take
 
         def noted_take(numbers: Any, padded_as: Any = None) -> Any:
             batch = take(numbers, padded_as)
@@ -142,10 +142,10 @@ def test_the_heaviest_rows_are_measured(tiny_model: Any, fits: bool, monkeypatch
                 raise torch.OutOfMemoryError("made up")
             return batch
 
-        monkeypatch.setattr(self.train, "take", noted_take)
-        original(self, rows)
+        monkeypatch.setattr(run.train, "take", noted_take)
+        original(run, rows)
 
-    monkeypatch.setattr(FineTuningRun, "take_most_memory", noted)
+    monkeypatch.setattr(probe, "take_most_memory", noted)
     monkeypatch.setattr(probe, "pick_device", lambda use_gpu: torch.device("cuda", 0))
     gpu = type("Gpu", (), {"total_memory": 1000 * 2**20, "name": "made up"})()
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: gpu)

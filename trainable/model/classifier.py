@@ -1,35 +1,26 @@
-"""A classifier that is loaded once and put back to its start in place, as often as a worker gets a new trial."""
+"""A classifier that is loaded once and put back to its start, in place, each time that its worker gets a new trial."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from trainable.data.tokens import TokenizedSplit
-from trainable.hub.model_folder import TOKENIZER_FILES
 from trainable.model.fast_layers import attention_for, install
 from trainable.model.first_token import compute_first_token_only
 from trainable.model.sliced_embedding import SlicedEmbedding, can_slice
-
-CODE_FIELDS = ("auto_map", "custom_pipelines")  # which code of somebody else's a model would like to have run
+from trainable.tasks import DEFAULT_TASK, TASKS
+from trainable.tasks.base import Task
 
 
 class Classifier:
-    """A sequence classifier, its pretrained weights, and which of its parameters are new (the head).
+    """A sequence classifier that remembers its start.
 
-    `reset(seed)` gives bit for bit what a fresh process gets from the same folder and seed.
-    With `slice_to` the word embedding is cut down to what those splits use, where the model allows it; `sliced` is
-    then how, else None.
+    Loading a model takes seconds, copying its weights back takes milliseconds: a worker loads once and resets for each
+    trial. `reset(seed)` gives bit for bit what a fresh process gets from the same folder and seed.
     """
 
     def __init__(
@@ -39,17 +30,22 @@ class Classifier:
         device: torch.device,
         slice_to: Sequence[TokenizedSplit] = (),
         pad_id: int = 0,
+        task: Task = TASKS[DEFAULT_TASK],
     ) -> None:
+        """Load the model.
+
+        Args:
+            folder: A local folder in Hugging Face's format. A head for other classes is replaced by a new one.
+            label_names: The classes' names by id.
+            device: Where the model computes.
+            slice_to: Cut the word embedding down to the rows that these splits use, if the model allows it.
+            pad_id: The token id that fills short rows; its embedding row is kept.
+            task: Decides what head the model gets.
+        """
         from transformers import AutoConfig, AutoModelForSequenceClassification
 
         config = AutoConfig.from_pretrained(
-            folder,
-            local_files_only=True,
-            trust_remote_code=False,
-            num_labels=len(label_names),
-            id2label=dict(enumerate(label_names)),
-            label2id={name: i for i, name in enumerate(label_names)},
-            problem_type="single_label_classification",
+            folder, local_files_only=True, trust_remote_code=False, **task.head(label_names)
         )
         with _quiet_transformers():
             model, loading = AutoModelForSequenceClassification.from_pretrained(
@@ -60,7 +56,7 @@ class Classifier:
                 use_safetensors=True,
                 dtype=torch.float32,
                 attn_implementation=attention_for(config.model_type),
-                # A head of another number of classes is replaced, as a missing one is.
+                # A head for another number of classes is replaced, as a missing one is.
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
@@ -72,7 +68,7 @@ class Classifier:
         mismatched = {str(item[0] if isinstance(item, tuple) else item) for item in loading["mismatched_keys"]}
         self._new = set(loading["missing_keys"]) | mismatched
         self._start = {name: tensor.detach().clone() for name, tensor in self.module.state_dict().items()}
-        # Dropout modules have their rate as `p`; some models keep it as a number and call the function.
+        # A dropout module holds its rate as `p`; some models hold rates as numbers and call the function.
         self._dropouts = [
             (module, name, value)
             for module in self.module.modules()
@@ -83,7 +79,12 @@ class Classifier:
         self.config_json: str = config.to_json_string()
 
     def reset(self, seed: int, dropout: float | None) -> None:
-        """Put every weight back, draw new ones for the head from `seed`, and seed torch for what follows."""
+        """Restore every weight, draw new ones for the head from `seed`, and seed torch for what follows.
+
+        Args:
+            seed: Of the head and of all later draws, of dropout above all.
+            dropout: The rate in hidden layers and attention, in [0, 1); None restores the model's own rates.
+        """
         with torch.no_grad():
             for name, tensor in self.module.state_dict().items():
                 tensor.copy_(self._start[name])
@@ -106,15 +107,20 @@ class Classifier:
                 self.module._init_weights(module)  # type: ignore[operator]
 
     def weights(self) -> dict[str, Tensor]:
-        """The live weights by name; clone what is to be kept."""
+        """The live weights by name. Training changes them in place, so clone what you keep."""
         return dict(self.module.state_dict())
 
     def whole_weights(self, weights: dict[str, Tensor], decay: float) -> dict[str, Tensor]:
-        """`weights` as the pretrained model has them; `decay` is what embedding rows left out of training missed."""
+        """The weights with every row of the word embedding.
+
+        Args:
+            weights: As `weights` gave them.
+            decay: The factor by which weight decay would have shrunk the rows that were left out of training.
+        """
         return weights if self.sliced is None else self.sliced.whole(weights, decay)
 
     def set_weights(self, weights: Mapping[str, Tensor]) -> None:
-        """Copy weights in, in place; of tied ones a file has only the first."""
+        """Copy weights into the model, in place. Of tied weights a file holds only the first name."""
         own = self.module.state_dict()
         with torch.no_grad():
             for name, tensor in weights.items():
@@ -123,7 +129,7 @@ class Classifier:
 
 @contextlib.contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """No loading bar and no load report; then as before, since this may be a notebook's process."""
+    """Silence transformers' loading bar and report, then restore its settings: this may be a notebook's process."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -135,66 +141,3 @@ def _quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-def write_model(
-    folder: Path, weights: Mapping[str, Tensor], config_json: str, architecture: str, start_folder: str
-) -> None:
-    """Write weights, configuration and tokenizer so that `transformers.pipeline` opens the folder."""
-    write_tensors(folder / "model.safetensors", weights, {"format": "pt"})
-    _readable(folder / "model.safetensors")
-    config = json.loads(config_json)
-    for name in ("_name_or_path", *CODE_FIELDS):
-        config.pop(name, None)
-    config["architectures"] = [architecture]
-    (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    for name in TOKENIZER_FILES:
-        if (Path(start_folder) / name).is_file():
-            shutil.copyfile(Path(start_folder) / name, folder / name)
-    _drop_code(folder / "tokenizer_config.json")
-
-
-def _drop_code(path: Path) -> None:
-    """Take out of a JSON file what names Python code: ours is a model of transformers' own classes."""
-    if path.is_file():
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        if named := [name for name in CODE_FIELDS if name in fields]:
-            for name in named:
-                del fields[name]
-            path.write_text(json.dumps(fields, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _readable(path: Path) -> None:
-    """Give a file the mode that new files have; safetensors makes its own for the owner alone."""
-    umask = os.umask(0)
-    os.umask(umask)
-    path.chmod(0o666 & ~umask)
-
-
-def _untied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Each stored tensor once: safetensors refuses names that share memory, and loading ties them again."""
-    seen: set[int] = set()
-    kept = {}
-    for name, tensor in weights.items():
-        pointer = tensor.data_ptr()
-        if pointer in seen and tensor.numel():
-            continue
-        seen.add(pointer)
-        kept[name] = tensor
-    return kept
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write named tensors to one safetensors file. Raises OSError with the path."""
-    try:
-        save_file({name: t.detach().cpu().contiguous() for name, t in _untied(tensors).items()}, str(path), metadata)
-    except SafetensorError as error:
-        number = re.search(r"\(os error (\d+)\)", str(error))
-        if number is None:
-            raise
-        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read what `write_tensors` wrote."""
-    return load_file(str(path))

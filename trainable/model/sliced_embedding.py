@@ -18,7 +18,6 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
-from trainable.config import TrialConfig
 from trainable.data.tokens import TokenizedSplit
 
 
@@ -64,12 +63,6 @@ def can_slice(model: PreTrainedModel, pad_id: int) -> bool:
         return False
     uses = [1 for _, parameter in model.named_parameters(remove_duplicate=False) if parameter is embedding.weight]
     return len(uses) == 1
-
-
-def missed_decay(config: TrialConfig, total_steps: int, steps_done: int) -> float:
-    """What AdamW's decoupled decay makes of a weight without gradient in the first `steps_done` steps."""
-    rates = np.array([config.learning_rate_at(step, total_steps) for step in range(steps_done)])
-    return float(np.prod(1.0 - rates * config.weight_decay))
 
 
 def _kept_below(model: PreTrainedModel, pad_id: int) -> int:

@@ -14,31 +14,45 @@ from trainable.data.tokens import TokenizedSplit
 from trainable.model.sliced_embedding import SlicedEmbedding
 
 WINDOW_BATCHES = 32  # rows are sorted by length within windows of this many batches
-# Lengths are padded to a multiple of this: fewer shapes of matrix products, for each of which a CPU's library keeps
-# a kernel (400 MiB without it), and whole tiles on GPUs.
+# Lengths are padded to a multiple of this. A CPU's library keeps a kernel for each shape of a matrix product: fewer
+# shapes save 400 MiB. GPUs compute whole tiles.
 PAD_TO = 8
+# Tokens that a CPU computes at once. More would need more memory for activations and gain no speed. A step's gradient
+# is the same however its rows are divided.
+CPU_TOKENS = 1024
+EVAL_TOKENS = {"cpu": CPU_TOKENS, "cuda": 16384}
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Tensors of some rows: ids, mask and types are int64 [rows, padded length], labels int64 [rows]."""
+    """The tensors of some rows."""
 
     inputs: dict[str, Tensor]
+    """Token ids, attention mask and token types by the model's names for them, int64 [rows, padded length]."""
+
     labels: Tensor
+    """int64 [rows], or [rows, classes] where a row has several classes."""
 
     def __len__(self) -> int:
+        """The number of rows."""
         return len(self.labels)
 
 
 def train_order(
     lengths: npt.NDArray[np.int64], batch_size: int, seed: int, epoch: int, batching: Batching = "bucketed"
 ) -> list[npt.NDArray[np.int64]]:
-    """The batches of one epoch, as row numbers: every row once.
+    """The batches of one epoch, as row numbers; every row stands in one of them.
 
-    bucketed: rows are shuffled, sorted by length within windows of 32 batches, cut into batches, and the batches are
-    shuffled again: about 97 % of the padded tensor is text where random batches have 64 to 74 %.
-    shuffled: rows are shuffled and cut into batches.
-    The order depends on (seed, epoch) alone.
+    "bucketed" shuffles the rows, sorts them by length within windows of 32 batches, cuts them into batches and shuffles
+    the batches. About 97 % of the padded tensors is text then; in random batches it is 64 to 74 %. "shuffled" shuffles
+    the rows and cuts them into batches.
+
+    Args:
+        lengths: Tokens of each row, int64 [rows].
+        batch_size: Rows of a batch; the last batch may be smaller.
+        seed: The trial's seed; together with the epoch it alone decides the order.
+        epoch: From 0.
+        batching: One of the two ways above.
     """
     random = np.random.default_rng([seed, epoch])
     rows = random.permutation(len(lengths))
@@ -54,9 +68,12 @@ def train_order(
 def eval_order(
     lengths: npt.NDArray[np.int64], tokens_at_once: int, batching: Batching = "bucketed"
 ) -> list[npt.NDArray[np.int64]]:
-    """The batches of an evaluation, nothing random: all rows by length, as many at once as fit into the tokens.
+    """The batches of an evaluation, as row numbers; nothing about them is random.
 
-    shuffled: 64 rows at once in the file's order, as evaluations are usually written.
+    Args:
+        lengths: Tokens of each row, int64 [rows].
+        tokens_at_once: "bucketed" sorts the rows by length and takes as many at once as these tokens hold.
+        batching: "shuffled" takes 64 rows at once in the file's order, as evaluations are usually written.
     """
     if batching == "shuffled":
         return np.array_split(np.arange(len(lengths)), range(64, len(lengths), 64))
@@ -72,9 +89,17 @@ def eval_order(
 def cut_evenly(
     rows: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], tokens_at_once: int
 ) -> list[npt.NDArray[np.int64]]:
-    """Cut a batch into as few pieces of like size as hold no more tokens each when padded; a row is never cut."""
+    """Cut a batch into the fewest pieces of like size of which none has more than these tokens, padding included.
+
+    A row is never cut, so that a piece of one row may have more.
+    """
     size = max(1, tokens_at_once // _padded(int(lengths[rows].max()), PAD_TO))
     return np.array_split(rows, -(-len(rows) // size))
+
+
+def pieces_of(rows: npt.NDArray[np.int64], size: int | None) -> list[npt.NDArray[np.int64]]:
+    """Cut rows into pieces of at most `size`; None leaves them in one piece."""
+    return [rows] if size is None else [rows[i : i + size] for i in range(0, len(rows), size)]
 
 
 def _padded(length: int, multiple: int) -> int:
@@ -84,8 +109,8 @@ def _padded(length: int, multiple: int) -> int:
 class Batches:
     """Cuts a split into padded batches on one device.
 
-    The split itself is moved to the device once, flat; a batch is gathered there, so that on a GPU nothing
-    but row numbers crosses the bus during an epoch.
+    The split moves to the device once, as flat arrays, and batches are gathered there. During an epoch only row numbers
+    cross the bus to a GPU.
     """
 
     def __init__(
@@ -97,12 +122,21 @@ class Batches:
         sliced: SlicedEmbedding | None = None,
         pad_to: int = PAD_TO,
     ) -> None:
+        """Move the split to the device.
+
+        Args:
+            split: The tokenised rows.
+            pad_id: The token id that fills short rows.
+            device: Where batches are wanted.
+            sliced: Renumbers token ids for a word embedding that was cut down.
+            pad_to: Batches are padded to a multiple of this many tokens.
+        """
         self.lengths = split.lengths
         self.device = device
         self.pad_to = pad_to
         self._longest = int(self.lengths.max())
         ids = split.ids if sliced is None else sliced.renumber(split.ids)
-        # One more element than there are tokens: what lies behind a short row's end points there.
+        # One element more than there are tokens: places behind a short row's end point to it.
         self.pad_at = len(split.ids)
         self.ids = torch.cat([torch.tensor(ids, dtype=torch.int64), torch.tensor([pad_id])]).to(device)
         self.types: Tensor | None = None
@@ -113,16 +147,19 @@ class Batches:
         self.labels = torch.tensor(split.labels, dtype=torch.int64).to(device)
 
     def __len__(self) -> int:
+        """The number of rows."""
         return len(self.labels)
 
     def take(self, rows: npt.NDArray[np.int64], padded_as: npt.NDArray[np.int64] | None = None) -> Batch:
-        """The batch of these rows, padded to the longest of them and on to a multiple of `pad_to`.
+        """Make the batch of these rows, padded to the longest of them and then to a multiple of `pad_to`.
 
-        padded_as: pad to the longest of these rows instead
+        Args:
+            rows: Row numbers.
+            padded_as: Pad to the longest of these rows instead.
         """
         lengths = self.lengths[rows]
         longest = int(self.lengths[rows if padded_as is None else padded_as].max())
-        # Never longer than a row of the split: models have positions for those only.
+        # No longer than the longest row of the split: the model may have no positions beyond it.
         columns = np.arange(max(longest, min(_padded(longest, self.pad_to), self._longest)))
         inside = columns[None, :] < lengths[:, None]
         places = np.where(inside, self.offsets[rows][:, None] + columns[None, :], self.pad_at)

@@ -1,4 +1,4 @@
-"""Memory of a worker process."""
+"""The memory of a worker process: how malloc treats it, how much of a GPU is ours, and what to do when it runs out."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import torch
 
 from trainable.errors import OutOfMemory
 
-CUDA_CONTEXT_MIB = 600  # what the driver keeps of a GPU's memory for each process beside its tensors
+CUDA_CONTEXT_MIB = 600  # what CUDA itself takes of a GPU's memory for each process, beside the tensors
 
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
 def keep_freed_memory() -> None:
-    """Make malloc keep what is freed for the next step, where that is glibc's.
+    """Let malloc keep freed memory for the next step, where malloc is glibc's.
 
-    By default every tensor over 128 KiB is mapped anew and its pages are zeroed by the kernel, step after step:
+    By default glibc maps every tensor over 128 KiB anew, and the kernel zeroes its pages, step after step. That takes
     4 to 12 % of an epoch.
     """
     if not sys.platform.startswith("linux"):
@@ -31,33 +31,43 @@ def keep_freed_memory() -> None:
         libc.mallopt(_M_TOP_PAD, 64 * 2**20)
 
 
-def limit_gpu_memory(device: torch.device, share: float) -> None:
-    """Keep a process that has a fraction of a GPU within that fraction of its memory.
+def limit_gpu_memory(device: torch.device, gpus_per_trial: float) -> None:
+    """Keep a process that has a fraction of a GPU within that fraction of the GPU's memory.
 
-    Ray's fraction is a number for placing trials, no more. What one trial takes too much ends that trial, not its
-    neighbours.
+    Ray uses the fraction for placement only and does not enforce it. With this limit, a trial that needs too much
+    memory fails alone, instead of making its neighbours fail.
     """
-    if device.type == "cuda" and share < 1:
+    if device.type == "cuda" and gpus_per_trial < 1:
         total_mib = torch.cuda.get_device_properties(device).total_memory / 2**20
-        torch.cuda.set_per_process_memory_fraction(tensors_mib(share, total_mib) / total_mib, device)
+        torch.cuda.set_per_process_memory_fraction(tensors_mib(gpus_per_trial, total_mib) / total_mib, device)
 
 
-def tensors_mib(share: float, total_mib: float) -> float:
-    """How much of a GPU's memory the tensors of a process with that share of it may take."""
-    return max(share * total_mib - CUDA_CONTEXT_MIB, share * total_mib / 2)
+def tensors_mib(gpus_per_trial: float, total_mib: float) -> float:
+    """How much memory the tensors of a process may take that has this fraction of a GPU.
+
+    Args:
+        gpus_per_trial: The fraction, (0, 1].
+        total_mib: The GPU's memory, MiB.
+    """
+    return max(gpus_per_trial * total_mib - CUDA_CONTEXT_MIB, gpus_per_trial * total_mib / 2)
 
 
-class Ladder:
-    """How many rows a worker computes at once: half as many each time that memory runs out.
+class MicroBatchLimit:
+    """How many rows a worker computes at once at most. It is halved each time that memory runs out.
 
-    What one trial taught holds for the worker's later ones. A step's gradient is the same however it is divided.
+    The limit that one trial found holds for the worker's later trials too. The gradient of a step stays the same.
     """
 
     def __init__(self) -> None:
-        self.rows: int | None = None  # None: memory never ran out
+        self.rows: int | None = None
+        """The limit; None as long as memory never ran out."""
 
-    def step_down(self, tried_rows: int) -> None:
-        """Compute half as many rows at once as were too many. Raises OutOfMemory where that was one row."""
+    def halve(self, tried_rows: int) -> None:
+        """Allow half as many rows as were too many.
+
+        Raises:
+            OutOfMemory: A single row was too many.
+        """
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if tried_rows <= 1:
@@ -66,7 +76,7 @@ class Ladder:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: Python's, a CPU tensor's or a GPU's."""
+    """Whether an error means that memory ran out: Python's own, a CPU tensor's or a GPU's."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     # torch has no class of its own for these.
@@ -74,7 +84,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
-def peak_memory_mib() -> float:
-    """The most memory that this process ever had resident, MiB."""
+def peak_memory_mib(device: torch.device) -> float:
+    """The most memory so far, MiB: of the tensors on a GPU since its statistics were reset, else of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from trainable.optimizers import OPTIMIZERS
 from tune.cluster.plan import Plan
 from tune.spec.sweep_spec import SweepSpec
 
 STATES_PER_TRIAL = 2  # a new state is written before the old one is removed
-MODELS_PER_STATE = 4  # the weights, AdamW's two moments, the best epoch's weights
+# The weights, what the optimizer keeps for each of them, and the best epoch's weights.
+MODELS_PER_STATE = 2 + max(optimizer.moments for optimizer in OPTIMIZERS.values())
 
 
 def bytes_while_training(trials: int, model_bytes: int) -> int:

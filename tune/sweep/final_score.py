@@ -11,7 +11,7 @@ from typing import Any
 from trainable.data.tokens import TokenizedSplit
 from trainable.job import Job
 from trainable.storage.base import Storage
-from trainable.train.run import Scored, score_model
+from trainable.train.scoring import Scored, score_model
 from tune.cluster.placement import where_trials_run
 from tune.cluster.plan import Plan
 

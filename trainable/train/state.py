@@ -1,0 +1,142 @@
+"""A trial's whole state on disk: all that its next epoch depends on, so that a resumed trial ends bit-equal.
+
+A state folder holds `state.safetensors` (weights, optimizer, random numbers), `best.safetensors` (the weights of the
+best epoch) and `state.json` (whose state it is, and the epochs so far).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainable.config import TrialConfig
+from trainable.epoch_scores import EpochScores
+from trainable.model.weights import read_tensors, write_tensors
+from trainable.storage.folders import is_whole, recorded_sha256, write_folder
+
+TENSORS, BEST, FACTS = "state.safetensors", "best.safetensors", "state.json"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Whose state it is. A state with another owner is never loaded."""
+
+    sweep_id: str | None
+    """The sweep; another sweep may have a trial with the same configuration and seed."""
+
+    config: TrialConfig
+    """The trial's hyperparameters."""
+
+    seed: int
+    """The trial's seed."""
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """A trial's state as it is on disk."""
+
+    history: list[EpochScores]
+    """All epochs so far."""
+
+    best: EpochScores | None
+    """The best of them."""
+
+    weights: Mapping[str, Tensor]
+    """The model's weights by name."""
+
+    optimizer: Mapping[int, dict[str, Tensor]]
+    """The optimizer's state: of each parameter by its number, tensors by name."""
+
+    random: Mapping[str, Tensor]
+    """The state of torch's random numbers: "cpu" and, where a GPU trained, "cuda"."""
+
+    best_weights: Mapping[str, Tensor]
+    """The weights after the best epoch, by name."""
+
+
+def save_state(
+    folder: Path,
+    owner: Owner,
+    history: list[EpochScores],
+    best: EpochScores | None,
+    weights: Mapping[str, Tensor],
+    best_weights: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    device: torch.device,
+) -> int:
+    """Write a state folder, all or nothing; returns the bytes written."""
+
+    def write(aside: Path) -> None:
+        tensors = {f"model.{name}": tensor for name, tensor in weights.items()}
+        for i, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{i}.{name}": tensor for name, tensor in state.items()}
+        tensors["random.cpu"] = torch.get_rng_state()
+        if device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state()
+        write_tensors(aside / TENSORS, tensors)
+        write_tensors(aside / BEST, best_weights)
+        (aside / FACTS).write_text(json.dumps(_as_json(owner, history, best)), encoding="utf-8")
+
+    return write_folder(folder, write)
+
+
+def read_state(folder: Path, owner: Owner) -> SavedState | None:
+    """Read a state folder; None where it is damaged, or another trial's."""
+    if not is_whole(folder) or recorded_sha256(folder, FACTS) is None:
+        return None
+    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    if (facts.get("sweep"), facts.get("seed")) != (owner.sweep_id, owner.seed):
+        return None
+    if TrialConfig.from_values(facts["config"]) != owner.config:
+        return None
+    history = [EpochScores.from_json(flat) for flat in facts["history"]]
+    tensors = read_tensors(folder / TENSORS)
+    return SavedState(
+        history=history,
+        best=next((epoch for epoch in history if epoch.epoch == facts["best_epoch"]), None),
+        weights=_under("model", tensors),
+        optimizer=_by_parameter(_under("optimizer", tensors)),
+        random=_under("random", tensors),
+        best_weights=read_tensors(folder / BEST),
+    )
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[int, dict[str, Tensor]]) -> None:
+    """Give an optimizer the saved state of its parameters."""
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": dict(state)})
+
+
+def restore_random(random: Mapping[str, Tensor], device: torch.device) -> None:
+    """Let torch's random numbers go on where they stood."""
+    torch.set_rng_state(random["cpu"])
+    if device.type == "cuda" and "cuda" in random:
+        torch.cuda.set_rng_state(random["cuda"])
+
+
+def _as_json(owner: Owner, history: list[EpochScores], best: EpochScores | None) -> dict[str, Any]:
+    return {
+        "sweep": owner.sweep_id,
+        "config": owner.config.all_values(),
+        "seed": owner.seed,
+        "history": [epoch.as_json() for epoch in history],
+        "best_epoch": best.epoch if best else None,
+    }
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name[len(prefix) + 1 :]: t for name, t in tensors.items() if name.startswith(prefix + ".")}
+
+
+def _by_parameter(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    """Tensors named "3.exp_avg" as {3: {"exp_avg": ...}}."""
+    found: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        number, field = name.split(".", 1)
+        found.setdefault(int(number), {})[field] = tensor
+    return found
