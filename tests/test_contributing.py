@@ -102,19 +102,22 @@ SECTIONS = re.findall(r"^### (.+?)\n(.*?)(?=^##|\Z)", CONTRIBUTING, flags=re.MUL
 
 
 def test_contributing_says_how_to_add_each_kind() -> None:
-    assert [title for title, _ in SECTIONS] == ["A sampler", "A stopping rule"]
+    assert [title for title, _ in SECTIONS] == ["A sampler", "A stopping rule", "A metric"]
 
 
 @pytest.mark.parametrize(("title", "section"), SECTIONS, ids=[title for title, _ in SECTIONS])
 def test_what_contributing_adds_passes_the_contract(title: str, section: str, tmp_path: Path) -> None:
-    """The blocks are written into a copy of the project, where the section's command then runs."""
+    """The section's one block is applied to a copy of the project, where the section's command then runs."""
     copy_project(tmp_path)
-    blocks = re.findall(r'^```python title="([^"]+)"\n(.*?)^```$', section, flags=re.MULTILINE | re.DOTALL)
+    block = r'^```(python|diff) title="([^"]+)"\n(.*?)^```$'
+    ((kind, name, text),) = re.findall(block, section, flags=re.MULTILINE | re.DOTALL)
     (command,) = re.findall(r"^```sh\npython -m (pytest .+)\n```$", section, flags=re.MULTILINE)
-    assert blocks
-    for name, block in blocks:
-        assert not (tmp_path / name).exists()
-        (tmp_path / name).write_text(block, encoding="utf-8")
+    file = tmp_path / name
+    if kind == "diff":
+        text = patched(file.read_text(encoding="utf-8"), text)
+    else:
+        assert not file.exists()
+    file.write_text(text, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-m", *shlex.split(command), "-q", "-p", "no:cacheprovider"],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True,
@@ -122,6 +125,15 @@ def test_what_contributing_adds_passes_the_contract(title: str, section: str, tm
     assert done.returncode == 0, done.stdout
     (passed,) = re.findall(r"(\d+) passed", done.stdout)
     assert int(passed) >= 5
+
+
+def patched(text: str, diff: str) -> str:
+    """A text with the lines of a diff added; the diff's other lines must stand there together, once."""
+    lines = diff.splitlines(keepends=True)
+    assert {line[:1] for line in lines} <= {"+", " ", "\n"}
+    before = "".join(line[1:] for line in lines if line.startswith(" "))
+    assert text.count(before) == 1, before
+    return text.replace(before, "".join(line[1:] for line in lines))
 
 
 def copy_project(target: Path) -> None:
