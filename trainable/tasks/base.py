@@ -26,7 +26,7 @@ class Counts:
     """The loss summed over all rows, nats."""
 
     confusion: list[list[int]]
-    """Rows by [true class][predicted class]; a task with several classes a row has a line [tn, fp, fn, tp] for each."""
+    """Rows by `[true class][predicted class]`. A task with several classes a row has a line tn, fp, fn, tp for each."""
 
 
 class Task(Protocol):

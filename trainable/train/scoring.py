@@ -22,7 +22,7 @@ class Scored:
     """By their names in METRICS."""
 
     confusion: list[list[int]]
-    """What the task counted: of a single-label task, rows by [true class][predicted class]."""
+    """What the task counted: of a single-label task, rows by `[true class][predicted class]`."""
 
 
 def score_model(
