@@ -20,12 +20,11 @@ from typing import Any, cast
 from trainable.data.load import TextData, load_file
 from trainable.data.splits import SPLITS, Split
 from trainable.errors import UserError
-from trainable.metrics import F1Average
+from trainable.metrics import METRICS, F1Average
 from trainable.redaction import plain
+from tune.report.results import read_report
 from tune.run_dir.entries import entry_problems
 from tune.run_dir.layout import open_run_dir
-
-LOSS_TOLERANCE = 1e-4  # another number of threads adds in another order
 
 
 def evaluate_run(run: str | Path, split: str = "test", data_file: str | Path | None = None) -> dict[str, Any]:
@@ -111,13 +110,13 @@ def agreement(run: str | Path, scores: Mapping[str, Any]) -> str:
     run_dir = open_run_dir(run, reading=True)
     for file in (run_dir.spec_file, run_dir.report_json):
         run_dir.storage.fetch(file)
-    report = run_dir.read_report()
+    report = read_report(run_dir)
     if report is None:
         return ""
     different = [
-        f"{name} {report['test'][name]!r} in the report, {scores[name]!r} now"
-        for name in ("loss", "accuracy", "f1")
-        if abs(report["test"][name] - scores[name]) > (LOSS_TOLERANCE if name == "loss" else 0.0)
+        f"{name} {told!r} in the report, {scores[name]!r} now"
+        for name, told in report.test.scores.items()
+        if name in scores and abs(told - scores[name]) > METRICS[name].tolerance
     ]
     return f"differs from report.json: {'; '.join(different)}" if different else "agrees with report.json"
 

@@ -89,7 +89,7 @@ def _run(
     if finished is not None:
         print(f"nothing left to do: all {spec.num_trials} trials are finished; --num-trials N goes on to N")
         print(plain("\n".join(conclusion(finished, run_dir.name))))
-        return finished
+        return finished.as_json()
 
     def ray_died(reason: str) -> RayDied:
         return RayDied(f"{reason}; what is finished is kept in {out}")
@@ -117,9 +117,10 @@ def _sweep(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, launch: Launch,
     from tune.prepare.identity import spec_document
     from tune.prepare.launch import make_job
     from tune.prepare.precision import Precision, choose_precision
+    from tune.report.files import write_best, write_report
     from tune.report.finished import known_test_scores
     from tune.report.progress import Progress
-    from tune.report.results import build_report, write_best, write_report
+    from tune.report.results import build_report, read_report
     from tune.report.words import conclusion, introduction
     from tune.sweep.final_score import get_ready_to_score, score_on_test
     from tune.sweep.run_trials import run_trials
@@ -164,15 +165,15 @@ def _sweep(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, launch: Launch,
                 folder = run_dir.model(winner.number)
                 run_dir.storage.fetch(folder)
                 test = score_on_test(plan, job, str(folder), inputs.tokenize("test"), progress.say)
-            earlier = run_dir.read_report()  # of a part of this sweep that ended before it was extended
-            wall_s = time.monotonic() - began + (float(earlier["wall_s"]) if earlier else 0.0)
+            earlier = read_report(run_dir)  # of a part of this sweep that ended before it was extended
+            wall_s = time.monotonic() - began + (earlier.wall_s if earlier else 0.0)
             report = build_report(inputs, stored.sweep_id, chosen.name, records, winner, test, wall_s)
             write_best(run_dir, report)
             book.keep_only_what_was_asked_for()
             write_report(run_dir, report)
             for line in conclusion(report, run_dir.name):
                 progress.say(line)
-    return report
+    return report.as_json()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -217,7 +218,7 @@ def _act(action: Action, server: str | None, problems: list[str]) -> int:
         raise UserError(problems)
     try:
         if action.name == "status":
-            from tune.report.status import show
+            from tune.report.status_words import show
 
             return show(action.sweep)
         from tune.cluster import jobs

@@ -203,7 +203,7 @@ def watch_driver() -> None:
             return None
         return "winner" if last and path.name == "model" else path.name
 
-    watch_files(["tune.report.results", "tune.run_dir.layout", "tune.sweep.searcher", "tune.sweep.run_trials"], removed)
+    watch_files(["tune.report.files", "tune.run_dir.layout", "tune.sweep.searcher", "tune.sweep.run_trials"], removed)
 
 
 class KilledTrial(FineTuningTrial):
@@ -285,7 +285,7 @@ def serve() -> None:
         "datasets",
         "tune.prepare.check",
         "tune.sweep.run_trials",
-        "tune.report.results",
+        "tune.report.files",
     ):
         importlib.import_module(module)
     while line := sys.stdin.readline():

@@ -16,9 +16,12 @@ from markdown_it import MarkdownIt
 
 from trainable.config import TrialConfig
 from trainable.errors import SweepFailed, UserError
+from trainable.metrics import METRICS
 from trainable.redaction import one_line, plain
+from tune.report.html_page import html_page
+from tune.report.model_card import model_card
 from tune.report.progress import Progress
-from tune.report.results import SCORES, as_html, model_card
+from tune.report.results import Majority, SplitScores, SweepReport, TrialRow, Winner
 from tune.run_dir.entries import entry_problems
 from tune.run_dir.records import TrialRecord
 from tune.spec.sweep_spec import SweepSpec
@@ -35,26 +38,28 @@ HOSTILE = [
     "\x1b[31mred\x1b]0;title\x07\x9b2J\u202eevil\r\x08",
     "=cmd|'/C calc'!A0",
 ]
-CONFIG = {"learning_rate": 1e-4, "batch_size": 8, "epochs": 2}
+CONFIG: dict[str, Any] = {"learning_rate": 1e-4, "batch_size": 8, "epochs": 2}
 
 
-def report_of(text: str) -> dict[str, Any]:
+def report_of(text: str, **fields: Any) -> SweepReport:
     """A report in which everything that somebody else may choose is `text`."""
-    scores = dict.fromkeys(SCORES, 0.5)
-    guess = {"accuracy": 0.5, "f1": 0.5}
-    row = {
-        "number": 0, "state": "FAIL", "config": {**CONFIG, "max_grad_norm": text}, "epochs_run": 1, "best_epoch": 1,
-        "value": 0.5, "collapsed": False, "seconds": 1.0, "seed": 1, "failure": text,
-    }  # fmt: skip
-    return {
+    scores = dict.fromkeys(METRICS, 0.5)
+    guess = {name: 0.5 for name, metric in METRICS.items() if metric.majority == "scored"}
+    bad = TrialConfig.model_construct(**CONFIG, optimizer=text)
+    row = TrialRow(
+        number=0, state="FAIL", config=bad, epochs_run=1, best_epoch=1, value=0.5, collapsed=False, seconds=1.0, seed=1,
+        failure=text,
+    )  # fmt: skip
+    whole: dict[str, Any] = {
         "name": text, "model": text, "dataset": text, "metric": "f1", "mode": "max", "f1_average": text,
         "label_names": [text, "other"], "precision": "fp32", "warnings": [text], "notes": [text], "trials": [row],
-        "best": {
-            "trial": 0, "config": CONFIG, "epoch": 1, "seed": 1, "validation": scores, "collapsed": False
-        },
-        "test": {**scores, "rows": 5}, "majority": {"validation": guess, "test": guess}, "wall_s": 1.0,
-        "versions": {"python": text}, "seed": 1,
+        "best": Winner(
+            trial=0, config=TrialConfig(**CONFIG), epoch=1, seed=1, validation=scores, collapsed=False
+        ),
+        "test": SplitScores(scores=scores, rows=5), "majority": Majority(validation=guess, test=guess), "wall_s": 1.0,
+        "train_s": 1.0, "rows": {"test": 5}, "versions": {"python": text}, "seed": 1, "sweep_id": None,
     }  # fmt: skip
+    return SweepReport(**{**whole, **fields})
 
 
 class Page(HTMLParser):
@@ -76,7 +81,7 @@ class Page(HTMLParser):
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_the_html_report_has_no_tag_that_a_harmless_one_has_not(text: str) -> None:
-    page, harmless = Page(as_html(report_of(text))), Page(as_html(report_of("harmless")))
+    page, harmless = Page(html_page(report_of(text))), Page(html_page(report_of("harmless")))
     assert page.tags == harmless.tags
     assert page.text.count(one_line(text)) >= 8
     assert page.text.replace(one_line(text), "harmless") == harmless.text
@@ -84,9 +89,7 @@ def test_the_html_report_has_no_tag_that_a_harmless_one_has_not(text: str) -> No
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_the_model_card_has_no_markup_that_a_harmless_one_has_not(text: str) -> None:
-    report, harmless = {**report_of(text), "warnings": []}, {**report_of("harmless"), "warnings": []}
-    report["f1_average"] = harmless["f1_average"] = "binary"
-    card, other = model_card(report), model_card(harmless)
+    card, other = (model_card(report_of(name, warnings=[], f1_average="binary")) for name in (text, "harmless"))
     assert card.startswith("---\n")
     front, _, body = card.removeprefix("---\n").partition("\n---\n")
     assert yaml.safe_load(front) == {
@@ -109,12 +112,12 @@ def test_a_terminal_gets_no_command_of_theirs(text: str, tmp_path: Path, monkeyp
     monkeypatch.setenv("COLUMNS", "300")
     monkeypatch.setenv("TERM", "xterm")
     out = Terminal()
-    bad = {**CONFIG, "optimizer": text}
-    record = TrialRecord(1, "FAIL", TrialConfig.model_construct(**bad), 1, (), None, None, failure=text)
+    bad = TrialConfig.model_construct(**CONFIG, optimizer=text)
+    record = TrialRecord(1, "FAIL", bad, 1, (), None, None, failure=text)
     with Progress(SweepSpec(name="s", model="m", dataset="d"), tmp_path / "log.txt", out=out) as progress:
         progress.say(f"label {text}")
         progress.started(0, bad)
-        progress.failed(1, bad, text, tmp_path)
+        progress.failed(1, bad, text, str(tmp_path))
         progress.finished(record, None)
     shown, logged = out.getvalue(), (tmp_path / "log.txt").read_text()
     for command in ("\x1b[31mred", "\x1b]", "\x9b", "\x07", "\x08", "\u202e"):

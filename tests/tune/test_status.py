@@ -24,7 +24,8 @@ from tests.faults.run_directories import LEADER, OPEN, POINTS, Sweeps, make_swee
 from tests.tune.checked import checked
 from tests.tune.test_end_to_end import ROOT, command
 from trainable.errors import UserError
-from tune.report.status import as_lines, status
+from tune.report.status import status
+from tune.report.status_words import as_lines
 from tune.run_dir.layout import WHAT_TO_DO, RunDir
 from tune.search import main
 

@@ -3,55 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
 
 from trainable.errors import UserError
 from trainable.storage.folders import same_text, write_text
-from tune.report.results import as_html, trial_row
+from tune.report.html_page import html_page
+from tune.report.results import SplitScores, SweepReport, read_report, trial_row
 from tune.run_dir.layout import RunDir
 from tune.run_dir.records import TrialRecord
 
 
-def finished_report(run_dir: RunDir, records: Sequence[TrialRecord], num_trials: int) -> dict[str, Any] | None:
-    """Read the report of a finished sweep; mend report.html where it does not say what report.json says.
+def finished_report(run_dir: RunDir, records: Sequence[TrialRecord], num_trials: int) -> SweepReport | None:
+    """Read the report of a finished sweep; write report.html again where it does not say what report.json says.
 
     Args:
-        run_dir: where the sweep was run
-        records: its trials, as the study has them
-        num_trials: how many trials are asked for
+        run_dir: Where the sweep was run.
+        records: Its trials, as the study has them.
+        num_trials: How many trials are asked for.
 
     Returns:
         None where trials are left to run, or the report does not agree with the study and with best/.
 
     Raises:
-        UserError: where report.html can't be written
+        UserError: report.html can't be written.
     """
-    report = run_dir.read_report()
-    if report is None or len(report["trials"]) < num_trials:
-        return None
-    if report["trials"] != [trial_row(record) for record in records]:
+    report = read_report(run_dir)
+    if report is None or len(report.trials) < num_trials:
         return None
     if any(record.state == "RUNNING" for record in records):
         return None
+    whole = report.as_json()
+    if whole["trials"] != [trial_row(record).model_dump(mode="json") for record in records]:
+        return None
     best = run_dir.best_metrics()
-    if best is None or best != {**best, **report["best"], "test": report["test"], "majority": report["majority"]}:
+    if best is None or best != {**best, **report.best_as_json()}:
         return None  # one of the two is missing or damaged: both are made again
     try:
-        if not same_text(run_dir.report_html, page := as_html(report)):
+        if not same_text(run_dir.report_html, page := html_page(report)):
             write_text(run_dir.report_html, page)
             run_dir.storage.publish(run_dir.report_html)
-    except (LookupError, TypeError, ValueError, AttributeError):
+    except LookupError:  # a report of a version that had other scores
         return None
     except OSError as error:
         raise UserError([f"{run_dir.report_html} is not whole and can't be written anew: {error}"]) from error
     return report
 
 
-def known_test_scores(run_dir: RunDir, winner: TrialRecord) -> dict[str, Any] | None:
-    """The winner's test scores where best/ or an earlier report has them: the test split is read only once."""
+def known_test_scores(run_dir: RunDir, winner: TrialRecord) -> SplitScores | None:
+    """Read the winner's test scores from best/ or an earlier report: the test split is scored only once."""
     known = run_dir.best_metrics()
-    if known is None and (report := run_dir.read_report()) is not None:
-        known = {**report["best"], "test": report["test"]}
+    if known is None and (report := read_report(run_dir)) is not None:
+        known = report.best_as_json()
     if known is None or (known.get("trial"), known.get("epoch")) != (winner.number, winner.best_epoch):
         return None
-    return cast(dict[str, Any], known["test"])
+    try:
+        return SplitScores.model_validate(known["test"])
+    except (LookupError, ValueError):
+        return None

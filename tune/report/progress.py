@@ -5,53 +5,56 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from trainable.config import TrialConfig
+from trainable.epoch_scores import EpochScores
+from trainable.metrics import METRICS
 from trainable.redaction import one_line, plain
+from tune.report.text import clock, short
 from tune.run_dir.records import TrialRecord
 from tune.spec.sweep_spec import SweepSpec
 
-FINISHED_SHOWN = 8
-STATES = {"COMPLETE": "done", "PRUNED": "stopped", "FAIL": "failed"}  # Optuna's words, and the table's
-
-
-def clock(seconds: float) -> str:
-    """Seconds as 2:05 or 1:02:05."""
-    minutes, rest = divmod(max(0, round(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def short(config: Mapping[str, Any]) -> str:
-    """A configuration in a line."""
-    return " ".join(
-        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in config.items()
-    )
+ENDED_SHOWN = 8
+OUTCOMES = {"COMPLETE": "done", "PRUNED": "stopped", "FAIL": "failed"}  # what the table calls Optuna's states
+SHOWN_METRICS = [metric for metric in METRICS.values() if metric.while_running]
 
 
 class Progress:
-    """Shows a sweep. Use as a context; tell it what happens."""
+    """Shows a running sweep. Use it as a context, and tell it what happens.
+
+    A terminal gets a live table; a pipe or a file gets a line for each event. The log file gets every line in any case,
+    so that a sweep that was started in the background can be followed and explained later.
+    """
 
     def __init__(
         self, spec: SweepSpec, log_file: Path, earlier: Sequence[TrialRecord] = (), out: TextIO | None = None
     ) -> None:
+        """Get ready to show a sweep.
+
+        Args:
+            spec: The sweep's specification.
+            log_file: Every line is appended to it.
+            earlier: The trials that an earlier driver has run.
+            out: Where the user reads; standard output where it is None.
+        """
         self.spec = spec
         self._log_file = log_file
         self._out = out or sys.stdout
         self._live: Live | None = None
-        self._deaf = False  # nobody reads what is printed
-        self._began: float | None = None  # when the first trial took its worker
-        self._running: dict[int, tuple[Mapping[str, Any], Mapping[str, Any] | None]] = {}
-        self._ended = deque((r for r in earlier if r.state in STATES), maxlen=FINISHED_SHOWN)
-        self._counts = {state: sum(record.state == state for record in earlier) for state in STATES}
+        self._reader_gone = False  # the other end of the pipe was closed
+        self._began: float | None = None  # when the first trial took its worker, monotonic seconds
+        self._running: dict[int, tuple[TrialConfig, EpochScores | None]] = {}  # with the last epoch
+        self._ended = deque((record for record in earlier if record.state in OUTCOMES), maxlen=ENDED_SHOWN)
+        self._counts = {state: sum(record.state == state for record in earlier) for state in OUTCOMES}
         self._ended_before = sum(self._counts.values())
         self._epochs = 0
         self._best: TrialRecord | None = None
@@ -67,53 +70,53 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if isinstance(error, KeyboardInterrupt):
-            self._detail("stopped; the same command goes on")
+            self._event("stopped; the same command goes on")
         self.end_table()
         self._log.close()
 
     def end_table(self) -> None:
-        """Leave the table as it stands; what is said from here on stands below it."""
+        """Leave the table as it stands; later lines appear below it."""
         if self._live is not None:
             self._live.stop()
             self._live = None
 
     def say(self, text: str) -> None:
-        """A plain line, into the log and (above the table) to the user."""
-        text = plain(text)
-        self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
-        self._log.flush()
+        """Show a line to the user, above the table where there is one, and log it."""
+        text = self._logged(text)
         if self._live is not None:
             self._live.console.print(Text(text))
-        elif not self._deaf:
+        elif not self._reader_gone:
             try:
                 print(text, file=self._out, flush=True)
-            except BrokenPipeError:  # whoever read has gone; the sweep has not
-                self._deaf = True
+            except BrokenPipeError:  # the sweep goes on without its reader
+                self._reader_gone = True
 
-    def _detail(self, text: str) -> None:
-        """A line that the table makes needless on a terminal."""
-        text = plain(text)
+    def _event(self, text: str) -> None:
+        """Log a line, and show it only where no table says the same."""
         if self._live is None:
             self.say(text)
         else:
-            self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
-            self._log.flush()
+            self._logged(text)
 
-    def started(self, number: int, config: Mapping[str, Any]) -> None:
+    def _logged(self, text: str) -> str:
+        text = plain(text)
+        self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+        self._log.flush()
+        return text
+
+    def started(self, number: int, config: TrialConfig) -> None:
         """A trial begins."""
         self._began = self._began or time.monotonic()
         self._running[number] = (config, None)
-        self._detail(f"trial {number} started: {short(config)}")
+        self._event(f"trial {number} started: {short(config)}")
 
-    def epoch(self, number: int, result: Mapping[str, Any]) -> None:
-        """A trial finished an epoch."""
+    def epoch(self, number: int, epoch: EpochScores) -> None:
+        """A trial has finished an epoch."""
         config, _ = self._running[number]
-        self._running[number] = (config, result)
+        self._running[number] = (config, epoch)
         self._epochs += 1
-        self._detail(
-            f"trial {number} epoch {result['epoch']}/{config['epochs']}: train_loss {result['train_loss']:.4f}, "
-            f"loss {result['loss']:.4f}, accuracy {result['accuracy']:.4f}, f1 {result['f1']:.4f}"
-        )
+        scores = ", ".join(f"{metric.name} {epoch.scores[metric.name]:.4f}" for metric in SHOWN_METRICS)
+        self._event(f"trial {number} epoch {epoch.epoch}/{config.epochs}: train_loss {epoch.train_loss:.4f}, {scores}")
 
     def set_aside(self, number: int, why: str) -> None:
         """A trial can't go on for now."""
@@ -121,67 +124,64 @@ class Progress:
         self.say(f"trial {number} set aside: {why}")
 
     def finished(self, record: TrialRecord, best: TrialRecord | None) -> None:
-        """A trial came to its end."""
+        """A trial has ended. `best` is the best finished trial so far."""
         self._running.pop(record.number, None)
         self._ended.append(record)
         self._counts[record.state] += 1
         self._best = best
-        self._detail(f"trial {record.number} {outcome(record, self.spec.metric)}; {self.summary()}")
+        self._event(f"trial {record.number} {outcome(record, self.spec.metric)}; {self.summary()}")
 
-    def failed(self, number: int, config: Mapping[str, Any], failure: str, where: str) -> None:
-        """A trial failed: what, with which configuration, and where the log lies."""
-        self.say(f"trial {number} FAILED: {failure.strip()}\n  configuration: {short(config)}\n  log: {where}")
+    def failed(self, number: int, config: TrialConfig, failure: str, log: str) -> None:
+        """A trial has failed: why, with which configuration, and where its log is."""
+        self.say(f"trial {number} FAILED: {failure.strip()}\n  configuration: {short(config)}\n  log: {log}")
 
     def summary(self) -> str:
         """The state of the sweep in a line."""
-        best = (
-            f"best {self.spec.metric} {self._best.value:.4f} (trial {self._best.number})"
-            if self._best
-            else "no best yet"
-        )
+        best = "no best yet"
+        if self._best is not None:
+            best = f"best {self.spec.metric} {self._best.value:.4f} (trial {self._best.number})"
         return (
             f"{len(self._running)} running, {self._counts['COMPLETE']} done, {self._counts['PRUNED']} stopped early, "
             f"{self._counts['FAIL']} failed of {self.spec.num_trials}; {best}; "
-            f"{self._epochs} {'epoch' if self._epochs == 1 else 'epochs'} in {clock(self._elapsed())}, "
+            f"{self._epochs} {'epoch' if self._epochs == 1 else 'epochs'} in {clock(self._elapsed_s())}, "
             f"{self._time_left()} left"
         )
 
-    def _elapsed(self) -> float:
+    def _elapsed_s(self) -> float:
         return time.monotonic() - self._began if self._began is not None else 0.0
 
     def _time_left(self) -> str:
-        shares = [result["schedule_percent"] / 100 if result else 0.0 for _, result in self._running.values()]
-        ended = sum(self._counts.values())
-        now = ended - self._ended_before + sum(shares)
-        if now == 0:
+        """Estimate the time left from the trials that this driver has run; of a running trial, its done part counts."""
+        parts = [epoch.schedule_percent / 100 if epoch else 0.0 for _, epoch in self._running.values()]
+        done = sum(self._counts.values()) - self._ended_before + sum(parts)
+        if done == 0:
             return "?"
-        left = self.spec.num_trials - self._ended_before - now
-        return f"about {clock(self._elapsed() / now * left)}"
+        left = self.spec.num_trials - self._ended_before - done
+        return f"about {clock(self._elapsed_s() / done * left)}"
 
     def _table(self) -> Group:
         table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
-        widths = {"trial": 5, "state": 9, "epoch": 5, "train_loss": 10, "loss": 6, "accuracy": 8, "f1": 6}
+        widths = {"trial": 5, "state": 9, "epoch": 5, "train_loss": 10}
+        widths |= {metric.column: max(len(metric.column), 6) for metric in SHOWN_METRICS}
         for name, width in widths.items():
             table.add_column(name, justify="left" if name == "state" else "right", no_wrap=True, min_width=width)
-        table.add_column("configuration", overflow="ellipsis", no_wrap=True, ratio=1)  # what narrow terminals cut
+        table.add_column("configuration", overflow="ellipsis", no_wrap=True, ratio=1)  # a narrow terminal cuts it
         for record in self._ended:
             mark = " *" if self._best is not None and record.number == self._best.number else ""
-            best = None if record.best is None else record.best.as_json()
-            state = STATES[record.state] + mark
-            table.add_row(*_cells(record.number, state, len(record.epochs), record.config.named(), best))
-        for number, (config, result) in sorted(self._running.items()):
-            epochs = result["epoch"] if result else 0
-            table.add_row(*_cells(number, "running", epochs, config, result), style="cyan")
+            state, epochs = OUTCOMES[record.state] + mark, len(record.epochs)
+            table.add_row(*_cells(record.number, state, epochs, record.config, record.best))
+        for number, (config, epoch) in sorted(self._running.items()):
+            epochs = epoch.epoch if epoch else 0
+            table.add_row(*_cells(number, "running", epochs, config, epoch), style="cyan")
         return Group(table, Text(one_line(self.summary()), style="bold"))
 
 
-def _cells(
-    number: int, state: str, epochs: int, config: Mapping[str, Any], result: Mapping[str, Any] | None
-) -> list[Text]:
-    """A row: epochs run of those planned, and the scores of the best epoch, or of the last while it runs."""
-    scores = [f"{result[name]:.4f}" if result else "" for name in ("train_loss", "loss", "accuracy", "f1")]
-    cells = [str(number), state, f"{epochs}/{config['epochs']}", *scores, short(config)]
-    return [Text(one_line(cell)) for cell in cells]  # a string would be read as rich's markup
+def _cells(number: int, state: str, epochs: int, config: TrialConfig, shown: EpochScores | None) -> list[Text]:
+    """Fill a row: the epochs run of those planned, and the scores of the best epoch, or of the last while it runs."""
+    losses = [f"{shown.train_loss:.4f}" if shown else ""]
+    scores = [f"{shown.scores[metric.name]:.4f}" if shown else "" for metric in SHOWN_METRICS]
+    cells = [str(number), state, f"{epochs}/{config.epochs}", *losses, *scores, short(config)]
+    return [Text(one_line(cell)) for cell in cells]  # rich would read markup in a string
 
 
 def outcome(record: TrialRecord, metric: str) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from trainable.metrics import METRICS
 from trainable.redaction import one_line
 from tune.cluster.disk import disk_bytes
 from tune.cluster.node_facts import gpus_here
@@ -12,7 +12,8 @@ from tune.cluster.nodes import Node
 from tune.cluster.plan import Plan
 from tune.prepare.inputs import Inputs
 from tune.prepare.launch import Launch
-from tune.report.results import summary_lines
+from tune.report.results import SweepReport
+from tune.report.text import clock, short
 from tune.run_dir.layout import RunDir
 
 TITLES = ("node", "cores", "GPUs", "GPU memory", "slots", "model", "clock", "free disk")
@@ -83,17 +84,43 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def conclusion(report: Mapping[str, Any], out: str) -> list[str]:
+def summary(report: SweepReport) -> list[str]:
+    """Say the result: how the trials ended, the winner, and a table of its scores."""
+    best = report.best
+    lines = [
+        "",
+        f"{len(report.trials)} trials in {clock(report.wall_s)}: {report.count('COMPLETE')} done, "
+        f"{report.count('PRUNED')} stopped early, {report.count('FAIL')} failed, "
+        f"{sum(row.collapsed for row in report.trials)} collapsed to one class",
+        f"best: trial {best.trial}, epoch {best.epoch}: {short(best.config)}",
+        "",
+        f"{'':12}" + "".join(f"{metric.column:>{metric.width}}" for metric in METRICS.values()),
+        _score_row("validation", best.validation),
+        _score_row("test", report.test.scores),
+        _score_row("majority", {name: metric.majority_score(report.majority.test) for name, metric in METRICS.items()})
+        + "   (on test, always one class)",
+    ]
+    return lines + [f"WARNING: {text}" for text in report.warnings]
+
+
+def _score_row(name: str, scores: Mapping[str, float | None]) -> str:
+    cells = {metric: scores.get(metric.name) for metric in METRICS.values()}
+    return f"{name:12}" + "".join(
+        f"{'' if score is None else f'{score:.4f}':>{metric.width}}" for metric, score in cells.items()
+    )
+
+
+def conclusion(report: SweepReport, out: str) -> list[str]:
     """Say the result, where everything is, and what to try next. `out` is what the user calls the run directory."""
     lines = [
-        *summary_lines(report),
+        *summary(report),
         "",
         f"best model   {out}/best   (transformers.pipeline('text-classification', ...) opens it)",
         f"report       {out}/report.html and report.json; every trial: {out}/study.db (Optuna)",
         f"curves       tensorboard --logdir {out}",
         f"score again  python -m tune.evaluate {out}",
     ]
-    if report["name"] == "demo":
+    if report.name == "demo":
         lines += [
             "",
             "Next: python -m tune.search --preset mrpc     (bert-base-uncased on GLUE's MRPC; needs the hub)",

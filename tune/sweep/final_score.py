@@ -14,6 +14,7 @@ from trainable.storage.base import Storage
 from trainable.train.scoring import Scored, score_model
 from tune.cluster.placement import where_trials_run
 from tune.cluster.plan import Plan
+from tune.report.results import SplitScores
 
 
 def get_ready_to_score(plan: Plan) -> None:
@@ -32,8 +33,8 @@ def _fetch_and_score(storage: Storage, folder: str, *arguments: Any) -> Scored:
 
 def score_on_test(
     plan: Plan, job: Job, folder: str, test: TokenizedSplit, say: Callable[[str], None] = print
-) -> dict[str, Any]:
-    """`loss`, `accuracy`, `f1`, `matthews_correlation`, `rows` of a saved model on the test split."""
+) -> SplitScores:
+    """The scores of a saved model on the test split."""
     threads = plan.local_cores or job.threads  # the trials are over: all cores are free
     arguments = (
         job.storage,
@@ -46,4 +47,4 @@ def score_on_test(
         job.gpus_per_trial > 0,
     )
     scored: Scored = where_trials_run(plan, _fetch_and_score, *arguments, say=say)
-    return {**scored.scores, "rows": len(test)}
+    return SplitScores(scores=scored.scores, rows=len(test))

@@ -23,6 +23,7 @@ from ray.tune import (
     Tuner,
 )
 
+from trainable.epoch_scores import EpochScores
 from trainable.errors import StorageFailed, SweepFailed
 from trainable.job import Assignment, Job
 from trainable.redaction import one_line, plain
@@ -34,8 +35,9 @@ from tune.cluster.ray_patches import no_keys_in_actors, tune_mended
 from tune.cluster.temporary import temporary_folder
 from tune.cluster.waiting_notice import WaitingNotices
 from tune.process.signals import heed_signals
-from tune.report.progress import Progress, short
+from tune.report.progress import Progress
 from tune.report.tensorboard import TensorBoardLog
+from tune.report.text import short
 from tune.run_dir.layout import RunDir
 from tune.run_dir.records import result_problem
 from tune.spec.sweep_spec import SweepSpec
@@ -196,7 +198,7 @@ class SweepCallback(Callback):
         with self._halt.on_error():
             number = trial.config["assignment"].number
             self._open.add(number)
-            config = trial.config["assignment"].config.named()
+            config = trial.config["assignment"].config
             self._tensorboard.start(number, config)
             self._progress.started(number, config)
 
@@ -210,8 +212,9 @@ class SweepCallback(Callback):
             number = trial.config["assignment"].number
             where = {name: result[name] for name in ("hostname", "pid", "start_s", "bytes_written")}
             self._book.record_epochs(number, [{**metrics, **where} for metrics in result["history"]])
-            self._tensorboard.epoch(number, result)
-            self._progress.epoch(number, result)
+            epoch = EpochScores.from_json(result["history"][-1])
+            self._tensorboard.epoch(number, epoch)
+            self._progress.epoch(number, epoch)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The trial's schedule is done, or it was stopped early, or it reported its own failure."""
@@ -278,12 +281,12 @@ class SweepCallback(Callback):
     def _fail(self, trial: Any, text: str, reason: str) -> None:
         text, reason = plain(text), one_line(reason)
         assignment: Assignment = trial.config["assignment"]
-        number, values = assignment.number, assignment.config.named()
+        number, config = assignment.number, assignment.config
         where = self._run_dir.failure(number)
         where.parent.mkdir(parents=True, exist_ok=True)
-        write_text(where, f"{text.rstrip()}\n\nconfiguration: {short(values)}\nseed: {assignment.seed}\n")
+        write_text(where, f"{text.rstrip()}\n\nconfiguration: {short(config)}\nseed: {assignment.seed}\n")
         told = self._run_dir.storage.name_of(where)
-        self._progress.failed(number, values, text, told)
+        self._progress.failed(number, config, text, told)
         self._close(trial, TrialState.FAIL, reason)
         self._failures.append(re.sub(r"\d+(\.\d+)?(e[+-]?\d+)?", "N", reason))
         if not self._some_trial_ended_well and len(self._failures) == SAME_FAILURES and len(set(self._failures)) == 1:

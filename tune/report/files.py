@@ -1,0 +1,35 @@
+"""The result as files: best/ with its model card, report.html and report.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from trainable.storage.folders import MANIFEST, link, write_folder, write_text
+from tune.report.html_page import html_page
+from tune.report.model_card import model_card
+from tune.report.results import SweepReport
+from tune.run_dir.layout import RunDir
+
+
+def write_best(run_dir: RunDir, report: SweepReport) -> None:
+    """Write best/: the winner's model as transformers opens it, the model card, the scores."""
+
+    def write(aside: Path) -> None:
+        for path in run_dir.model(report.best.trial).iterdir():
+            if path.name != MANIFEST:
+                link(path, aside / path.name)
+        (aside / "README.md").write_text(model_card(report), encoding="utf-8")
+        (aside / "metrics.json").write_text(json.dumps(report.best_as_json(), indent=2) + "\n", encoding="utf-8")
+
+    write_folder(run_dir.best, write)
+    run_dir.storage.publish(run_dir.best)
+
+
+def write_report(run_dir: RunDir, report: SweepReport) -> None:
+    """Write report.html, then report.json, which says that the sweep is finished: nothing is written after it."""
+    write_text(run_dir.report_html, html_page(report))
+    run_dir.publish_progress()
+    run_dir.storage.publish(run_dir.report_html)
+    write_text(run_dir.report_json, json.dumps(report.as_json(), indent=2) + "\n")
+    run_dir.storage.publish(run_dir.report_json)

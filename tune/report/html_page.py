@@ -1,0 +1,11 @@
+"""report.html: the report as one page that needs nothing else."""
+
+from __future__ import annotations
+
+from tune.report.results import SweepReport
+from tune.report.templating import rendered
+
+
+def html_page(report: SweepReport) -> str:
+    """Write the page."""
+    return rendered("page.html.j2", report=report)

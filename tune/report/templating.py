@@ -1,0 +1,53 @@
+"""The templates of the page and of the model card, and how text from elsewhere gets into them."""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import Any
+
+import jinja2
+
+from trainable.metrics import METRICS
+from trainable.redaction import one_line
+from tune.report.text import clock, short
+
+
+def rendered(template: str, **values: object) -> str:
+    """Fill in one of the templates in tune/report/templates. Those whose name has .html in it escape every value."""
+    return _environment().get_template(template).render(metrics=METRICS.values(), **values)
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("tune.report"),
+        autoescape=lambda name: name is not None and ".html" in name,
+        finalize=_shown,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"clock": clock, "short": short, "quoted": quoted, "score": _score}
+    return environment
+
+
+def _shown(value: Any) -> Any:
+    """Texts come from data, names and errors: no control characters, no secrets, no line breaks."""
+    return one_line(value) if isinstance(value, str) else value
+
+
+def _score(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def quoted(text: str) -> str:
+    """Write text from elsewhere as Markdown's code, in which nothing is Markdown or HTML.
+
+    The fence has more backticks than the text has in a row.
+    """
+    text = one_line(text)
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    space = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{space}{text}{space}{fence}"
