@@ -23,7 +23,7 @@ from trainable.errors import UserError
 from trainable.metrics import METRICS, F1Average
 from trainable.redaction import plain
 from tune.report.results import read_report
-from tune.run_dir.entries import entry_problems
+from tune.run_dir.integrity import entry_problems
 from tune.run_dir.layout import open_run_dir
 
 

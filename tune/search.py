@@ -27,7 +27,7 @@ from trainable.storage.urls import is_url, url_problem
 from tune.process.restart import continuing_command, restart
 from tune.process.signals import Signals, end_at_once, heed_signals
 from tune.process.watch import Watch
-from tune.run_dir.layout import open_run_dir
+from tune.run_dir.layout import LOG, open_run_dir
 from tune.spec.flags import Action, Request, parse
 from tune.spec.sources import Given, given_from_python
 from tune.spec.sweep_spec import SweepSpec, build_spec, spec_as_yaml_values
@@ -244,7 +244,7 @@ def _restart_or_exit(request: Request, words: Sequence[str], error: RayDied) -> 
 def _tell_our_mistake(out: str | Path) -> None:
     trace = plain(traceback.format_exc())
     print(f"{trace}This is a mistake of ours, not yours. What is finished is kept in {out}", end="", file=sys.stderr)
-    log = Path(out) / "log.txt"
+    log = Path(out) / LOG
     with contextlib.suppress(OSError):
         if log.is_file():
             with log.open("a", encoding="utf-8") as file:

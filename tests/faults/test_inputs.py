@@ -44,7 +44,8 @@ from trainable.data.columns import ColumnBuilder
 from trainable.data.formats import read_table
 from trainable.data.labels import MAX_CLASSES
 from trainable.errors import UserError
-from tune.run_dir.layout import RESOLVED, RunDir
+from tune.run_dir.documents import RESOLVED
+from tune.run_dir.layout import RunDir
 from tune.spec.sources import Given
 from tune.spec.sweep_spec import OPTIONAL, SweepSpec
 from tune.spec.yaml_file import MAX_ALIASES, MAX_DEPTH, MAX_FILE_BYTES, read_yaml, write_yaml

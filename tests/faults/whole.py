@@ -23,7 +23,8 @@ from tests.tune.test_searcher import SPACE, epoch, leave_model
 from trainable.model.weights import read_tensors, write_tensors
 from trainable.storage import folders as storage
 from trainable.storage.folders import is_whole, sweep_asides, write_folder, write_text
-from tune.run_dir.layout import RESOLVED, RunDir
+from tune.run_dir.documents import RESOLVED
+from tune.run_dir.layout import RunDir
 from tune.spec.sweep_spec import SweepSpec
 from tune.sweep.searcher import TrialBook
 

@@ -22,7 +22,7 @@ from tune.report.html_page import html_page
 from tune.report.model_card import model_card
 from tune.report.progress import Progress
 from tune.report.results import Majority, SplitScores, SweepReport, TrialRow, Winner
-from tune.run_dir.entries import entry_problems
+from tune.run_dir.integrity import entry_problems
 from tune.run_dir.records import TrialRecord
 from tune.spec.sweep_spec import SweepSpec
 

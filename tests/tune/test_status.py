@@ -26,7 +26,8 @@ from tests.tune.test_end_to_end import ROOT, command
 from trainable.errors import UserError
 from tune.report.status import status
 from tune.report.status_words import as_lines
-from tune.run_dir.layout import WHAT_TO_DO, RunDir
+from tune.run_dir.documents import WHAT_TO_DO
+from tune.run_dir.layout import RunDir
 from tune.search import main
 
 

@@ -12,7 +12,7 @@ from tune.cluster.plan import make_plan
 from tune.prepare.identity import IDENTITY, StoredSweep, find_stored_sweep, new_sweep
 from tune.prepare.inputs import Inputs, find_model, find_tokenizer, fit_problems, load_spec_data, make_inputs
 from tune.prepare.launch import disk_room_problems, sweep_files
-from tune.run_dir.entries import entry_problems
+from tune.run_dir.integrity import entry_problems, place_problems
 from tune.run_dir.layout import RunDir
 from tune.spec.flags import Request
 
@@ -66,6 +66,6 @@ def _out_problems(run_dir: RunDir, fresh: bool) -> list[str]:
         return [f"--out {run_dir.root}: {above} is a file, not a folder"]
     try:
         strange = [] if fresh or not run_dir.holds_sweep else entry_problems(run_dir.root)
-        return [f"--out {problem}" for problem in strange] or run_dir.problems(fresh)
+        return [f"--out {problem}" for problem in strange] or place_problems(run_dir, fresh)
     except OSError as error:  # a name that is too long, a folder that can't be listed
         return [f"--out {run_dir.root}: {error.strerror or error}"]

@@ -12,8 +12,9 @@ from trainable.data.load import TextData
 from trainable.data.sources import is_folder
 from trainable.errors import UserError
 from tune.prepare.inputs import Inputs, ModelFolder
+from tune.run_dir.documents import WHAT_TO_DO
 from tune.run_dir.integrity import find_records
-from tune.run_dir.layout import WHAT_TO_DO, RunDir
+from tune.run_dir.layout import RunDir
 from tune.run_dir.records import TrialRecord
 from tune.spec.space import change_problem, parse_domain
 from tune.spec.sweep_spec import SweepSpec, spec_as_yaml_values

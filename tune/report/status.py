@@ -12,7 +12,8 @@ from typing import Literal
 from trainable.errors import UserError
 from trainable.storage.urls import url_problem
 from tune.report.results import SplitScores, SweepReport, read_report
-from tune.run_dir.layout import WHAT_TO_DO, RunDir, open_run_dir
+from tune.run_dir.documents import WHAT_TO_DO
+from tune.run_dir.layout import RunDir, open_run_dir
 from tune.run_dir.ranking import rank
 from tune.run_dir.records import TrialRecord
 from tune.run_dir.study_file import read_study_file

@@ -1,1 +1,1 @@
-"""The run directory: its layout, lock, study and the check that it is whole."""
+"""The run directory: what its files are called, its lock, its study, and whether everything in it is whole."""

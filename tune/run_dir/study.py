@@ -11,7 +11,8 @@ from urllib.parse import quote
 
 from trainable.errors import UserError
 from tune.run_dir.attributes import STUDY_NAME, SWEEP_ID
-from tune.run_dir.layout import WHAT_TO_DO
+from tune.run_dir.documents import WHAT_TO_DO
+from tune.run_dir.layout import SPEC
 from tune.run_dir.records import TrialRecord, record_from
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def open_study(path: Path, mode: str, sweep_id: str | None) -> optuna.Study:
     except sqlalchemy.exc.DBAPIError as error:
         raise _os_error(path, error.orig) from error
     if tied_to != sweep_id:
-        spec = path.with_name("spec.yaml")
+        spec = path.with_name(SPEC)
         raise UserError([f"{path} belongs to another sweep than {spec}, or one of them was cut; {WHAT_TO_DO}"])
     return study
 

@@ -20,7 +20,8 @@ from urllib.parse import quote
 from trainable.errors import UserError
 from trainable.redaction import one_line
 from tune.run_dir.attributes import STUDY_NAME, SWEEP_ID
-from tune.run_dir.layout import WHAT_TO_DO
+from tune.run_dir.documents import WHAT_TO_DO
+from tune.run_dir.layout import SPEC
 from tune.run_dir.records import TrialRecord, record_from
 
 STATES_IN_STUDY = ("RUNNING", "COMPLETE", "PRUNED", "FAIL", "WAITING")  # of a trial, as Optuna stores them
@@ -90,7 +91,7 @@ def read_study_file(file: Path, metric: str, mode: str, sweep_id: str | None, be
         return ()
     tied_to, records = found
     if tied_to != sweep_id and (tied_to is not None or records):
-        spec = file.with_name("spec.yaml")
+        spec = file.with_name(SPEC)
         raise UserError([f"{file} belongs to another sweep than {spec}, or one of them was cut; {WHAT_TO_DO}"])
     return records
 
