@@ -109,6 +109,16 @@ def _smallest_gpu_mib(launch: Launch) -> float | None:
     return min(gpus, default=None)
 
 
+def choose_precision_for(inputs: Inputs, stored: StoredSweep, launch: Launch, say: Callable[[str], None]) -> str:
+    """Settle the precision of the sweep: as before, as the fraction of a GPU was measured in, or chosen now."""
+    if stored.precision is not None:
+        return stored.precision
+    measured_in = launch.measured.precision if launch.measured is not None else None
+    chosen = measured_in or choose_precision(inputs.spec.precision, launch.plan, inputs.shape, say)
+    say(f"precision {chosen.name} ({chosen.why})")
+    return chosen.name
+
+
 def sweep_files(inputs: Inputs, run_dir: RunDir) -> SweepFiles:
     """What the sweep reads from disks and writes to them."""
     model = inputs.model

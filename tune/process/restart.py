@@ -7,8 +7,10 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from typing import NoReturn
 
-from tune.process.signals import end_descendants
+from trainable.errors import RayDied
+from tune.process.signals import end_at_once, end_descendants
 
 RESTARTS = "FINETUNE_SEARCH_RESTARTS"  # this environment variable counts how often the command has restarted itself
 MAX_RESTARTS = 5
@@ -20,6 +22,18 @@ def continuing_command(argv: Sequence[str]) -> str:
     return os.environ.get(COMMAND) or shlex.join(
         ["python", "-m", "tune.search", *(word for word in argv if word != "--fresh")]
     )
+
+
+def restart_or_exit(error: RayDied, argv: Sequence[str], private: bool) -> NoReturn:
+    """Start the command again where a private Ray has died; for a cluster, leave that to the user.
+
+    Nothing is cleaned up: Ray's libraries may wait for ever for what is dead, or end the process.
+    """
+    print(error, file=sys.stderr, flush=True)
+    if private:
+        restart()
+    print(f"Go on with: {continuing_command(argv)}", file=sys.stderr, flush=True)
+    end_at_once(RayDied.exit_code)
 
 
 def restart() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
@@ -90,6 +90,11 @@ class Progress:
                 print(text, file=self._out, flush=True)
             except BrokenPipeError:  # the sweep goes on without its reader
                 self._reader_gone = True
+
+    def say_each(self, lines: Iterable[str]) -> None:
+        """Show and log several lines."""
+        for line in lines:
+            self.say(line)
 
     def _event(self, text: str) -> None:
         """Log a line, and show it only where no table says the same."""

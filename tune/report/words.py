@@ -15,9 +15,12 @@ from tune.prepare.launch import Launch
 from tune.report.results import SweepReport
 from tune.report.text import clock, short
 from tune.run_dir.layout import RunDir
+from tune.run_dir.records import TrialRecord
+from tune.spec.sweep_spec import SweepSpec
 
 TITLES = ("node", "cores", "GPUs", "GPU memory", "slots", "model", "clock", "free disk")
 CLASSES_SHOWN = 6
+FAILURES_SHOWN = 5
 
 
 def introduction(inputs: Inputs, plan: Plan, out: str) -> list[str]:
@@ -42,16 +45,21 @@ def introduction(inputs: Inputs, plan: Plan, out: str) -> list[str]:
     ]
 
 
+def launch_lines(inputs: Inputs, launch: Launch, out: str) -> list[str]:
+    """Say what is about to be done, and how much of a GPU a trial gets where that was measured."""
+    lines = introduction(inputs, launch.plan, out)
+    if launch.measured is not None:
+        lines.append(f"{launch.plan.gpus_per_trial:g} GPU a trial ({launch.measured.why})")
+    return lines
+
+
 def plan_lines(inputs: Inputs, launch: Launch, run_dir: RunDir) -> list[str]:
     """What `--plan` shows: the introduction, what the sweep may take of the disk, and a row for each node."""
     plan = launch.plan
     taken, free = run_dir.disk()
     most = disk_bytes(plan, inputs.model.size_bytes, inputs.spec.keep_top)
-    lines = introduction(inputs, plan, run_dir.name)
-    if launch.measured is not None:
-        lines.append(f"{plan.gpus_per_trial:g} GPU a trial ({launch.measured.why})")
     return [
-        *lines,
+        *launch_lines(inputs, launch, run_dir.name),
         f"disk at most {most / 1e9:.2f} GB below {run_dir.name}; {(free + taken) / 1e9:.2f} GB are free",
         *_table([TITLES, *(_row(node, launch, inputs.model.fingerprint) for node in launch.nodes)]),
         "Nothing was started; the same command without --plan begins.",
@@ -108,6 +116,24 @@ def _score_row(name: str, scores: Mapping[str, float | None]) -> str:
     return f"{name:12}" + "".join(
         f"{'' if score is None else f'{score:.4f}':>{metric.width}}" for metric, score in cells.items()
     )
+
+
+def no_trial_finished(records: Sequence[TrialRecord], run_dir: RunDir) -> str:
+    """Say why the sweep has no result: the first trials that failed, and where their logs are."""
+    failed = [record for record in records if record.failure]
+    reasons = [
+        f"\n  trial {record.number}: {record.failure}; log: {run_dir.storage.name_of(run_dir.failure(record.number))}"
+        for record in failed[:FAILURES_SHOWN]
+    ]
+    return f"no trial finished: {len(failed)} of {len(records)} failed{''.join(reasons)}"
+
+
+def nothing_left_to_do(report: SweepReport, spec: SweepSpec, out: str) -> list[str]:
+    """Say that the sweep is finished already, and show its result."""
+    return [
+        f"nothing left to do: all {spec.num_trials} trials are finished; --num-trials N goes on to N",
+        *conclusion(report, out),
+    ]
 
 
 def conclusion(report: SweepReport, out: str) -> list[str]:

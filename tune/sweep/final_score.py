@@ -14,7 +14,10 @@ from trainable.storage.base import Storage
 from trainable.train.scoring import Scored, score_model
 from tune.cluster.placement import where_trials_run
 from tune.cluster.plan import Plan
+from tune.report.finished import known_test_scores
 from tune.report.results import SplitScores
+from tune.run_dir.layout import RunDir
+from tune.run_dir.records import TrialRecord
 
 
 def get_ready_to_score(plan: Plan) -> None:
@@ -29,6 +32,31 @@ def _fetch_and_score(storage: Storage, folder: str, *arguments: Any) -> Scored:
     if not storage.fetch(place):
         raise OSError(errno.EIO, "the winner's model can't be read", folder)
     return score_model(str(place), *arguments)
+
+
+def score_winner(
+    winner: TrialRecord,
+    plan: Plan,
+    job: Job,
+    run_dir: RunDir,
+    test: Callable[[], TokenizedSplit],
+    say: Callable[[str], None],
+) -> SplitScores:
+    """Score the winner on the test split, unless an earlier run has done so already.
+
+    Args:
+        winner: The best trial; its model is in the run directory.
+        plan: Where trials ran.
+        job: What they all share.
+        run_dir: Where the sweep was run.
+        test: Gives the test split; it is called only where the split is to be read.
+        say: Shows a text to the user while the cluster has no room.
+    """
+    if (known := known_test_scores(run_dir, winner)) is not None:
+        return known
+    folder = run_dir.model(winner.number)
+    run_dir.storage.fetch(folder)
+    return score_on_test(plan, job, str(folder), test(), say)
 
 
 def score_on_test(
