@@ -86,7 +86,7 @@ class EpochScores:
     @property
     def ended_at(self) -> float:
         """When the evaluation ended, seconds since 1970."""
-        return self.began_at + self.seconds
+        return self.began_at + self.train_s + self.eval_s
 
     def as_json(self) -> dict[str, Any]:
         """The flat object that the study and the states on disk hold."""

@@ -335,7 +335,7 @@ def test_one_module_knows_what_a_url_of_a_place_looks_like() -> None:
         for path in (root / package).rglob("*.py")
         if bare.search(path.read_text(encoding="utf-8"))
     }
-    others = {"tune/cluster/jobs.py", "tune/spec/flags.py", "trainable/redaction.py"}
+    others = {"tune/cluster/job_server.py", "tune/spec/flags.py", "trainable/redaction.py"}
     assert found - others == {"trainable/storage/urls.py"}
     for other in others:
         assert (root / other).read_text(encoding="utf-8").count("://") - len(
