@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
-from trainable.metrics import METRICS, F1Average, majority_scores
+from tests.trainable.runs import make_job
+from tests.trainable.test_metrics import as_labels, random_confusion
+from trainable.config import TrialConfig
+from trainable.epoch_scores import EpochScores
+from trainable.metrics import METRICS, F1Average, Metric, accuracy, majority_scores, scores
+from trainable.train.run import FineTuningRun
+
+# An independent opinion on each score that somebody else computes too: from true classes, predicted ones, the average.
+REFERENCES: dict[str, Callable[[list[int], list[int], str], float]] = {
+    "accuracy": lambda true, predicted, average: accuracy_score(true, predicted),
+    "f1": lambda true, predicted, average: f1_score(true, predicted, average=average, zero_division=0),
+    "matthews_correlation": lambda true, predicted, average: matthews_corrcoef(true, predicted),
+}
 
 every_metric = pytest.mark.parametrize("name", list(METRICS))
 both_averages = pytest.mark.parametrize("average", ["binary", "macro"])
@@ -98,3 +115,43 @@ def test_the_table_is_light() -> None:
     """`--help` reads it."""
     script = "import sys, trainable.metrics; assert not {'torch', 'numpy', 'sklearn'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize("name", list(REFERENCES))
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.filterwarnings("ignore:.*single label.*:UserWarning", "ignore:A single label")
+def test_it_equals_scikit_learns_to_the_last_digit(name: str, seed: int) -> None:
+    generator = random.Random(seed)
+    classes = generator.choice([2, 2, 3, 7])
+    confusion = random_confusion(generator, classes, collapse=seed % 4 == 0)
+    confusion[0][0] += 1
+    averages: tuple[F1Average, ...] = ("binary", "macro") if classes == 2 else ("macro",)
+    for average in averages:
+        assert score(name, confusion, average) == REFERENCES[name](*as_labels(confusion), average)
+
+
+TOY = Metric("errors", "min", "Errors", lambda confusion, loss_sum, average: 1 - accuracy(confusion), majority="scored")
+
+
+def test_one_new_entry_adds_a_score(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is computed, kept, stored, read back and ranked by; nothing else was told of it."""
+    monkeypatch.setitem(METRICS, "errors", TOY)
+    run = FineTuningRun(make_job(tiny_model, metric="errors", mode="min"))
+    run.reset(TrialConfig(learning_rate=3e-3, batch_size=8, epochs=3), 1)
+    while not run.done:
+        run.next_epoch()
+    for epoch in run.history:
+        assert epoch.scores["errors"] == 1 - epoch.scores["accuracy"]
+        assert EpochScores.from_json(epoch.as_json()) == epoch
+    assert run.best is not None
+    assert run.best.scores["errors"] == min(epoch.scores["errors"] for epoch in run.history)
+    assert scores([[3, 1], [0, 4]], 1.0, "binary")["errors"] == 0.125
+    assert majority_scores([1, 2], [5, 15], "binary")["errors"] == 0.25
+
+
+def test_a_score_that_is_newer_than_a_study_is_missing_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METRICS, "errors", TOY)
+    older: dict[str, Any] = {name: 0.5 for name in METRICS if name != "errors"}
+    times = dict.fromkeys([f.name for f in dataclasses.fields(EpochScores) if f.type == "float"], 1.0)
+    read = EpochScores.from_json({"epoch": 1, **times, **older, "collapsed": False})
+    assert "errors" not in read.scores

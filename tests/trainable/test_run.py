@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from trainable.config import TrialConfig
 from trainable.epoch_scores import EpochScores
 from trainable.errors import TrialFailed
 from trainable.job import Job
+from trainable.storage.folders import write_folder
 from trainable.train.run import FineTuningRun
 from trainable.train.scoring import score_model
 
@@ -129,6 +131,50 @@ def test_a_state_of_another_trial_or_a_damaged_one_is_refused(tiny_model: Path, 
     assert not run.load_state(tmp_path / "state")
     assert run.history == []
     assert len(before) == 1
+
+
+# state.json of version 0.1.0, key for key, whose trial had two epochs behind it.
+OLD_STATE = """{
+"sweep": "5f0c",
+"config": {
+    "learning_rate": 0.003, "batch_size": 8, "epochs": 4, "warmup_fraction": 0.1, "weight_decay": 0.01,
+    "max_grad_norm": 1.0, "dropout": null, "label_smoothing": 0.0, "micro_batch_size": null
+},
+"seed": 5,
+"history": [
+    {"epoch": 1, "schedule_percent": 25.0, "train_loss": 0.69, "loss": 0.65, "accuracy": 0.66, "f1": 0.79,
+    "matthews_correlation": 0.0, "collapsed": true, "learning_rate": 0.0026, "examples_per_second": 900.5,
+    "began_at": 1764115200.5, "train_s": 0.11, "eval_s": 0.02, "peak_memory_mib": 410.2, "rows_at_once": null},
+    {"epoch": 2, "schedule_percent": 50.0, "train_loss": 0.6, "loss": 0.7, "accuracy": 0.6, "f1": 0.7,
+    "matthews_correlation": 0.1, "collapsed": false, "learning_rate": 0.0017, "examples_per_second": 910,
+    "began_at": 1764115201.5, "train_s": 0.1, "eval_s": 0.02, "peak_memory_mib": 411, "rows_at_once": 4}
+],
+"best_epoch": 1
+}"""
+
+
+def test_a_state_of_version_0_1_0_is_loaded(tiny_model: Path, tmp_path: Path) -> None:
+    run = FineTuningRun(make_job(tiny_model, sweep_id="5f0c"))
+    run.reset(CONFIG, 5)
+    run.next_epoch()
+    run.next_epoch()
+    run.save_state(tmp_path / "new")
+
+    def write(aside: Path) -> None:
+        for name in ("state.safetensors", "best.safetensors"):
+            shutil.copyfile(tmp_path / "new" / name, aside / name)
+        (aside / "state.json").write_text(OLD_STATE)
+
+    write_folder(tmp_path / "old", write)
+    run.reset(CONFIG, 5)
+    assert run.load_state(tmp_path / "old")
+    assert [epoch.as_json() for epoch in run.history] == json.loads(OLD_STATE)["history"]
+    assert run.best == run.history[0]
+    run.next_epoch()
+    assert run.history[-1].epoch == 3
+    written = json.loads((tmp_path / "new" / "state.json").read_text())
+    assert written.keys() == json.loads(OLD_STATE).keys()
+    assert written["history"][0].keys() == json.loads(OLD_STATE)["history"][0].keys()
 
 
 def test_the_best_epochs_weights_are_written_not_the_last(tiny_model: Path, tmp_path: Path) -> None:
