@@ -102,22 +102,22 @@ SECTIONS = re.findall(r"^### (.+?)\n(.*?)(?=^##|\Z)", CONTRIBUTING, flags=re.MUL
 
 
 def test_contributing_says_how_to_add_each_kind() -> None:
-    assert [title for title, _ in SECTIONS] == ["A sampler", "A stopping rule", "A metric"]
+    kinds = ["A sampler", "A stopping rule", "An optimizer", "A schedule", "A metric", "A task"]
+    assert [title for title, _ in SECTIONS] == kinds
 
 
 @pytest.mark.parametrize(("title", "section"), SECTIONS, ids=[title for title, _ in SECTIONS])
 def test_what_contributing_adds_passes_the_contract(title: str, section: str, tmp_path: Path) -> None:
-    """The section's one block is applied to a copy of the project, where the section's command then runs."""
+    """The section's blocks are applied to a copy of the project, where the section's command then runs."""
     copy_project(tmp_path)
-    block = r'^```(python|diff) title="([^"]+)"\n(.*?)^```$'
-    ((kind, name, text),) = re.findall(block, section, flags=re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r'^```(python|diff) title="([^"]+)"\n(.*?)^```$', section, flags=re.MULTILINE | re.DOTALL)
     (command,) = re.findall(r"^```sh\npython -m (pytest .+)\n```$", section, flags=re.MULTILINE)
-    file = tmp_path / name
-    if kind == "diff":
-        text = patched(file.read_text(encoding="utf-8"), text)
-    else:
-        assert not file.exists()
-    file.write_text(text, encoding="utf-8")
+    assert blocks
+    for kind, name, text in blocks:
+        file = tmp_path / name
+        assert file.exists() == (kind == "diff")
+        new = patched(file.read_text(encoding="utf-8"), text) if kind == "diff" else text
+        file.write_text(new, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-m", *shlex.split(command), "-q", "-p", "no:cacheprovider"],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True,
@@ -150,4 +150,4 @@ def copy_project(target: Path) -> None:
 def test_contributing_says_where_every_room_is(package: str) -> None:
     table = CONTRIBUTING.partition("## Where things are")[2].partition("## The words we use")[0]
     named = set(re.findall(rf"`{package}/(\w+(?:/|\.py))`", table))
-    assert rooms(package) - named == set()
+    assert named == rooms(package)

@@ -85,6 +85,7 @@ def readmes_tree() -> dict[str, set[str]]:
 def test_the_readmes_tree_names_every_room(package: str) -> None:
     assert len(rooms(package)) > 5
     assert rooms(package) - readmes_tree()[package] == set()
+    assert {name for name in readmes_tree()[package] if not (ROOT / package / name).exists()} == set()
 
 
 def test_the_readmes_specification_is_one(tmp_path: Path) -> None:
