@@ -15,7 +15,7 @@ import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from trainable.data.load import TextData, load_file
 from trainable.data.splits import SPLITS, Split
@@ -24,66 +24,62 @@ from trainable.metrics import METRICS, F1Average
 from trainable.redaction import plain
 from tune.report.results import read_report
 from tune.run_dir.integrity import entry_problems
-from tune.run_dir.layout import open_run_dir
+from tune.run_dir.layout import RunDir, open_run_dir
+
+if TYPE_CHECKING:
+    from trainable.train.scoring import Scored
+
+
+AGAIN = "the same `python -m tune.search` command"
 
 
 def evaluate_run(run: str | Path, split: str = "test", data_file: str | Path | None = None) -> dict[str, Any]:
-    """Scores of RUN/best on a split or a file: loss, accuracy, f1, matthews_correlation, rows.
+    """Score RUN/best on a split of the sweep's data, or on a file.
 
-    Raises UserError with every problem of the run directory or the file.
+    Args:
+        run: The run directory, or its URL.
+        split: `train`, `validation` or `test`.
+        data_file: A labelled file with the same columns, which is scored instead of a split.
+
+    Returns:
+        The scores by name, and `rows`.
+
+    Raises:
+        UserError: The run directory or the file has problems; the error has all of them.
     """
-    from trainable.data.tokens import load_tokenizer, tokenize
+    run_dir = _open_finished(run)
+    spec = run_dir.read_spec()
+    problems: list[str] = []
+    if data_file is not None:
+        rows = _read_file(Path(data_file), spec["resolved"], problems)
+    else:
+        rows = _read_split(spec, split, problems)
+    if problems or rows is None:
+        raise UserError(problems)
+    scored = _score(run_dir, spec["resolved"], rows)
+    second_opinion = glue_scores(scored.confusion, spec["resolved"]["f1"])
+    return {**scored.scores, **second_opinion, "rows": len(rows)}
+
+
+def _open_finished(run: str | Path) -> RunDir:
+    """Open a run directory whose best/ is there and whole; else raise UserError."""
     from trainable.hub.model_checks import model_problems
-    from trainable.train.scoring import score_model
-    from tune.cluster.machine import usable_cores
 
     run_dir = open_run_dir(run, reading=True)
     try:
         run_dir.fetch()
     except (OSError, ValueError) as error:
         raise UserError([f"{run_dir.name}: {getattr(error, 'strerror', None) or error}"]) from error
-    problems: list[str] = []
     if not run_dir.holds_sweep:
         raise UserError([f"{run_dir.name}: holds no sweep (no spec.yaml)"])
     if strange := entry_problems(run_dir.root):
         raise UserError(strange)
-    again = "the same `python -m tune.search` command"
     if not run_dir.best.exists():
-        raise UserError([f"{run_dir.name}: holds no best model yet; {again} goes on"])
-    spec = run_dir.read_spec()
+        raise UserError([f"{run_dir.name}: holds no best model yet; {AGAIN} goes on"])
+    run_dir.read_spec()
     if run_dir.best_metrics() is None or model_problems(run_dir.best):
-        raise UserError([f"{run_dir.best} is damaged, or another sweep's; {again} makes it again"])
-    resolved = spec["resolved"]
-    rows = _read_file(Path(data_file), resolved, problems) if data_file else _read_split(spec, split, problems)
-    if problems or rows is None:
-        raise UserError(problems)
-    try:
-        tokenizer = load_tokenizer(str(run_dir.best))
-    except Exception as error:  # transformers raises many kinds here; all mean that the folder is no good
-        raise UserError([f"{run_dir.best}: its tokenizer is damaged; {again} makes it again"]) from error
-    scored = score_model(
-        str(run_dir.best),
-        tuple(resolved["label_names"]),
-        tokenize(rows.texts, rows.labels, tokenizer, int(resolved["max_length"])),
-        cast(int, tokenizer.pad_token_id),
-        cast(F1Average, resolved["f1"]),
-        usable_cores(),
-        use_gpu=True,
-    )
-    return {"loss": scored.scores["loss"], **glue_scores(scored.confusion, resolved["f1"]), "rows": len(rows)}
-
-
-def glue_scores(confusion: Sequence[Sequence[int]], f1_average: str) -> dict[str, float]:
-    """accuracy, f1 and matthews_correlation as `evaluate` computes them from predictions and references."""
-    os.environ.setdefault("HF_EVALUATE_OFFLINE", "1")
-    import evaluate
-
-    cells = [(i, j) for i, row in enumerate(confusion) for j, n in enumerate(row) for _ in range(n)]
-    module = Path(__file__).parent / "glue_metric" / "glue_metric.py"
-    with tempfile.TemporaryDirectory(prefix="ft-metric-") as cache:
-        metric = evaluate.load(str(module), f1_average, cache_dir=cache, keep_in_memory=True)
-        scores = metric.compute(references=[i for i, _ in cells], predictions=[j for _, j in cells])
-    return {name: float(value) for name, value in scores.items()}
+        raise UserError([f"{run_dir.best} is damaged, or another sweep's; {AGAIN} makes it again"])
+    return run_dir
 
 
 def _read_split(spec: Mapping[str, Any], name: str, problems: list[str]) -> Split | None:
@@ -105,8 +101,47 @@ def _read_file(path: Path, resolved: Mapping[str, Any], problems: list[str]) -> 
     return load_file(path, known, problems)
 
 
+def _score(run_dir: RunDir, resolved: Mapping[str, Any], rows: Split) -> Scored:
+    """Run best/ over the rows on this machine, in float32. `resolved` is that part of spec.yaml."""
+    from trainable.data.tokens import load_tokenizer, tokenize
+    from trainable.train.scoring import score_model
+    from tune.cluster.machine import usable_cores
+
+    try:
+        tokenizer = load_tokenizer(str(run_dir.best))
+    except Exception as error:  # transformers raises many kinds here; each means that the folder is unusable
+        raise UserError([f"{run_dir.best}: its tokenizer is damaged; {AGAIN} makes it again"]) from error
+    return score_model(
+        str(run_dir.best),
+        tuple(resolved["label_names"]),
+        tokenize(rows.texts, rows.labels, tokenizer, int(resolved["max_length"])),
+        cast(int, tokenizer.pad_token_id),
+        cast(F1Average, resolved["f1"]),
+        usable_cores(),
+        use_gpu=True,
+    )
+
+
+def glue_scores(confusion: Sequence[Sequence[int]], f1_average: str) -> dict[str, float]:
+    """Compute the scores from predictions and references with `evaluate`: a second opinion on our own formulas.
+
+    Args:
+        confusion: Rows by `[true class][predicted class]`.
+        f1_average: `binary` or `macro`.
+    """
+    os.environ.setdefault("HF_EVALUATE_OFFLINE", "1")
+    import evaluate
+
+    cells = [(i, j) for i, row in enumerate(confusion) for j, n in enumerate(row) for _ in range(n)]
+    module = Path(__file__).parent / "glue_metric" / "glue_metric.py"
+    with tempfile.TemporaryDirectory(prefix="ft-metric-") as cache:
+        metric = evaluate.load(str(module), f1_average, cache_dir=cache, keep_in_memory=True)
+        scores = metric.compute(references=[i for i, _ in cells], predictions=[j for _, j in cells])
+    return {name: float(value) for name, value in scores.items()}
+
+
 def agreement(run: str | Path, scores: Mapping[str, Any]) -> str:
-    """Whether fresh test scores agree with the report's, in a sentence; empty where there is no report."""
+    """Say whether new test scores agree with the report's; empty where there is no report."""
     run_dir = open_run_dir(run, reading=True)
     for file in (run_dir.spec_file, run_dir.report_json):
         run_dir.storage.fetch(file)
@@ -122,7 +157,7 @@ def agreement(run: str | Path, scores: Mapping[str, Any]) -> str:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Make the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m tune.evaluate", description="Score a finished sweep's best model again.", allow_abbrev=False
     )
