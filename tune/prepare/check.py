@@ -21,7 +21,7 @@ def check_request(request: Request, run_dir: RunDir, problems: list[str]) -> tup
     """Read data and model, and what the run directory holds of this sweep.
 
     Raises:
-        UserError: with the `problems` that are known already and every one that is found here
+        UserError: With the `problems` that are known already and every one that is found here.
     """
     spec = request.spec
     # A field with a problem has its default value, which says nothing of the sweep that is asked for.
@@ -51,6 +51,7 @@ def check_request(request: Request, run_dir: RunDir, problems: list[str]) -> tup
 
 
 def _out_problems(run_dir: RunDir, fresh: bool) -> list[str]:
+    """Say why no sweep can be run there, and fetch what an object store holds of it."""
     try:
         if not run_dir.storage.is_shared_folder:
             if run_dir.holds_others_files() and not fresh:

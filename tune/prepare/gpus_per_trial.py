@@ -34,8 +34,8 @@ def smallest_fraction(tensors: float, gpu_mib: float) -> float | None:
     """Find the smallest of FRACTIONS that holds a trial's tensors with a margin; None where a whole GPU does not.
 
     Args:
-        tensors: what a trial's tensors take, MiB
-        gpu_mib: memory of the GPU, MiB
+        tensors: What a trial's tensors take, MiB.
+        gpu_mib: Memory of the GPU, MiB.
     """
     return next((fraction for fraction in FRACTIONS if tensors * MARGIN <= tensors_mib(fraction, gpu_mib)), None)
 
@@ -44,11 +44,11 @@ def decide(use: MemoryUse | None, smallest_gpu_mib: float | None, rows: int, max
     """Choose the fraction for every trial from what the heaviest step of one trial took.
 
     Args:
-        use: what was measured; None where torch can use no GPU
-        smallest_gpu_mib: memory of the smallest GPU that trials may run on; None where only the one that was
-            measured on is known
-        rows: rows that were computed at once
-        max_length: tokens of the longest row
+        use: What was measured; None where torch can use no GPU.
+        smallest_gpu_mib: Memory of the smallest GPU that trials may run on; None where only the one that was
+            measured on is known.
+        rows: Rows that were computed at once.
+        max_length: Tokens of the longest row.
     """
     if use is None:
         return GpusPerTrial(DEFAULT_GPUS_PER_TRIAL, "no GPU that torch can use, so nothing was measured")

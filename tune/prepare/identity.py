@@ -53,12 +53,12 @@ def find_stored_sweep(
     """Read the sweep in a run directory, and append to `problems` where it is another one or is damaged.
 
     Args:
-        run_dir: holds a sweep
-        spec: what is asked for
-        compared: the fields of IDENTITY that must be equal
-        data: None where it could not be read; then it is not compared
-        model: None where it could not be found; then it is not compared
-        problems: get a sentence for each difference that makes it another sweep
+        run_dir: Holds a sweep.
+        spec: What is asked for.
+        compared: The fields of IDENTITY that must be equal.
+        data: None where it could not be read; then it is not compared.
+        model: None where it could not be found; then it is not compared.
+        problems: Get a sentence for each difference that makes it another sweep.
     """
     try:
         stored = run_dir.read_spec()
@@ -126,9 +126,9 @@ def spec_document(inputs: Inputs, sweep_id: str | None, precision: str | None) -
     """What spec.yaml says of a sweep: the spec, and under `resolved` what was found for it.
 
     Args:
-        inputs: the sweep's
-        sweep_id: ties study, states and report to spec.yaml
-        precision: None until it is chosen
+        inputs: The sweep's.
+        sweep_id: Ties study, states and report to spec.yaml.
+        precision: None until it is chosen.
     """
     values = spec_as_yaml_values(inputs.spec)
     # A run may be continued and scored from other working directories.

@@ -25,10 +25,10 @@ def choose_precision(asked_for: str, plan: Plan, shape: EncoderShape, say: Calla
     """Take the precision that is asked for; for `auto`, time one layer where trials run and take the faster one.
 
     Args:
-        asked_for: `bf16`, `fp32` or `auto`
-        plan: where trials run
-        shape: widths of the model's layers
-        say: gets a line while the cluster has no room
+        asked_for: `bf16`, `fp32` or `auto`.
+        plan: Where trials run.
+        shape: Widths of the model's layers.
+        say: Gets a line while the cluster has no room.
     """
     if asked_for != "auto":
         return Precision(asked_for, "as asked for")

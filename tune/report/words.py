@@ -27,9 +27,9 @@ def introduction(inputs: Inputs, plan: Plan, out: str) -> list[str]:
     """Say what is about to be done.
 
     Args:
-        inputs: the sweep's
-        plan: where trials run
-        out: what the user calls the run directory
+        inputs: The sweep's.
+        plan: Where trials run.
+        out: What the user calls the run directory.
     """
     spec, data = inputs.spec, inputs.data
     rows = ", ".join(f"{len(split)} {name}" for name, split in data.splits.items())
