@@ -1,16 +1,16 @@
 """Every error that this project raises on purpose.
 
     FinetuneSearchError
-    ├── UserError        the user can mend it: all problems at once, exit code 2, nothing started
-    ├── TrialFailed      give up on this trial, go on with the sweep; the message is the reason
-    │   └── OutOfMemory  not even one row at a time fits; with a larger share it might
+    ├── UserError        the user's input is wrong: all problems at once, exit code 2, nothing was started
+    ├── TrialFailed      this trial ends, the sweep goes on; the message is the reason
+    │   └── OutOfMemory  not even a single row fits into memory; with more memory it might
     └── SweepFailed      the sweep can't deliver a result, exit code 1
-        └── SweepStopped     before its end, but the same command goes on
-            ├── StorageFailed      a disk that is full, read-only or broken
-            ├── RayDied            a process of Ray's that the sweep can't do without
-            └── SweepInterrupted   by a signal, exit code 128 + its number
+        └── SweepStopped     the sweep was stopped before its end; the same command continues it
+            ├── StorageFailed      a disk is full, read-only or broken
+            ├── RayDied            a process of Ray that the sweep needs has died
+            └── SweepInterrupted   a signal stopped it, exit code 128 + the signal's number
 
-All of them pickle: they are built from positional arguments alone.
+All of them pickle, because they are built from positional arguments alone.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from collections.abc import Iterable, Sequence
 
 from trainable.redaction import plain
 
-MAX_LISTED = 50  # names
-MAX_SHOWN = 500  # characters of a value
+MAX_LISTED = 50  # names that a message lists
+MAX_SHOWN = 500  # characters of a value that a message shows
 
 
 class FinetuneSearchError(Exception):
-    """The root of the tree; never raised itself."""
+    """The root of the tree; it is never raised itself."""
 
     exit_code = 1
 
@@ -34,7 +34,7 @@ class FinetuneSearchError(Exception):
 
 
 class UserError(FinetuneSearchError):
-    """Problems in what the user gave: flags, specification, data, model, run directory, resources."""
+    """The user's input is wrong: flags, specification, data, model, run directory or resources."""
 
     exit_code = 2
 
@@ -50,11 +50,11 @@ class UserError(FinetuneSearchError):
 
 
 class TrialFailed(FinetuneSearchError):
-    """This trial can't go on (its loss is not finite, say); trying again would fail the same way."""
+    """This trial can't go on, for example because its loss is not finite. Another try would fail the same way."""
 
 
 class OutOfMemory(TrialFailed):
-    """Memory ran out although a single row was computed at a time."""
+    """Memory ran out although only one row was computed at a time."""
 
 
 class SweepFailed(FinetuneSearchError):
@@ -62,7 +62,7 @@ class SweepFailed(FinetuneSearchError):
 
 
 class SweepStopped(SweepFailed):
-    """Stopped before its end. What is finished is kept, and the same command goes on."""
+    """The sweep was stopped before its end. What is finished is kept, and the same command continues."""
 
 
 class StorageFailed(SweepStopped):
@@ -70,33 +70,33 @@ class StorageFailed(SweepStopped):
 
 
 class RayDied(SweepStopped):
-    """A process of Ray's that the sweep can't do without is gone."""
+    """A process of Ray that the sweep needs has died."""
 
 
 class SweepInterrupted(SweepStopped):
-    """Stopped by a signal, Ctrl-C for one."""
+    """A signal, such as that of Ctrl-C, stopped the sweep."""
 
     exit_code = 130
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for an unknown name: the nearest known one if it is near, else those that there are."""
+    """A hint for an unknown name: a known name that is similar, else all known names."""
     names = sorted(known)
-    # difflib takes seconds for thousands of names or one that is a text.
+    # difflib takes seconds for thousands of names, or for a name that is a long text.
     near = len(name) <= 100 and len(names) <= 1000
-    bare = {each.lstrip("-"): each for each in names}  # all flags look alike by their dashes
+    bare = {each.lstrip("-"): each for each in names}  # their dashes would make all flags similar
     close = difflib.get_close_matches(name.lstrip("-"), bare, n=1, cutoff=0.6) if near else []
     return f"did you mean {bare[close[0]]!r}?" if close else f"known: {listed(names)}"
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names with commas; of many the first, and how many there are."""
+    """Names with commas between them. Of many names: the first ones, and how many there are."""
     more = f", ... ({len(names)} in all)" if len(names) > MAX_LISTED else ""
     return ", ".join(name if len(name) <= 100 else f"{name[:100]}..." for name in names[:MAX_LISTED]) + more
 
 
 def shown(value: object) -> str:
-    """A value as an error shows it: its repr, cut where it is long. Never raises."""
+    """A value as a message shows it: its repr, cut if it is long. This never raises."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # an integer of more than 4,300 digits

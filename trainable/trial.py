@@ -1,4 +1,8 @@
-"""The Ray adapter: a class Trainable around FineTuningRun, one epoch per step, warm from trial to trial."""
+"""The Ray adapter: Tune's class Trainable around a FineTuningRun. One step is one epoch.
+
+This is the only module of `trainable` that knows Ray. Tune's configuration of a trial is {"assignment": Assignment}.
+What a step returns is a flat dict, since Tune adds keys of its own to it.
+"""
 
 from __future__ import annotations
 
@@ -21,33 +25,34 @@ from trainable.job import Assignment, Job, with_model_at_hand
 from trainable.train.memory import is_out_of_memory
 from trainable.train.run import FineTuningRun
 
-STUCK = "stuck.txt"  # where an epoch that took too long stood
-TOO_LONG = 2.0  # times as long as earlier epochs suggest
-SHORTEST_LIMIT_S = 30.0  # a busy machine holds up short epochs by more than their own length
+STUCK = "stuck.txt"  # in a trial's folder: the traceback of an epoch that took too long
+TOO_LONG = 2.0  # an epoch is stuck after this many times the time that earlier epochs took
+SHORTEST_LIMIT_S = 30.0  # no epoch is stuck before: on a busy machine a short epoch may take many times its usual time
+STATE_PREFIX = "epoch-"  # "epoch-3" holds the state after epoch 3
 
 
 class FineTuningTrial(Trainable):
-    """Trains the trial that Tune's config names.
+    """Trains the trial that it is assigned, and then the next one in the same warm worker.
 
-    Tune's config is {"assignment": Assignment}.
+    Tune's own checkpoints are off. The trial's folder holds its newest whole state, and its model while the trial may
+    still win.
 
-    Tune's own checkpoints are off: the folder holds the newest whole state, and the model while it may still win.
-    A trial that fails by its nature reports {"failure": reason, "kind": "failed", "memory" or "storage"}, so that its
-    worker stays warm.
+    A failure that would come again in any worker (a loss that is not finite, memory, a full disk) is reported as a
+    result: {"failure": reason, "kind": "failed", "memory" or "storage"}. If a trial raised, Tune would end its worker.
     """
 
     def setup(self, config: dict[str, Any], job: Job | None = None) -> None:
-        """Load model and data (once per worker), then begin the first trial."""
+        """Load model and data, once for each worker, then begin the first trial."""
         if job is None:
             raise ValueError("FineTuningTrial needs its job: tune.with_parameters(FineTuningTrial, job=...)")
+        assignment: Assignment = config["assignment"]
         job = with_model_at_hand(job, ray.get)
-        self._files = job.storage
+        self._trial_storage = job.storage  # Tune's class has a `_storage` of its own
         if job.incumbent_file is not None:
             job = replace(job, incumbent_file=str(job.storage.here(Path(job.incumbent_file))))
-        self.fine_tuning = FineTuningRun(
-            replace(job, gpus_per_trial=min(1.0, job.gpus_per_trial * config["assignment"].memory_multiplier))
-        )
-        self._begin(config["assignment"])
+        gpus = min(1.0, job.gpus_per_trial * assignment.memory_multiplier)
+        self.fine_tuning = FineTuningRun(replace(job, gpus_per_trial=gpus))
+        self._begin(assignment)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin another trial in this worker."""
@@ -55,15 +60,16 @@ class FineTuningTrial(Trainable):
         return True
 
     def _begin(self, assignment: Assignment) -> None:
+        """Start the trial anew, or go on from the newest state that is whole and this trial's."""
         began = time.perf_counter()
         self._number = assignment.number
-        self._folder = self._files.here(Path(assignment.folder))
+        self._folder = self._trial_storage.here(Path(assignment.folder))
         self._epoch_s = assignment.epoch_s
         run = self.fine_tuning
         run.reset(assignment.config, assignment.seed)
         for state in reversed(self._states()):
-            found = self._files.fetch(state) and run.load_state(state)
-            self._files.forget(state)
+            found = self._trial_storage.fetch(state) and run.load_state(state)
+            self._trial_storage.forget(state)
             if found:
                 break
         self._state_written = time.monotonic()
@@ -71,7 +77,7 @@ class FineTuningTrial(Trainable):
         self._start_s = time.perf_counter() - began
 
     def step(self) -> dict[str, Any]:
-        """One epoch, and what is to be kept of it on disk."""
+        """Run one epoch, then write what must be kept of it."""
         run = self.fine_tuning
         try:
             with self._ended_when_stuck():
@@ -84,44 +90,45 @@ class FineTuningTrial(Trainable):
             if not is_out_of_memory(error):
                 raise
             return {"failure": f"out of memory: {error}", "kind": "memory", "done": True}
-        except (SystemExit, KeyboardInterrupt) as error:  # would end the process and look like its death
+        except (SystemExit, KeyboardInterrupt) as error:  # they would end the process and look like its death
             raise RuntimeError(f"the trial raised {error!r}") from error
         try:
             self._keep()
         except (OSError, SafetensorError) as error:
             return {"failure": f"can't write below {self._folder}: {error}", "kind": "storage", "done": True}
-        # The whole history: a driver that died may have missed epochs that a state holds.
+        # The whole history, since a driver that died may have missed epochs that the state knows.
         return {
             **run.history[-1].as_json(),
-            "history": [result.as_json() for result in run.history],
+            "history": [epoch.as_json() for epoch in run.history],
             "start_s": self._start_s,
             "bytes_written": self._bytes_written,
             "done": run.done,
         }
 
     def _keep(self) -> None:
+        """Write the model at the trial's end, before that a state from time to time."""
         run = self.fine_tuning
         if run.done:
             if self._can_win():
                 self._bytes_written += run.write_best(self._folder / "model")
-                self._files.publish(self._folder / "model", keep=False)
+                self._trial_storage.publish(self._folder / "model", keep=False)
         elif time.monotonic() - self._state_written >= run.job.state_interval_s:
             self._write_state()
 
     @contextlib.contextmanager
     def _ended_when_stuck(self) -> Iterator[None]:
-        """End this process, with a traceback in a file, where an epoch takes much longer than others did.
+        """End this process where an epoch takes much longer than earlier ones; a file then holds its traceback.
 
-        By a thread of the interpreter's own that works whatever Python or a library under it is waiting for.
+        faulthandler does it in a C thread, which works even while Python or a library waits for ever.
         """
-        known = [result.seconds for result in self.fine_tuning.history]
+        known = [epoch.seconds for epoch in self.fine_tuning.history]
         expected_s = max(known) if known else self._epoch_s
         if expected_s is None:
             yield
             return
         with contextlib.ExitStack() as stack:
             file: Any = sys.__stderr__
-            with contextlib.suppress(OSError):  # a full disk is told where something must be written
+            with contextlib.suppress(OSError):  # whether the disk is full shows where something must be written
                 self._folder.mkdir(parents=True, exist_ok=True)
                 file = stack.enter_context((self._folder / STUCK).open("w"))
             faulthandler.dump_traceback_later(max(SHORTEST_LIMIT_S, TOO_LONG * expected_s), exit=True, file=file)
@@ -133,34 +140,43 @@ class FineTuningTrial(Trainable):
                     (self._folder / STUCK).unlink(missing_ok=True)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Write the whole state into a folder of Tune's."""
+        """Write the whole state into a folder that Tune names."""
         self.fine_tuning.save_state(Path(checkpoint_dir) / "state")
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """Go on from what `save_checkpoint` wrote. Raises ValueError where it is damaged or another trial's."""
+        """Go on from what `save_checkpoint` wrote.
+
+        Raises:
+            ValueError: The state is damaged, or another trial's.
+        """
         if not self.fine_tuning.load_state(Path(str(checkpoint)) / "state"):
             raise ValueError(f"{checkpoint} holds no valid state of this trial")
 
     def _states(self) -> list[Path]:
-        """State folders, oldest first; what else lies there is not ours."""
-        names = self._files.folders(self._folder / "state")
-        ours = [name for name in names if name.startswith("epoch-") and name[6:].isdecimal()]
-        return [self._folder / "state" / name for name in sorted(ours, key=lambda name: int(name[6:]))]
+        """This trial's state folders, oldest first. Whatever else lies beside them is left alone."""
+        folders = self._trial_storage.folders(self._folder / "state")
+        epochs = [name.removeprefix(STATE_PREFIX) for name in folders if name.startswith(STATE_PREFIX)]
+        return [self._state(epoch) for epoch in sorted((e for e in epochs if e.isdecimal()), key=int)]
+
+    def _state(self, epoch: object) -> Path:
+        return self._folder / "state" / f"{STATE_PREFIX}{epoch}"
 
     def _write_state(self) -> None:
+        """Write a new state, then remove the older ones."""
         run = self.fine_tuning
-        new, older = self._folder / "state" / f"epoch-{len(run.history)}", self._states()
+        new, older = self._state(len(run.history)), self._states()
         self._bytes_written += run.save_state(new)
-        self._files.publish(new, keep=False)
+        self._trial_storage.publish(new, keep=False)
         for folder in older:
-            if folder != new:  # a damaged one of that name was replaced
-                self._files.remove(folder)  # a worker on a node that was frozen may remove them too
+            if folder != new:  # a damaged state of the same name was replaced
+                self._trial_storage.remove(folder)  # a worker on a node that was frozen may be removing it too
         self._state_written = time.monotonic()
 
     def _can_win(self) -> bool:
-        """Whether this trial beats the best one that the driver has seen finish; of equals the smaller number wins.
+        """Whether this trial beats the best trial that the driver knew when it last wrote the incumbent file.
 
-        The same order as tune.run_dir.ranking.rank, or the winner's model would be missing.
+        Of equal trials the smaller number wins. This is the order of `tune.run_dir.ranking.rank`: with another order
+        the winner's model could be missing.
         """
         run = self.fine_tuning
         if run.best is None:
@@ -168,7 +184,7 @@ class FineTuningTrial(Trainable):
         if run.job.incumbent_file is None:
             return True
         try:
-            incumbent = json.loads(self._files.read_text(Path(run.job.incumbent_file)))
+            incumbent = json.loads(self._trial_storage.read_text(Path(run.job.incumbent_file)))
             return (*run.merit(run.best), -self._number) > (*incumbent["merit"], -incumbent["trial"])
         except (OSError, ValueError, TypeError, KeyError):
-            return True  # not there yet, or damaged: the driver decides, and removes the model that lost
+            return True  # the file is not there yet, or damaged; the driver decides, and removes the model that lost

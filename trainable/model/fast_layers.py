@@ -1,6 +1,6 @@
 """Faster forms of two layers that every encoder has: dropout on CPUs, and attention.
 
-They compute what the originals compute; dropout draws other random numbers.
+They compute what the originals compute, except that dropout draws other random numbers.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-ATTENTION = "finetune_search"  # the name that transformers knows our attention by
-# Models whose attention is nothing but the softmax of scaled products: no position bias, no fewer key than query heads,
-# no cap, no cast of their own. The tests compare each with its own.
+ATTENTION = "finetune_search"  # our attention's name in transformers
+# Models whose attention is the plain softmax of scaled products: they have no position bias, as many key heads as query
+# heads, no cap on scores and no cast of their own. The tests compare our attention with each model's own.
 PLAIN_ATTENTION = (
     "albert", "bert", "camembert", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet", "roberta",
     "xlm-roberta",
 )  # fmt: skip
-LEVELS = 1 << 16  # dropout decides on 16 random bits an element
+LEVELS = 1 << 16  # dropout decides by 16 random bits for each element
 
 
 class _Dropout(torch.autograd.Function):
-    """Dropout that draws 16 bits an element where torch's CPU kernel draws a float: a third of its time.
+    """Dropout that draws 16 random bits for each element. It takes a third of the time of torch's, which draws floats.
 
-    The rate is rounded to 1/65536, the scale is that of the rounded rate.
+    The rate is rounded to a multiple of 1/65536, and the elements that stay are scaled by the rounded rate.
     """
 
     @staticmethod
@@ -53,10 +53,10 @@ def dropout(x: Tensor, rate: float) -> Tensor:
 
 
 class Dropout(nn.Dropout):
-    """nn.Dropout by the function above."""
+    """nn.Dropout, computed by `dropout`."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """`x` with zeros in it while training, else as it is."""
+        """Apply dropout while training; return `x` itself otherwise."""
         return dropout(x, self.p) if self.training and self.p > 0 else x
 
 
@@ -70,10 +70,20 @@ def attention(
     dropout: float = 0.0,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Scaled dot-product attention as transformers calls it.
+    """Scaled dot-product attention, with the signature that transformers expects.
 
-    query, key, value: [rows, heads, tokens, width]; attention_mask: added to the scores, or None
-    Returns [rows, tokens, heads, width].
+    Args:
+        module: The attention layer; only whether it is training matters.
+        query: [rows, heads, query tokens, width].
+        key: [rows, heads, tokens, width].
+        value: [rows, heads, tokens, width].
+        attention_mask: Is added to the scores; None adds nothing.
+        scaling: Factor on the products; None means 1 / sqrt(width).
+        dropout: The rate of dropout on the attention weights while training.
+        options: Whatever else transformers passes; it is not used.
+
+    Returns:
+        [rows, query tokens, heads, width], and None in place of the attention weights.
     """
     rate = dropout if module.training else 0.0
     if query.is_cuda:
@@ -81,39 +91,41 @@ def attention(
             query, key, value, attn_mask=attention_mask, dropout_p=rate, scale=scaling
         )
         return output.transpose(1, 2).contiguous(), None
-    # At these lengths eager products are 10 % faster on CPUs than SDPA, whose fused kernel knows no dropout.
+    # At the lengths of sentences, products are 10 % faster on CPUs than SDPA, whose fused kernel has no dropout.
     scale = query.size(-1) ** -0.5 if scaling is None else scaling
     scores = torch.matmul(query * scale, key.transpose(2, 3))
     if attention_mask is not None:
         scores = scores + attention_mask
-    shares = functional.softmax(scores, dim=-1)
+    weights = functional.softmax(scores, dim=-1)
     if torch.is_autocast_enabled("cpu"):
-        shares = shares.to(torch.get_autocast_dtype("cpu"))  # as the product below would: dropout then moves half
+        # The product below would cast them anyway; now dropout moves half as many bytes.
+        weights = weights.to(torch.get_autocast_dtype("cpu"))
     if rate > 0:
-        shares = _drop(shares, rate)
-    return torch.matmul(shares, value).transpose(1, 2).contiguous(), None
+        weights = _drop(weights, rate)
+    return torch.matmul(weights, value).transpose(1, 2).contiguous(), None
 
 
 _drop = dropout  # `attention` has an argument of that name
 
 
 def install(module: nn.Module) -> None:
-    """Replace every nn.Dropout in `module`, in place."""
+    """Let every nn.Dropout in `module` compute as our Dropout does, in place."""
     for child in module.modules():
         if type(child) is nn.Dropout:
             child.__class__ = Dropout
 
 
 def attention_for(model_type: str) -> str:
-    """The name of the attention for a model of that type: ours, or the eager one of its own."""
+    """The name of the attention for a model of this type: ours, or the model's own eager attention."""
     _register()
     return ATTENTION if model_type in PLAIN_ATTENTION else "eager"
 
 
 def _register() -> None:
-    """Tell transformers of `attention`, and of the masks that it and eager attentions take.
+    """Register `attention` with transformers, and a way to build masks for it and for eager attentions.
 
-    The mask is built always: asking the device in every step whether anything is padded would make the host wait.
+    We always build the mask. By default transformers asks the device in every step whether anything is padded, and the
+    host has to wait for the answer.
     """
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import eager_mask

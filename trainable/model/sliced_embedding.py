@@ -1,8 +1,8 @@
 """Train only the rows of the word embedding that the data uses.
 
-A row that never occurs gets no gradient: AdamW does nothing to it but decay it. Left out of the model, it costs no
-memory traffic, no optimizer state and no bytes in a state; put back with the decay it missed, it is as if it had
-stayed (up to rounding in its last bits).
+A row whose token never occurs gets no gradient; weight decay is all that happens to it. We leave such rows out of the
+model, which saves memory traffic, optimizer state and bytes on disk. When the model is written, the rows are put back
+with the decay that they missed, which the optimizer knows; they differ from trained ones in the last bits at most.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from trainable.data.tokens import TokenizedSplit
 
 
 class SlicedEmbedding:
-    """A model's word embedding cut down, in place, to the rows that the splits use.
+    """A model's word embedding, cut down in place to the rows that the splits use.
 
-    ids: int64 [rows kept], ascending; name: the embedding's in the state dict
+    Attributes:
+        name: The embedding's name in the model's state dict.
+        ids: The token ids whose rows are kept, int64 [rows kept], ascending.
     """
 
     def __init__(self, model: PreTrainedModel, splits: Sequence[TokenizedSplit], pad_id: int) -> None:
@@ -43,11 +45,16 @@ class SlicedEmbedding:
         embedding.num_embeddings = len(self.ids)
 
     def renumber(self, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
-        """Row numbers of the small embedding for token ids, all of which must be among those kept."""
+        """The row numbers in the small embedding of these token ids, all of which must be among those kept."""
         return np.searchsorted(self.ids, ids).astype(np.int64)
 
     def whole(self, weights: dict[str, Tensor], decay: float) -> dict[str, Tensor]:
-        """The model's weights with the whole embedding, on the CPU; `decay` is what the rows left out missed."""
+        """The model's weights with the whole embedding, which lies on the CPU.
+
+        Args:
+            weights: With the small embedding.
+            decay: The factor by which weight decay would have shrunk the rows that were left out.
+        """
         rows = torch.empty(len(self.ids) + len(self._unused_ids), self._unused_rows.shape[1])
         rows[torch.from_numpy(self.ids)] = weights[self.name].detach().cpu()
         rows[self._unused_ids] = self._unused_rows * decay
@@ -55,7 +62,7 @@ class SlicedEmbedding:
 
 
 def can_slice(model: PreTrainedModel, pad_id: int) -> bool:
-    """Whether the word embedding is a plain table that nothing else in the model shares, and can become smaller."""
+    """Whether rows can be left out: the word embedding is a plain table, has rows to spare, and is tied to nothing."""
     embedding = model.get_input_embeddings()
     if type(embedding) is not nn.Embedding or embedding.max_norm is not None or embedding.sparse:
         return False
@@ -66,7 +73,7 @@ def can_slice(model: PreTrainedModel, pad_id: int) -> bool:
 
 
 def _kept_below(model: PreTrainedModel, pad_id: int) -> int:
-    """Models compare ids with those of special tokens: these keep their numbers, and so do all below them."""
+    """How many rows keep their numbers: models compare ids with those of special tokens, so none up to these moves."""
     embedding = model.get_input_embeddings()
     padding = embedding.padding_idx if isinstance(embedding, nn.Embedding) else None
     return max([pad_id, padding or 0, *_special_ids(model.config)]) + 1

@@ -1,1 +1,1 @@
-"""Train and score one trial: the loop, batches, metrics, memory."""
+"""Train and score one trial: its life, the loop, batches, states, memory."""
