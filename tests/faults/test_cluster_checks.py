@@ -112,7 +112,7 @@ def test_a_node_that_lacks_much_is_told_whole_and_nothing_is_started(sweep: Swee
     other = sweep.folder / "checkout"
     for package in ("tune", "trainable", "tests"):
         shutil.copytree(ROOT / package, other / package, ignore=shutil.ignore_patterns("__pycache__"))
-    changed = other / "trainable" / "loop.py"
+    changed = other / "trainable" / "train" / "loop.py"
     changed.write_text(changed.read_text() + "# older\n")
     shared = sweep.folder / "not_shared"
     shared.mkdir()
