@@ -1,4 +1,4 @@
-"""The hyperparameters of one trial as a frozen value."""
+"""The hyperparameters of one trial as a frozen value, from the search space to the optimizer."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class TrialConfig(BaseModel):
     """Fraction of all optimizer steps during which the learning rate rises from 0 to its peak."""
 
     weight_decay: Annotated[float, Ge(0), NUMBER] = 0.01
-    """AdamW's decoupled weight decay. Biases and the weights of LayerNorm are exempt."""
+    """How much weights shrink at each step, times the learning rate. Biases and LayerNorm's weights are exempt."""
 
     max_grad_norm: Annotated[float, Gt(0), NUMBER] | None = 1.0
     """Gradients are clipped to this global norm; none turns clipping off."""
@@ -58,10 +58,10 @@ class TrialConfig(BaseModel):
     """
 
     optimizer: Annotated[str, OneOf(OPTIMIZERS)] = "adamw"
-    """The optimizer's name."""
+    """The optimizer, by its name."""
 
     schedule: Annotated[str, OneOf(SCHEDULES)] = "linear"
-    """The name of the learning rate's schedule: linear rises over the warm-up and then falls to 0."""
+    """How the learning rate changes from step to step, by the schedule's name."""
 
     @classmethod
     def from_values(cls, values: Mapping[str, object]) -> TrialConfig:

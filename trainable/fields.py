@@ -8,7 +8,7 @@ so that it can't differ from what is checked.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -52,11 +52,13 @@ NUMBER = BeforeValidator(_number)
 class OneOf:
     """Allows only the names of a table. `Literal` can't do this: the table is put together at run time."""
 
-    names: tuple[str, ...]
-    """The allowed names, in the order in which errors and --help list them."""
+    table: Mapping[str, object]
+    """The entries by name, in the order in which errors and --help list the names."""
 
-    def __init__(self, names: Iterable[str]) -> None:
-        object.__setattr__(self, "names", tuple(names))
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The allowed names."""
+        return tuple(self.table)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Let pydantic check the value, and list the names in the JSON schema."""
@@ -149,6 +151,18 @@ def choices_of(field: FieldInfo) -> tuple[str, ...]:
 def _choices(annotation: Any, constraints: Sequence[Any]) -> tuple[str, ...]:
     named = next((constraint.names for constraint in constraints if isinstance(constraint, OneOf)), ())
     return named or (get_args(annotation) if get_origin(annotation) is Literal else ())
+
+
+def choices_in_words(field: FieldInfo) -> str:
+    """The choices of a field as --help lists them, each with its description if its table has one.
+
+    A description goes on from the name: "asha stops trials early; none runs every trial to its end".
+    """
+    tables = [constraint.table for constraint in field.metadata if isinstance(constraint, OneOf)]
+    entries = tables[0] if tables else {}
+    described = {name: getattr(entries.get(name), "description", "") for name in choices_of(field)}
+    words = [f"{name} {text}".strip() for name, text in described.items()]
+    return ("; " if any(described.values()) else ", ").join(words)
 
 
 def takes_text(field: FieldInfo) -> bool:

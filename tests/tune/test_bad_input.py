@@ -16,7 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from trainable.metrics import METRICS
+from tune.samplers import SAMPLERS
 from tune.search import main
+from tune.stopping_rules import STOPPING_RULES
 
 TRAIN = "text,label\n" + "".join(
     f"{word} number {i},{label}\n" for i in range(6) for word, label in (("good", 1), ("bad", 0))
@@ -274,6 +277,11 @@ DATA = [
     ),
 ]
 
+# As errors list them. The tables grow by a file each, and no test has to follow.
+NAMES = {
+    name: ", ".join(table)
+    for name, table in (("metric", METRICS), ("sampler", SAMPLERS), ("scheduler", STOPPING_RULES))
+}
 NUMBERS = {  # a value out of range for each, and the rule
     "num_trials": (0, "an integer >= 1"),
     "seed": (-1, "an integer >= 0"),
@@ -360,7 +368,7 @@ SPECS = [
         "no value",
         "num_trials:\nmetric: ~\nname:\n",
         "num_trials must be an integer >= 1, but got None",
-        "metric must be one of loss, accuracy",
+        f"metric must be one of {NAMES['metric']}",
         "name must be text, but got None",
     ),
     spec(
@@ -379,8 +387,8 @@ SPECS = [
         "metric must be one of … but got 'f2'",
         "mode must be one of max, min, but got False",
         "f1 must be one of auto, binary, macro, but got 'micro'",
-        "scheduler must be one of asha, none, but got 3",
-        "sampler must be one of random, tpe, but got ['tpe']",
+        f"scheduler must be one of {NAMES['scheduler']}, but got 3",
+        f"sampler must be one of {NAMES['sampler']}, but got ['tpe']",
         "precision must be one of auto, bf16, fp32, but got 'fp16'",
     ),
     spec("NUL in a name", 'name: "a\\0b"\n', "s.yaml: name must be text without NUL and in UTF-8, but got 'a\\x00b'"),
@@ -432,7 +440,7 @@ FLAGS = [
         "--sed 5 --seed --metric f2",
         "unknown flag --sed; did you mean '--seed'?",
         "--seed needs a value",
-        "--metric must be one of loss, accuracy, f1, matthews_correlation, but got 'f2'",
+        f"--metric must be one of {NAMES['metric']}, but got 'f2'",
     ),
     flag("--seed", "--seed needs a value"),
     flag("--seed=", "--seed must be an integer >= 0, but got ''"),
@@ -448,8 +456,8 @@ FLAGS = [
     flag("--preset demo {tmp}/s.yaml", "give SPEC.yaml or --preset, not both", "s.yaml: no such file"),
     flag(
         "--scheduler hyperband --sampler grid --precision fp16",
-        "--scheduler must be one of asha, none, but got 'hyperband'",
-        "--sampler must be one of random, tpe, but got 'grid'",
+        f"--scheduler must be one of {NAMES['scheduler']}, but got 'hyperband'",
+        f"--sampler must be one of {NAMES['sampler']}, but got 'grid'",
         "--precision must be one of auto, bf16, fp32, but got 'fp16'",
     ),
     flag("--cpus-per-trial 999", "no room for even one trial: it asks for 999 cores"),
@@ -777,7 +785,7 @@ def test_the_exact_words(places: dict[str, str], capsys: pytest.CaptureFixture[s
     assert main([*good_flags(places), "--metric", "f2", "--space", "batch_size=64", "--space", "droput=0.1"]) == 2
     assert capsys.readouterr().err == (
         "3 problems:\n"
-        "  1. --metric must be one of loss, accuracy, f1, matthews_correlation, but got 'f2'\n"
+        f"  1. --metric must be one of {NAMES['metric']}, but got 'f2'\n"
         "  2. --space droput=0.1: 'droput' is no field of a trial's configuration; did you mean 'dropout'?\n"
         f"  3. {places['data']}/validation.csv, line 6: label '11' does not occur in train; did you mean '1'?\n"
         "Nothing was started. See --help.\n"

@@ -14,6 +14,7 @@ import pytest
 
 from tests.hub import GLUE, Hub, write_tiny_glue, write_tiny_model
 from tests.trainable.test_hub import OFFLINE, child_environment
+from tune.samplers import SAMPLERS
 
 ROOT = Path(__file__).parents[2]
 ROWS = {"train": 64, "validation": 20, "test": 26}
@@ -99,7 +100,7 @@ def test_what_the_hub_lacks_is_told_with_every_other_problem(
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         "3 problems:",
-        "  1. --sampler must be one of random, tpe, but got 'best'",
+        f"  1. --sampler must be one of {', '.join(SAMPLERS)}, but got 'best'",
         f"  2. --dataset glue/nope: nyu-mll/glue has no configuration 'nope'; known: {', '.join(sorted(GLUE))}",
         f"  3. --model bert-base-uncased: is gated: ask for access at {hub.url}, then run 'hf auth login'",
         "Nothing was started. See --help.",

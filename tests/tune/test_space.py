@@ -8,6 +8,8 @@ import optuna
 import pytest
 
 from trainable.config import config_problems
+from trainable.optimizers import OPTIMIZERS
+from trainable.schedules import SCHEDULES
 from tune.spec.numbers import parse_number, parse_value
 from tune.spec.space import (
     Choice,
@@ -21,6 +23,8 @@ from tune.spec.space import (
     parse_domain,
 )
 
+ONE_OPTIMIZER = f"`optimizer` must be one of {', '.join(OPTIMIZERS)}"
+ONE_SCHEDULE = f"`schedule` must be one of {', '.join(SCHEDULES)}"
 READ: list[tuple[str, object, Domain]] = [
     ("learning_rate", "log:1e-5..1e-4", Float(1e-5, 1e-4, log=True)),
     ("learning_rate", " log: 1e-5 .. 1e-4 ", Float(1e-5, 1e-4, log=True)),
@@ -105,10 +109,10 @@ def test_every_proposal_is_a_value_of_the_field(name: str, given: object, domain
         ("learning_rate", 0, "`learning_rate` must be a number > 0, but got 0"),
         ("learning_rate", "nan", "`learning_rate` must be a number > 0, but got nan"),
         ("warmup_fraction", 1.0, "`warmup_fraction` must be a number >= 0 and < 1, but got 1.0"),
-        ("optimizer", "adam", "`optimizer` must be one of adamw, but got 'adam'; did you mean 'adamw'?"),
-        ("schedule", "linear,lineal", "`schedule` must be one of linear, but got 'lineal'; did you mean 'linear'?"),
-        ("schedule", "none", "`schedule` must be one of linear, but got 'none'"),
-        ("optimizer", 1, "`optimizer` must be one of adamw, but got 1"),
+        ("optimizer", "adamw2", f"{ONE_OPTIMIZER}, but got 'adamw2'; did you mean 'adamw'?"),
+        ("schedule", "linear,lineal", f"{ONE_SCHEDULE}, but got 'lineal'; did you mean 'linear'?"),
+        ("schedule", "none", f"{ONE_SCHEDULE}, but got 'none'"),
+        ("optimizer", 1, f"{ONE_OPTIMIZER}, but got 1"),
         ("epoch", 1, "'epoch' is no field of a trial's configuration; did you mean 'epochs'?"),
     ],
 )

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from trainable.config import TrialConfig
+from trainable.metrics import METRICS
 from tune.spec.field_types import flag_name
 from tune.spec.flags import make_parser, parse
 from tune.spec.sources import Given, given_from_file, given_from_preset, merge, preset_names
@@ -299,7 +300,8 @@ def test_help_tells_every_field_from_its_documentation() -> None:
             assert name in ("space", "points") or all(word in str(flags[name].help) for word in words)
         else:
             assert name in str(flags["set"].help)
-    assert str(flags["metric"].help).endswith(": loss, accuracy, f1, matthews_correlation (default: f1)")
+    assert str(flags["metric"].help).endswith(f": {', '.join(METRICS)} (default: f1)")
+    assert "; none runs every trial to the end of its schedule" in str(flags["scheduler"].help)
     assert str(flags["mode"].help).endswith(": max, min (default: as the metric has it)")
     assert {flags[name].metavar for name in ("num_trials", "max_concurrent", "seed")} == {"N"}
     assert (flags["checkpoint_budget_gb"].metavar, flags["cpus_per_trial"].metavar) == ("GB", "X")

@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from trainable.config import TrialConfig
 from trainable.data.file_checks import is_unicode
 from trainable.errors import UserError, nearest, shown
-from trainable.fields import choices_of, takes_integers, takes_numbers
+from trainable.fields import choices_in_words, takes_integers, takes_numbers
 from trainable.storage.urls import is_url, url_problem
 from tune.spec.field_types import flag_name, flag_of
 from tune.spec.sources import Given, given_from_flags, preset_names
@@ -166,9 +166,9 @@ def _help(name: str, field: FieldInfo) -> str:
     text = " ".join((field.description or "").split()).rstrip(".")
     text = text[0].lower() + text[1:] if text[1:2].islower() else text
     text, _, default = text.partition(" (default: ")  # a default that hangs on something else is told in words
-    choices = choices_of(field)
+    choices = choices_in_words(field)
     if choices:
-        text += f": {', '.join(choices)}"
+        text += f": {choices}"
     if default:
         text += f" (default: {default}"
     elif field.default is not None and not field.is_required():

@@ -103,13 +103,13 @@ class SweepSpec(BaseModel):
     """How F1 is averaged; auto is binary for two classes, macro for more."""
 
     scheduler: Annotated[str, OneOf(STOPPING_RULES), Flag()] = "asha"
-    """The rule that stops bad trials early; none runs all to their end."""
+    """The rule that stops bad trials early."""
 
     reduction_factor: AboveOne = 2.0
     """With asha, the best 1/N of the trials at a rung go on."""
 
     sampler: Annotated[str, OneOf(SAMPLERS), Flag()] = "tpe"
-    """How configurations are proposed."""
+    """What proposes the configurations."""
 
     precision: Annotated[Literal["auto", "bf16", "fp32"], Flag()] = "auto"
     """Number format of training; auto measures both before the sweep and takes the faster one."""
