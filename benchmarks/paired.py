@@ -69,6 +69,7 @@ def make_plain() -> None:
         "compute_first_token_only": lambda module: False,
     }
     for name, plain_form in plain_forms.items():
+        getattr(model, name)  # a name that has moved away would be replaced in vain
         setattr(model, name, plain_form)
     run.CPU_TOKENS = 10**9  # type: ignore[attr-defined]
 

@@ -79,6 +79,7 @@ def test_the_table_takes_medians_of_ratios_within_rounds(monkeypatch: pytest.Mon
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("script", [["gpu", "--tiny"], ["machine"], ["paired", "2", "1", "32"]])
 def test_scripts_run_through(script: list[str]) -> None:
     done = subprocess.run(
