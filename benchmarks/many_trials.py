@@ -119,7 +119,7 @@ def main(out: Path, trials: int) -> None:
     from tune.run_dir.records import TrialRecord
     from tune.spec.space import parse_domain
     from tune.spec.sweep_spec import SweepSpec
-    from tune.sweep.searcher import TrialBook
+    from tune.sweep.trial_book import TrialBook
 
     space = {"learning_rate": parse_domain("learning_rate", "log:1e-6..1e-3"), "epochs": parse_domain("epochs", "1")}
     spec = SweepSpec(

@@ -131,7 +131,7 @@ def _search(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, launch: Launch
     from tune.report.words import conclusion, launch_lines, no_trial_finished
     from tune.sweep.final_score import get_ready_to_score, score_winner
     from tune.sweep.run_trials import run_trials
-    from tune.sweep.searcher import TrialBook
+    from tune.sweep.trial_book import TrialBook
 
     spec, plan, sweep_id = inputs.spec, launch.plan, stored.sweep_id
     with run_dir.locked():

@@ -172,10 +172,10 @@ def watch_driver() -> None:
     """The driver's points: all that Optuna's storage is told, and the run directory's files."""
     from optuna.storages._cached_storage import _CachedStorage
 
-    import tune.sweep.searcher
-    from tune.sweep.searcher import TrialBook
+    import tune.sweep.trial_book
+    from tune.sweep.models import ModelKeeper
 
-    around(tune.sweep.searcher, "open_study", lambda *_: "study")
+    around(tune.sweep.trial_book, "open_study", lambda *_: "study")
     around(
         _CachedStorage,
         "create_new_trial",
@@ -189,21 +189,21 @@ def watch_driver() -> None:
         lambda _, trial, state, values=None: "tell" if state.is_finished() else "take",
     )  # fmt: skip
     last = False
-    keep_only = TrialBook.keep_only_what_was_asked_for
+    keep_only = ModelKeeper.keep_only_what_was_asked_for
 
-    def keep_only_what_was_asked_for(book: TrialBook) -> None:
+    def keep_only_what_was_asked_for(keeper: ModelKeeper) -> None:
         nonlocal last
         last = True
-        keep_only(book)
+        keep_only(keeper)
 
-    TrialBook.keep_only_what_was_asked_for = keep_only_what_was_asked_for  # type: ignore[method-assign]
+    ModelKeeper.keep_only_what_was_asked_for = keep_only_what_was_asked_for  # type: ignore[method-assign]
 
     def removed(path: Path) -> str | None:
         if path.parent.parent.name != "trials":
             return None
         return "winner" if last and path.name == "model" else path.name
 
-    watch_files(["tune.report.files", "tune.run_dir.layout", "tune.sweep.searcher", "tune.sweep.run_trials"], removed)
+    watch_files(["tune.report.files", "tune.run_dir.documents", "tune.sweep.models", "tune.sweep.failures"], removed)
 
 
 class KilledTrial(FineTuningTrial):
@@ -211,7 +211,10 @@ class KilledTrial(FineTuningTrial):
 
     def setup(self, config: dict[str, Any], job: Any = None) -> None:
         if not isinstance(storage.os, SlowRenames):  # type: ignore[attr-defined]
-            watch_files(["trainable.train.run"], lambda path: "older state" if path.parent.name == "state" else None)
+            watch_files(
+                ["trainable.train.run", "trainable.train.state"],
+                lambda path: "older state" if path.parent.name == "state" else None,
+            )
         super().setup(config, job)
 
     def _states(self) -> list[Path]:
@@ -236,8 +239,8 @@ class KilledTrial(FineTuningTrial):
 
 def take_away(protection: str) -> None:
     """Break what makes a killed sweep go on as if nothing had happened."""
-    import tune.sweep.searcher
-    from tune.sweep.searcher import TrialBook
+    import tune.sweep.proposals
+    from tune.sweep.trial_book import TrialBook
 
     if protection == "history":  # only the last epoch is recorded, as most tools do
         record = TrialBook.record_epochs
@@ -251,17 +254,17 @@ def take_away(protection: str) -> None:
 
         def without(book: TrialBook, *arguments: Any) -> None:
             begin(book, *arguments)
-            book._issued -= len(book._again)
-            book._again = []
+            book._queue._begun -= len(book._queue._again)
+            book._queue._again = []
 
         TrialBook.__init__ = without  # type: ignore[method-assign]
     if protection == "seeds":  # a sampler seeded by each start
-        derived = tune.sweep.searcher.derived_seed
+        derived = tune.sweep.proposals.derived_seed
 
         def by_process(seed: int, number: int, what: str) -> int:
             return derived(os.getpid() if what.startswith("sampler") else seed, number, what)
 
-        tune.sweep.searcher.derived_seed = by_process
+        tune.sweep.proposals.derived_seed = by_process
 
 
 def main() -> int:

@@ -21,13 +21,14 @@ from tests.conftest import write_pairs
 from tests.tune.checked import Checked, checked
 from tests.tune.test_end_to_end import ROOT, command
 from tests.tune.test_failures import wait_for
+from trainable.epoch_scores import EpochScores
 from trainable.job import Assignment
 from trainable.trial import FineTuningTrial
 from tune.cluster import connect
 from tune.cluster.nodes import Node, local_nodes
 from tune.cluster.plan import make_plan
 from tune.search import main
-from tune.sweep.searcher import TrialBook
+from tune.sweep.trial_book import TrialBook
 
 POINTS = [{"learning_rate": 3e-3, "batch_size": 8, "epochs": epochs} for epochs in (3, 40, 2)]
 OPEN = 1  # the trial that is running when the driver is killed
@@ -93,7 +94,7 @@ def make_sweeps(folder: Path, model: Path) -> Sweeps:
             done = False
             while not done:
                 result = trial.step()
-                book.record_epochs(assignment.number, result["history"])
+                book.record_epochs(assignment.number, [EpochScores.from_json(flat) for flat in result["history"]])
                 done = result["done"]
                 if (assignment.number, result["epoch"]) == (OPEN, 10):
                     shutil.copytree(run, folder / "killed")

@@ -18,8 +18,9 @@ from tune.cluster.plan import Plan
 from tune.report.progress import Progress
 from tune.run_dir.records import REPORTED, result_problem
 from tune.stopping_rules.asha import SuccessiveHalving
+from tune.sweep.callback import SweepCallback
+from tune.sweep.failures import SAME_FAILURES
 from tune.sweep.halt import Halt
-from tune.sweep.run_trials import SAME_FAILURES, SweepCallback
 from tune.sweep.scheduler import StoppingScheduler
 
 
@@ -48,9 +49,9 @@ class Controller:
 
     def report(self, trial: Any, number: int, **changes: Any) -> str:
         """One epoch; closes the trial where the decision is to stop or the schedule is done."""
-        result = {**epoch(number, 0.5), "learning_rate": 0.1, "examples_per_second": 1.0, **changes}
+        result = {**epoch(number, 0.5).as_json(), **changes}
         result = {name: value for name, value in result.items() if value is not MISSING}
-        trial.history = [*getattr(trial, "history", []), {**epoch(number, 0.5), **changes}]
+        trial.history = [*getattr(trial, "history", []), {**epoch(number, 0.5).as_json(), **changes}]
         result |= {"history": trial.history, "hostname": "h", "pid": 1, "start_s": 0.0, "bytes_written": 0}
         decision = self.scheduler.on_trial_result(None, trial, result)
         self.callback.on_trial_result(0, [], trial, result)
@@ -101,8 +102,8 @@ def test_what_is_no_number_ends_the_trial_at_once(begin: Begin, tmp_path: Path, 
 
 
 def test_a_sound_result_has_no_problem() -> None:
-    assert result_problem(epoch(1, 0.5)) is None
-    assert result_problem({**epoch(1, 0.5), "f1": True}) is not None
+    assert result_problem(epoch(1, 0.5).as_json()) is None
+    assert result_problem({**epoch(1, 0.5).as_json(), "f1": True}) is not None
 
 
 def test_the_sweep_stops_where_its_first_trials_fail_the_same_way(begin: Begin) -> None:

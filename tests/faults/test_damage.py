@@ -32,7 +32,7 @@ from tune.run_dir import integrity as damage
 from tune.run_dir.layout import RunDir
 from tune.run_dir.records import TrialRecord
 from tune.search import main
-from tune.sweep.searcher import TrialBook
+from tune.sweep.trial_book import TrialBook
 
 WHAT_TO_DO = "; restore it from a copy, or start over with --fresh"
 STATE = f"trials/{OPEN}/state/epoch-10"

@@ -19,17 +19,17 @@ from tests.trainable.runs import make_job
 from tests.trainable.test_trial import make_trial, steps, tune_config
 from tests.tune.test_searcher import epoch
 from trainable.config import TrialConfig
-from trainable.epoch_scores import EpochScores
 from trainable.errors import OutOfMemory
 from trainable.train.memory import is_out_of_memory
 from trainable.train.run import FineTuningRun
 from trainable.trial import FineTuningTrial
 from tune.cluster.nodes import Node
 from tune.cluster.plan import Plan, make_plan
+from tune.cluster.ray_patches import tune_mended
 from tune.report.results import memory_notes
 from tune.run_dir.records import TrialRecord
 from tune.spec.sweep_spec import SweepSpec
-from tune.sweep.run_trials import tune_mended, why_it_failed
+from tune.sweep.failures import why_it_failed
 
 CONFIG = TrialConfig(learning_rate=1e-3, batch_size=16, epochs=2, dropout=0.0)
 ERRORS: list[Callable[[], Exception]] = [
@@ -169,9 +169,7 @@ def test_a_larger_share_of_a_gpu_is_a_larger_share_of_its_memory(
 
 
 def test_the_report_tells_of_it() -> None:
-    epochs = tuple(
-        replace(EpochScores.from_json(epoch(n, 0.5)), rows_at_once=rows) for n, rows in ((1, None), (2, 8), (3, 4))
-    )
+    epochs = tuple(replace(epoch(n, 0.5), rows_at_once=rows) for n, rows in ((1, None), (2, 8), (3, 4)))
     records = [
         TrialRecord(number, "COMPLETE", TrialConfig(), 1, ran, None, None)
         for number, ran in enumerate((epochs[:1], epochs))

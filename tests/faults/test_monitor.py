@@ -31,5 +31,5 @@ def test_a_worker_that_takes_too_much_memory_is_replaced(
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert [row["state"] for row in report["trials"]] == ["COMPLETE", "COMPLETE"]
     assert "trial 0 set aside:" in done.stdout
-    assert "it will be run with 2 times the share of the others" in done.stdout
+    assert "it will be run with 2 times the resources of the others" in done.stdout
     assert sorted(ledger_of(tmp_path)) == [(trial, epoch) for trial in (0, 1) for epoch in (1, 2, 3)]

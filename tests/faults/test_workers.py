@@ -53,7 +53,7 @@ def test_each_kind_of_failure_ends_as_it_should_and_touches_no_other_trial(tmp_p
     assert sorted(map(int, re.findall(r"trial (\d+) set aside", sweep.log))) == [1, 2, 6]
     assert "trial 1 set aside: its worker died (" in sweep.log
     assert "trial 2 set aside: an epoch took more than twice as long as earlier ones suggest; it goes on" in sweep.log
-    assert "trial 6 set aside: out of memory: no room; it will be run with 2 times the share" in sweep.log
+    assert "trial 6 set aside: out of memory: no room; it will be run with 2 times the resources" in sweep.log
     for number in (0, 1, 2, 6, 7):
         trained = [line.epoch for line in sweep.ledger if line.trial == number]
         assert trained == [1, 2, 3], f"trial {number} did not go on from its last state"

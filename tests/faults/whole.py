@@ -26,7 +26,7 @@ from trainable.storage.folders import is_whole, sweep_asides, write_folder, writ
 from tune.run_dir.documents import RESOLVED
 from tune.run_dir.layout import RunDir
 from tune.spec.sweep_spec import SweepSpec
-from tune.sweep.searcher import TrialBook
+from tune.sweep.trial_book import TrialBook
 
 MOST = 50
 # (errno, whether the write is short before it, whether all later ones fail too)

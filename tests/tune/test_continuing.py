@@ -14,7 +14,7 @@ from tests.tune.checked import checked
 from trainable.errors import UserError
 from tune.spec.space import Choice, Float, Int
 from tune.spec.sweep_spec import SweepSpec
-from tune.sweep.searcher import TrialBook
+from tune.sweep.trial_book import TrialBook
 
 
 def flags(folder: Path, model: Path, *more: str) -> list[str]:

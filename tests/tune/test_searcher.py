@@ -12,6 +12,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from trainable.epoch_scores import EpochScores
 from trainable.errors import UserError
 from trainable.job import Assignment
 from trainable.storage.folders import write_folder
@@ -20,9 +21,11 @@ from tune.samplers import SAMPLERS
 from tune.samplers.tpe import STARTUP_TRIALS
 from tune.spec.space import Choice, Fixed, Float, Int
 from tune.spec.sweep_spec import SweepSpec
-from tune.sweep import searcher as searcher_module
+from tune.sweep import queue as queue_module
 from tune.sweep.halt import Halt
-from tune.sweep.searcher import StudySearcher, TrialBook, derived_seed
+from tune.sweep.proposals import derived_seed
+from tune.sweep.searcher import StudySearcher
+from tune.sweep.trial_book import TrialBook
 
 SPACE = {
     "learning_rate": Float(1e-5, 1e-3, log=True),
@@ -38,10 +41,13 @@ def make_book(folder: Path, **changes: Any) -> TrialBook:
     return TrialBook(SweepSpec(**fields), RunDir(folder))
 
 
-def epoch(number: int, f1: float) -> dict[str, Any]:
-    scores = {"train_loss": 0.5, "loss": 1 - f1, "accuracy": f1, "f1": f1, "matthews_correlation": f1}
-    costs = {"began_at": 1.8e9, "train_s": 1.0, "eval_s": 0.5, "examples_per_second": 9.0, "peak_memory_mib": 99.0}
-    return {"epoch": number, **scores, "collapsed": False, "schedule_percent": 50.0, "learning_rate": 1e-4, **costs}
+def epoch(number: int, f1: float) -> EpochScores:
+    return EpochScores(
+        epoch=number, schedule_percent=50.0, train_loss=0.5,
+        scores={"loss": 1 - f1, "accuracy": f1, "f1": f1, "matthews_correlation": f1},
+        collapsed=False, learning_rate=1e-4, examples_per_second=9.0, began_at=1.8e9, train_s=1.0, eval_s=0.5,
+        peak_memory_mib=99.0,
+    )  # fmt: skip
 
 
 def issue(book: TrialBook) -> Assignment:
@@ -79,7 +85,7 @@ def test_plain_optuna_shows_everything(tmp_path: Path) -> None:
     assert set(complete.params) == {"learning_rate", "batch_size", "epochs"}
     assert complete.user_attrs["config"] == {**complete.params, "weight_decay": 0.05}
     assert complete.user_attrs["seed"] == derived_seed(42, 0, "training")
-    assert complete.user_attrs["epoch 2"] == epoch(2, 0.9)
+    assert complete.user_attrs["epoch 2"] == epoch(2, 0.9).as_json()
     assert pruned.intermediate_values == {1: 0.3}
     assert pruned.value == 0.3
     assert failed.user_attrs["failure"] == "it broke"
@@ -218,9 +224,9 @@ def test_epochs_that_came_out_differently_the_second_time_are_replaced(tmp_path:
 def test_a_driver_that_died_while_asking_gets_the_same_trial(tmp_path: Path, sampler: str, params: int) -> None:
     whole = issue(make_book(tmp_path / "whole", sampler=sampler)).config.named()
     torn = make_book(tmp_path / "torn", sampler=sampler)
-    trial = torn._ask()
-    torn.spec = torn.spec.model_copy(update={"space": dict(list(SPACE.items())[:params])})
-    torn._suggest(trial)
+    trial = torn._proposals.begin(0)
+    torn._proposals._spec = torn.spec.model_copy(update={"space": dict(list(SPACE.items())[:params])})
+    torn._proposals._suggest(trial)
     assert issue(make_book(tmp_path / "torn", sampler=sampler)).config.named() == whole
 
 
@@ -238,7 +244,7 @@ def test_states_that_a_dead_driver_left_of_a_finished_trial_go(tmp_path: Path) -
 def test_a_trial_that_nearly_failed_and_then_went_well_has_no_failure(tmp_path: Path) -> None:
     """The driver died between writing the reason and closing the trial."""
     torn = make_book(tmp_path)
-    torn._trials[issue(torn).number].set_user_attr("failure", "its worker died")
+    torn._writer.opened(issue(torn).number).trial.set_user_attr("failure", "its worker died")
     book = make_book(tmp_path)
     run_one(book, [0.5])
     assert [record.failure for record in book.records()] == [None]
@@ -321,7 +327,7 @@ def test_the_last_trial_handed_out_is_told_once(torn: bool, tmp_path: Path) -> N
 def test_no_more_trials_are_handed_out_than_there_is_room_for_at_that_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(searcher_module, "BACK_OFF_S", 0)
+    monkeypatch.setattr(queue_module, "BACK_OFF_S", 0)
     book = make_book(tmp_path, num_trials=5)
     room = [1]
     searcher = StudySearcher(book, Halt(), lambda: room[0])

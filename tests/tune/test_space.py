@@ -17,11 +17,11 @@ from tune.spec.space import (
     Fixed,
     Float,
     Int,
-    distributions,
     fixed_values,
     largest,
     parse_domain,
 )
+from tune.sweep.proposals import distributions
 
 ONE_OPTIMIZER = f"`optimizer` must be one of {', '.join(OPTIMIZERS)}"
 ONE_SCHEDULE = f"`schedule` must be one of {', '.join(SCHEDULES)}"

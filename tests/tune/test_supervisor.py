@@ -23,8 +23,8 @@ from tune.process import watch as watch_module
 from tune.process.restart import continuing_command
 from tune.process.signals import Signals, heed_signals, own_handlers
 from tune.process.watch import Watch
+from tune.sweep.callback import SweepCallback
 from tune.sweep.halt import Halt
-from tune.sweep.run_trials import SweepCallback
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT])

@@ -1,4 +1,4 @@
-"""The search space as values: parsed from text, checked, handed to Optuna as distributions.
+"""The search space as values: parsed from text and checked.
 
 log:1e-5..1e-4   a float, logarithmic        2..5      an integer
 0.0..0.1         a float                     8,16,32   one of these
@@ -9,16 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from trainable.config import TrialConfig, unknown_field
 from trainable.errors import shown
 from trainable.fields import takes_integers, takes_text
 from tune.spec.numbers import parse_value
 from tune.spec.sources import Given
-
-if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
 
 Value = float | int | str | None
 
@@ -227,34 +223,3 @@ def largest(space: Space, name: str, default: float) -> float:
         case Fixed(int() | float() as value):
             return value
     return default
-
-
-def distributions(space: Space, point: Mapping[str, Value]) -> dict[str, BaseDistribution]:
-    """Optuna's distributions of what is searched.
-
-    A range is widened to hold a value that `point` gives. A field whose given value is none of its choices is left
-    out, since Optuna allows one set of choices only, and so is one whose logarithmic range can't hold its value, 0:
-    the value then stands in the trial's configuration alone.
-    """
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    result: dict[str, BaseDistribution] = {}
-    for name, domain in space.items():
-        given = point.get(name)
-        match domain:
-            case Choice(values) if name not in point or given in values:
-                result[name] = CategoricalDistribution(values)
-            case Choice() | Fixed():
-                continue
-            case Float(low, high, log) | Int(low, high, log):
-                if name in point and not isinstance(given, (int, float)):
-                    continue
-                if isinstance(given, (int, float)):
-                    low, high = min(low, given), max(high, given)
-                if log and low <= 0:
-                    continue
-                if isinstance(domain, Int):
-                    result[name] = IntDistribution(int(low), int(high), log=log)
-                else:
-                    result[name] = FloatDistribution(low, high, log=log)
-    return result

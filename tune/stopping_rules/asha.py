@@ -22,8 +22,8 @@ def value_at(percent: float, curve: Sequence[tuple[float, float]]) -> float | No
     """The score at a percentage of the schedule, linear between epochs.
 
     Args:
-        percent: of the schedule.
-        curve: pairs of schedule percent and score, in ascending order.
+        percent: Of the schedule.
+        curve: Pairs of schedule percent and score, in ascending order.
 
     Returns:
         The score; None before the first pair and after the last one.

@@ -20,10 +20,10 @@ class StoppingRule(Protocol):
         An epoch that was reported before (a trial that was restarted repeats some) must change nothing.
 
         Args:
-            number: the trial.
-            schedule_percent: how much of its own schedule the trial has run, in (0, 100].
-            score: the objective on validation data, a finite number.
-            loss: the validation loss, a finite number; it decides between trials of equal score.
+            number: The trial.
+            schedule_percent: How much of its own schedule the trial has run, in (0, 100].
+            score: The objective on validation data, a finite number.
+            loss: The validation loss, a finite number; it decides between trials of equal score.
 
         Returns:
             True if the trial is to go on, False if it is to be stopped.

@@ -1,0 +1,151 @@
+"""What happens to a trial in Ray Tune is told to the study, to TensorBoard and to the user, in one order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import TrialState
+from ray.tune import Callback
+
+from trainable.epoch_scores import EpochScores
+from trainable.job import Assignment
+from trainable.redaction import one_line
+from tune.cluster.plan import Plan
+from tune.cluster.waiting_notice import WaitingNotices
+from tune.process.signals import heed_signals
+from tune.report.progress import Progress
+from tune.report.tensorboard import TensorBoardLog
+from tune.run_dir.layout import RunDir
+from tune.run_dir.records import result_problem
+from tune.sweep.failures import (
+    Failure,
+    FirstFailures,
+    SetAside,
+    failure_in_file,
+    failure_in_result,
+    what_follows,
+    write_failure,
+)
+from tune.sweep.halt import Halt
+from tune.sweep.trial_book import TrialBook
+
+
+class SweepCallback(Callback):
+    """Takes every event of every trial from Tune. The methods have Tune's names and arguments.
+
+    An error in a method halts the sweep: Tune would take it for an error of the trial.
+    """
+
+    def __init__(self, run_dir: RunDir, book: TrialBook, progress: Progress, halt: Halt, plan: Plan) -> None:
+        self._run_dir = run_dir
+        self._book = book
+        self._progress = progress
+        self._halt = halt
+        self._plan = plan
+        self._waiting = WaitingNotices(progress.say)
+        self._tensorboard = TensorBoardLog(run_dir)
+        self._running: set[int] = set()  # trials that a worker has begun
+        self._over: set[str] = set()  # Tune's names of trials that came to an end
+        self._first_failures = FirstFailures(some_trial_ended_well=book.leader is not None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its callbacks into a snapshot that nobody reads
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Tune's loop went round, as it does about ten times a second."""
+        heed_signals()
+        with self._halt.on_error():
+            pending = [] if self._running else [trial for trial in trials if trial.status == "PENDING"]
+            multipliers = [
+                min(assignment_of(trial).memory_multiplier, self._plan.largest_multiplier) for trial in pending
+            ]
+            self._waiting.tick(self._plan.resources(min(multipliers)) if multipliers else None)
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A worker began the trial."""
+        with self._halt.on_error():
+            assignment = assignment_of(trial)
+            self._running.add(assignment.number)
+            self._tensorboard.start(assignment.number, assignment.config)
+            self._progress.started(assignment.number, assignment.config)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """A worker reported an epoch. Here, and nowhere else, its JSON becomes EpochScores."""
+        if self._halt.error is not None or result_problem(result) is not None:
+            return
+        with self._halt.on_error():
+            number = assignment_of(trial).number
+            worker = {name: result[name] for name in ("hostname", "pid", "start_s", "bytes_written")}
+            history = [EpochScores.from_json({**flat, **worker}) for flat in result["history"]]
+            self._book.record_epochs(number, history)
+            self._tensorboard.epoch(number, history[-1])
+            self._progress.epoch(number, history[-1])
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """The trial ran its whole schedule, or it was stopped early, or it reported its own failure."""
+        with self._halt.on_error():
+            if self._was_over(trial):
+                return
+            result = trial.last_result
+            # Tune would keep running statistics of every metric of every trial until the sweep ends, 40 KB each.
+            trial.run_metadata.metric_analysis.clear()
+            trial.run_metadata.metric_n_steps.clear()
+            problem = result_problem(result)
+            if problem is not None:
+                self._end_badly(assignment_of(trial), failure_in_result(problem, result))
+            elif result["schedule_percent"] >= 100:
+                self._end_well(assignment_of(trial).number, TrialState.COMPLETE)
+            else:
+                self._end_well(assignment_of(trial).number, TrialState.PRUNED)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """The trial raised an exception, or its worker died."""
+        with self._halt.on_error():
+            if self._was_over(trial):
+                return
+            assignment = assignment_of(trial)
+            error_file = Path(trial.error_file) if trial.error_file else None
+            self._end_badly(assignment, failure_in_file(error_file, self._run_dir.trial(assignment.number)))
+
+    def _was_over(self, trial: Any) -> bool:
+        """Whether a trial's end changes nothing: the sweep halts, or Tune tells of the same end twice."""
+        over = self._halt.error is not None or trial.trial_id in self._over
+        self._over.add(trial.trial_id)
+        return over
+
+    def _end_well(self, number: int, state: TrialState) -> None:
+        self._first_failures.trial_ended_well()
+        self._finish(number, state)
+
+    def _end_badly(self, assignment: Assignment, failure: Failure) -> None:
+        number = assignment.number
+        outcome = what_follows(failure, number, self._book, self._plan)
+        if isinstance(outcome, SetAside):
+            self._progress.set_aside(number, outcome.why)
+            self._close_events(number)
+            return
+        outcome = replace(outcome, reason=one_line(outcome.reason))
+        log = write_failure(self._run_dir, assignment, outcome)
+        self._progress.failed(number, assignment.config, outcome.text, log)
+        self._finish(number, TrialState.FAIL, outcome.reason)
+        self._first_failures.trial_failed(outcome.reason, log)
+
+    def _finish(self, number: int, state: TrialState, failure: str | None = None) -> None:
+        record = self._book.finish(number, state, failure)
+        self._close_events(number)
+        self._progress.finished(record, self._book.leader)
+
+    def _close_events(self, number: int) -> None:
+        if number in self._running:  # a worker that dies while it starts has never begun the trial
+            self._running.remove(number)
+            self._tensorboard.finish(number)
+
+
+def assignment_of(trial: Any) -> Assignment:
+    """What Tune's trial was told to do."""
+    assignment: Assignment = trial.config["assignment"]
+    return assignment

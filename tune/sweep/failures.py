@@ -1,0 +1,152 @@
+"""Why a trial failed, and what follows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from trainable.errors import StorageFailed, SweepFailed
+from trainable.job import Assignment
+from trainable.redaction import plain
+from trainable.storage.folders import write_text
+from trainable.trial import STUCK
+from tune.cluster.plan import Plan
+from tune.report.text import short
+from tune.run_dir.layout import RunDir
+from tune.sweep.trial_book import TrialBook
+
+SAME_FAILURES = 5  # if the first so many trials all fail the same way, further ones would fail that way, too
+
+Kind = Literal["failed", "died", "memory", "storage"]
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # Ray colours its tracebacks
+_NUMBERS = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a trial did not come to its end."""
+
+    kind: Kind
+    """The trial failed by its nature, its worker died, memory ran out, or the storage could not be written."""
+    reason: str
+    """In a line."""
+    text: str
+    """In full: a traceback, if there is one."""
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """A trial that failed for now; it was put back and will be run again."""
+
+    why: str
+    """The reason, and what happens next, for the user."""
+
+
+def failure_in_result(problem: str, result: Mapping[str, Any]) -> Failure:
+    """The failure that a worker reported itself, or that its numbers show.
+
+    Args:
+        problem: What `result_problem` says of the result.
+        result: What the worker reported.
+    """
+    return Failure(result.get("kind", "failed"), problem, problem)
+
+
+def failure_in_file(error_file: Path | None, trial_folder: Path) -> Failure:
+    """The failure of a trial that raised an exception or whose worker died.
+
+    Args:
+        error_file: Ray's account of it; None if Ray wrote none.
+        trial_folder: The trial's folder in the run directory. A worker that ends itself because an epoch hangs leaves a
+            traceback there, which is removed.
+    """
+    text = error_file.read_text(encoding="utf-8") if error_file is not None and error_file.is_file() else ""
+    text = _COLOURS.sub("", text).strip()
+    kind, reason = why_it_failed(text)
+    stuck = trial_folder / STUCK
+    if kind == "died" and stuck.is_file() and stuck.stat().st_size:
+        text = f"{text}\n\nWhere the epoch stood:\n{stuck.read_text(encoding='utf-8')}"
+        reason = "an epoch took more than twice as long as earlier ones suggest"
+        stuck.unlink()
+    return Failure(kind, reason, text or reason)
+
+
+def why_it_failed(text: str) -> tuple[Kind, str]:
+    """The kind and the reason of a failure, from Ray's account of it."""
+    last = text.rpartition("\n")[2].strip() or "the worker died without a word"
+    if "OutOfMemoryError" in text or "MemoryError" in text:
+        return "memory", last
+    # Ray begins what a worker raised with "ray::" and the worker's name. A worker that died could not say anything.
+    return ("failed", last) if "ray::" in text else ("died", f"its worker died ({last})")
+
+
+def what_follows(failure: Failure, number: int, book: TrialBook, plan: Plan) -> SetAside | Failure:
+    """Put a trial back if it can be run again.
+
+    A trial whose worker died is run again after a pause, `max_retries` times. A trial that ran out of memory is run
+    again with twice the resources, up to all that one machine can give it.
+
+    Returns:
+        SetAside if the trial will be run again; else the failure with the reason that the study is to keep.
+
+    Raises:
+        StorageFailed: The trial could not write its files. Others could not, either.
+    """
+    match failure.kind:
+        case "storage":
+            raise StorageFailed(f"trial {number} {failure.reason}; what is finished is kept")
+        case "died":
+            pause_s = book.run_again(number)
+            if pause_s is not None:
+                return SetAside(f"{failure.reason}; it goes on from its last state in {pause_s:g} s")
+            tries = book.spec.max_retries + 1
+            return replace(failure, reason=f"{failure.reason}; it was tried {tries} times") if tries > 1 else failure
+        case "memory":
+            multiplier = book.run_with_more_memory(number, plan.largest_multiplier)
+            if multiplier is not None:
+                return SetAside(f"{failure.reason}; it will be run with {multiplier} times the resources of the others")
+            return replace(failure, reason=f"infeasible: {failure.reason}, with all that one machine can give it")
+        case "failed":
+            return failure
+
+
+def write_failure(run_dir: RunDir, assignment: Assignment, failure: Failure) -> str:
+    """Write a trial's failure.txt; returns the file as the user calls it."""
+    file = run_dir.failure(assignment.number)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    config = short(assignment.config)
+    write_text(file, f"{plain(failure.text).rstrip()}\n\nconfiguration: {config}\nseed: {assignment.seed}\n")
+    return run_dir.storage.name_of(file)
+
+
+class FirstFailures:
+    """Ends a sweep whose first trials all fail the same way."""
+
+    def __init__(self, some_trial_ended_well: bool) -> None:
+        self._some_trial_ended_well = some_trial_ended_well
+        self._reasons: list[str] = []
+
+    def trial_ended_well(self) -> None:
+        """Note a trial that did not fail: from now on no failure ends the sweep."""
+        self._some_trial_ended_well = True
+
+    def trial_failed(self, reason: str, log: str) -> None:
+        """Note a trial that failed.
+
+        Args:
+            reason: In a line. Reasons that differ in their numbers only count as the same.
+            log: Where the user finds more.
+
+        Raises:
+            SweepFailed: It was one failure too many.
+        """
+        self._reasons.append(_NUMBERS.sub("N", reason))
+        if self._some_trial_ended_well or len(self._reasons) != SAME_FAILURES or len(set(self._reasons)) > 1:
+            return
+        raise SweepFailed(
+            f"the first {SAME_FAILURES} trials all failed the same way: {reason}\n"
+            f"log: {log}\nThe same command tries the trials that are left."
+        )

@@ -1,0 +1,116 @@
+"""The configuration of each trial: the user's points, the fixed values of the space, and what the sampler proposes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from optuna import Study
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.search_space import IntersectionSearchSpace
+from optuna.trial import Trial
+
+from trainable.config import TrialConfig
+from tune.samplers import SAMPLERS
+from tune.spec.space import Choice, Fixed, Float, Int, Space, Value, fixed_values
+from tune.spec.sweep_spec import SweepSpec
+
+
+def derived_seed(seed: int, number: int, what: str) -> int:
+    """A 31-bit seed for one purpose of one trial.
+
+    Args:
+        seed: The sweep's.
+        number: The trial.
+        what: The purpose, for example "training".
+    """
+    digest = hashlib.sha256(f"{seed}/{number}/{what}".encode()).digest()
+    return int.from_bytes(digest[:4], "little") & 0x7FFFFFFF
+
+
+class Proposals:
+    """Proposes the configurations of new trials.
+
+    Each hyperparameter of each trial has a sampler of its own, seeded by both. A driver that is started again therefore
+    does not propose the same configurations again, and random search gives trial N the same one whatever happened
+    before.
+    """
+
+    def __init__(self, spec: SweepSpec, study: Study, point_waits: bool) -> None:
+        """Propose for a study.
+
+        Args:
+            spec: The sweep.
+            study: The study; Optuna notes in it each trial that is begun, and each hyperparameter that is proposed.
+            point_waits: Whether a dead driver has enqueued the next point in the study but did not begin its trial.
+        """
+        self._spec = spec
+        self._study = study
+        self._point_waits = point_waits
+        self._searched = IntersectionSearchSpace(include_pruned=True)
+
+    def begin(self, number: int) -> Trial:
+        """Begin the study's next trial, which gets this number."""
+        point = self._point(number)
+        searched = distributions(self._spec.space, point)
+        fixed = {name: value for name, value in point.items() if name in searched}
+        if fixed and not self._point_waits:
+            self._study.enqueue_trial(fixed)
+        self._point_waits = False
+        return self._study.ask()
+
+    def propose(self, trial: Trial) -> TrialConfig:
+        """The configuration of a trial. What a driver that died midway has proposed stays."""
+        values = {**fixed_values(self._spec.space), **self._suggest(trial), **self._point(trial.number)}
+        return TrialConfig.from_values(values)
+
+    def _suggest(self, trial: Trial) -> dict[str, Any]:
+        suggested: dict[str, Any] = {}
+        for name, domain in distributions(self._spec.space, self._point(trial.number)).items():
+            seed = derived_seed(self._spec.seed, trial.number, f"sampler {name}")
+            self._study.sampler = SAMPLERS[self._spec.sampler].make(seed, self._searched)
+            match domain:
+                case FloatDistribution():
+                    suggested[name] = trial.suggest_float(name, domain.low, domain.high, log=domain.log)
+                case IntDistribution():
+                    suggested[name] = trial.suggest_int(name, domain.low, domain.high, log=domain.log)
+                case CategoricalDistribution():
+                    suggested[name] = trial.suggest_categorical(name, domain.choices)
+        return suggested
+
+    def _point(self, number: int) -> Mapping[str, Value]:
+        return self._spec.points[number].named() if number < len(self._spec.points) else {}
+
+
+def distributions(space: Space, point: Mapping[str, Value]) -> dict[str, BaseDistribution]:
+    """Optuna's distributions of the hyperparameters that are searched.
+
+    Optuna allows one set of choices per hyperparameter, and no logarithm of 0. If a point gives a value that is none of
+    the choices, or that a logarithmic range can't hold, the hyperparameter is left out: its value then stands in the
+    trial's configuration alone.
+
+    Args:
+        space: The search space.
+        point: Values that the user has given for this trial; ranges are widened to hold them.
+    """
+    result: dict[str, BaseDistribution] = {}
+    for name, domain in space.items():
+        given = point.get(name)
+        match domain:
+            case Choice(values) if name not in point or given in values:
+                result[name] = CategoricalDistribution(values)
+            case Choice() | Fixed():
+                continue
+            case Float(low, high, log) | Int(low, high, log):
+                if name in point and not isinstance(given, (int, float)):
+                    continue
+                if isinstance(given, (int, float)):
+                    low, high = min(low, given), max(high, given)
+                if log and low <= 0:
+                    continue
+                if isinstance(domain, Int):
+                    result[name] = IntDistribution(int(low), int(high), log=log)
+                else:
+                    result[name] = FloatDistribution(low, high, log=log)
+    return result

@@ -1,0 +1,104 @@
+"""Which trial runs next."""
+
+from __future__ import annotations
+
+import time
+from bisect import insort
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+BACK_OFF_S = 1.0  # the pause before a trial's first retry; each further pause is twice as long
+
+
+@dataclass(frozen=True)
+class NextTrial:
+    """A trial that is to run now."""
+
+    number: int
+    """Its number in the study."""
+    is_new: bool
+    """Whether the study does not have it yet, so that its configuration is still to be proposed."""
+
+
+class TrialQueue:
+    """Decides which trial runs next. It knows the trials by their numbers only.
+
+    First come trials that were begun before: those that a dead driver left open, and those whose worker died, once
+    their pause is over. Then come new trials. Trials that ran out of memory come last, when others leave them more.
+    """
+
+    def __init__(self, num_trials: int, left_open: Iterable[int], begun: int, finished: int) -> None:
+        """Start with what the study holds.
+
+        Args:
+            num_trials: How many trials the sweep has in all.
+            left_open: The trials that a dead driver left open.
+            begun: How many trials the study has, finished or not.
+            finished: How many of them are finished.
+        """
+        self._num_trials = num_trials
+        self._begun = begun
+        self._finished = finished
+        self._again = [(0.0, number) for number in left_open]  # (not before, number), soonest first
+        self._need_more_memory: list[int] = []
+        self._open: set[int] = set()
+
+    @property
+    def open(self) -> int:
+        """How many trials are handed out and not finished."""
+        return len(self._open)
+
+    @property
+    def finished(self) -> int:
+        """How many trials are finished."""
+        return self._finished
+
+    @property
+    def remaining(self) -> int:
+        """How many trials are still to be finished."""
+        begun = len(self._again) + len(self._need_more_memory) + len(self._open)
+        return max(begun, self._num_trials - self._finished)
+
+    @property
+    def all_handed_out(self) -> bool:
+        """Whether every trial was handed out at least once and none waits to be run again."""
+        return not self._again and not self._need_more_memory and self._begun >= self._num_trials
+
+    def take(self) -> NextTrial | None:
+        """Hand out the next trial; None if there is nothing to run now."""
+        following = self._next()
+        if following is not None:
+            self._open.add(following.number)
+        return following
+
+    def _next(self) -> NextTrial | None:
+        if self._again and self._again[0][0] <= time.monotonic():
+            return NextTrial(self._again.pop(0)[1], is_new=False)
+        if self._begun < self._num_trials:
+            self._begun += 1
+            return NextTrial(self._begun - 1, is_new=True)
+        if self._need_more_memory:
+            return NextTrial(self._need_more_memory.pop(0), is_new=False)
+        return None
+
+    def put_back(self, number: int, retry: int) -> float:
+        """Run an open trial again after a pause, which is returned, seconds.
+
+        Args:
+            number: The trial.
+            retry: Which retry this will be, from 1.
+        """
+        pause_s: float = BACK_OFF_S * 2.0 ** (retry - 1)
+        self._open.remove(number)
+        insort(self._again, (time.monotonic() + pause_s, number))
+        return pause_s
+
+    def put_last(self, number: int) -> None:
+        """Run an open trial again when all others have been handed out."""
+        self._open.remove(number)
+        self._need_more_memory.append(number)
+
+    def close(self, number: int) -> None:
+        """Note that an open trial is finished."""
+        self._open.remove(number)
+        self._finished += 1

@@ -1,0 +1,152 @@
+"""The trials of a sweep between the study, which remembers them, and Ray Tune, which runs them.
+
+A trial's durable name is its number in the study. To continue a sweep means: trials that a dead driver left open are
+run again under their number, seed and configuration, and new trials are begun as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from optuna.trial import TrialState
+
+from trainable.epoch_scores import EpochScores
+from trainable.job import Assignment
+from tune.run_dir.layout import RunDir
+from tune.run_dir.records import TrialRecord
+from tune.run_dir.study import open_study, read_records
+from tune.spec.sweep_spec import SweepSpec
+from tune.sweep.epoch_times import EpochTimes
+from tune.sweep.models import ModelKeeper
+from tune.sweep.proposals import Proposals, derived_seed
+from tune.sweep.queue import TrialQueue
+from tune.sweep.study_writer import StudyWriter
+
+
+class TrialBook:
+    """Issues trials and takes their results.
+
+    It puts four things in order: the queue says which trial runs next, the proposals give its configuration, the writer
+    keeps the study, and the keeper of models decides which models stay.
+    """
+
+    def __init__(self, spec: SweepSpec, run_dir: RunDir) -> None:
+        """Open the study of a run directory, and go on with it.
+
+        Raises:
+            UserError: The study belongs to another sweep, or the best trial's model is gone.
+            OSError: The study can't be read or written.
+        """
+        self.spec = spec
+        self.run_dir = run_dir
+        self.study = open_study(run_dir.study_file, spec.mode, run_dir.sweep_id)
+        trials = self.study.get_trials(deepcopy=False)
+        left_open = [trial.number for trial in trials if trial.state == TrialState.RUNNING]
+        # A trial that waits has a point, but a dead driver did not come to begin it.
+        begun = sum(trial.state != TrialState.WAITING for trial in trials)
+        finished = sum(trial.state.is_finished() for trial in trials)
+        records = self.records()
+        self._queue = TrialQueue(spec.num_trials, left_open, begun, finished)
+        self._proposals = Proposals(spec, self.study, point_waits=begun < len(trials))
+        self._writer = StudyWriter(spec, run_dir, self.study)
+        self._times = EpochTimes()
+        for record in records:
+            self._times.note(record.config, record.epochs)
+        self._models = ModelKeeper(spec, run_dir, records)
+
+    @property
+    def leader(self) -> TrialRecord | None:
+        """The best trial so far; None as long as no trial has finished its schedule."""
+        return self._models.leader
+
+    @property
+    def leaders(self) -> list[TrialRecord]:
+        """The best `keep_top` trials so far, whose models are kept; best first."""
+        return self._models.leaders
+
+    @property
+    def finished(self) -> int:
+        """How many trials are finished."""
+        return self._queue.finished
+
+    @property
+    def remaining(self) -> int:
+        """How many trials are still to be finished."""
+        return self._queue.remaining
+
+    @property
+    def open(self) -> int:
+        """How many trials are handed out and not finished."""
+        return self._queue.open
+
+    @property
+    def all_issued(self) -> bool:
+        """Whether every trial was handed out at least once and none waits to be run again."""
+        return self._queue.all_handed_out
+
+    def records(self) -> tuple[TrialRecord, ...]:
+        """Every trial so far, as the study has it."""
+        return read_records(self.study, self.spec.metric, self.spec.mode)
+
+    def issue(self) -> Assignment | None:
+        """Hand out the next trial; None if there is nothing to run now."""
+        following = self._queue.take()
+        if following is None:
+            return None
+        number = following.number
+        trial = self._proposals.begin(number) if following.is_new else self._writer.trial(number)
+        seed = derived_seed(self.spec.seed, trial.number, "training")
+        opened = self._writer.open(trial, self._proposals.propose, seed)
+        return Assignment(
+            number=trial.number,
+            seed=seed,
+            config=opened.config,
+            folder=str(self.run_dir.trial(trial.number)),
+            memory_multiplier=opened.memory_multiplier,
+            epoch_s=self._times.expected_s(opened.config),
+        )
+
+    def record_epochs(self, number: int, history: Sequence[EpochScores]) -> None:
+        """Write what the study lacks of an open trial's history."""
+        written = self._writer.record_epochs(number, history)
+        self._times.note(self._writer.opened(number).config, written)
+
+    def run_again(self, number: int) -> float | None:
+        """Put an open trial back whose worker died.
+
+        Returns:
+            The pause before it is run again, seconds; None if it died too often, and stays open.
+        """
+        retries = self._writer.retries(number) + 1
+        if retries > self.spec.max_retries:
+            return None
+        self._writer.put_back(number, retries=retries)
+        return self._queue.put_back(number, retries)
+
+    def run_with_more_memory(self, number: int, largest_multiplier: int) -> int | None:
+        """Put an open trial back that ran out of memory.
+
+        Args:
+            number: The trial.
+            largest_multiplier: By how much the resources of a trial can grow on any node.
+
+        Returns:
+            Its new memory multiplier; None if it had the largest one, and stays open.
+        """
+        multiplier = 2 * self._writer.opened(number).memory_multiplier
+        if multiplier > largest_multiplier:
+            return None
+        self._writer.put_back(number, memory_multiplier=multiplier)
+        self._queue.put_last(number)
+        return multiplier
+
+    def finish(self, number: int, state: TrialState, failure: str | None = None) -> TrialRecord:
+        """Close an open trial in the study, then remove what does not have to stay on disk."""
+        record = self._writer.finish(number, state, failure)
+        self._queue.close(number)
+        self._models.trial_finished(record)
+        return record
+
+    def keep_only_what_was_asked_for(self) -> None:
+        """Remove the winner's own copy of its model, now that best/ has it."""
+        self._models.keep_only_what_was_asked_for()
