@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import TrialState
 
 import tune.samplers
+from tests.tune.test_end_to_end import ROOT
 from tests.tune.test_searcher import issue, make_book, run_one
 from tune.samplers import SAMPLERS, find_samplers
 from tune.spec.space import Choice, Fixed, Float, Int
@@ -143,3 +146,22 @@ def test_the_table_is_light() -> None:
     """`--help` reads it."""
     script = "import sys, tune.samplers; assert not {'optuna', 'ray', 'torch', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_the_command_line_knows_the_new_file_at_once(tmp_path: Path) -> None:
+    copy = copy_of_the_project(tmp_path)
+    (copy / "tune" / "samplers" / "toy.py").write_text(TOY)
+    assert "a sampler that a test added" in help_text(copy)
+
+
+def copy_of_the_project(folder: Path) -> Path:
+    for package in ("tune", "trainable"):
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def help_text(project: Path) -> str:
+    command = [sys.executable, "-m", "tune.search", "--help"]
+    environment = {**os.environ, "PYTHONPATH": str(project), "COLUMNS": "200"}
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=True)
+    return " ".join(done.stdout.split())

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import tune.stopping_rules
+from tests.contracts.test_samplers import copy_of_the_project, help_text
 from tune.stopping_rules import STOPPING_RULES, find_stopping_rules
 from tune.stopping_rules.base import StoppingRule
 
@@ -165,3 +166,9 @@ def test_the_table_is_light() -> None:
     """`--help` reads it."""
     script = "import sys, tune.stopping_rules; assert not {'optuna', 'ray', 'torch', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_the_command_line_knows_the_new_file_at_once(tmp_path: Path) -> None:
+    copy = copy_of_the_project(tmp_path)
+    (copy / "tune" / "stopping_rules" / "toy.py").write_text(TOY)
+    assert "a rule that a test added" in help_text(copy)

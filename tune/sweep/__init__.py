@@ -1,1 +1,1 @@
-"""Run the trials of a sweep and keep the study: the queue, the proposals, early stopping, the final score."""
+"""Run the trials of a sweep on Ray Tune, keep the study, and score the winner."""

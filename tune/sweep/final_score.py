@@ -1,4 +1,4 @@
-"""Score the winner on the test split: read here, once, after validation has chosen."""
+"""Score the winner on the test split, which is read only here, and only after validation has chosen the winner."""
 
 from __future__ import annotations
 
@@ -21,9 +21,12 @@ from tune.run_dir.records import TrialRecord
 
 
 def get_ready_to_score(plan: Plan) -> None:
-    """Import what scoring here needs: one and a half seconds that the driver has to spare while the last trials run."""
+    """Import what the driver needs for scoring, if it scores on this machine's cores.
+
+    The import takes one and a half seconds, for which the driver has time while the last trials run.
+    """
     if plan.local_cores is not None:
-        with contextlib.suppress(ImportError):  # scoring itself would tell
+        with contextlib.suppress(ImportError):  # scoring will raise it again, where the user is told
             import transformers.modeling_utils  # noqa: F401
 
 
@@ -62,7 +65,12 @@ def score_winner(
 def score_on_test(
     plan: Plan, job: Job, folder: str, test: TokenizedSplit, say: Callable[[str], None] = print
 ) -> SplitScores:
-    """The scores of a saved model on the test split."""
+    """Score a saved model on the test split, with the resources of a trial or on all of this machine's cores.
+
+    Raises:
+        OSError: The model can't be fetched from the storage.
+        RayDied: The worker that scores died again and again.
+    """
     threads = plan.local_cores or job.threads  # the trials are over: all cores are free
     arguments = (
         job.storage,

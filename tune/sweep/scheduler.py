@@ -7,6 +7,7 @@ from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from trainable.job import Assignment
 from tune.run_dir.records import result_problem
 from tune.stopping_rules.base import StoppingRule
 
@@ -26,8 +27,9 @@ class StoppingScheduler(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> str:
         """STOP a trial that failed or that the rule stops; CONTINUE any other."""
+        assignment: Assignment = trial.config["assignment"]
         if result_problem(result) is not None:
             return str(TrialScheduler.STOP)
         score, loss = result[self._objective], result["loss"]
-        go_on = self._rule.report(trial.config["assignment"].number, result["schedule_percent"], score, loss)
+        go_on = self._rule.report(assignment.number, result["schedule_percent"], score, loss)
         return str(TrialScheduler.CONTINUE if go_on else TrialScheduler.STOP)
