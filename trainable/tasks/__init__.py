@@ -1,6 +1,7 @@
-"""The task types: one file each. A new file with a `TASK` in it is found here.
+"""The task types: one file each. A new file with a `TASK` in it is found here, and a job may name it.
 
-A sweep's task type is `DEFAULT_TASK` so far. A second one also needs a field in the specification that names it.
+Every sweep has the task type `DEFAULT_TASK` so far. For sweeps to have another one, a field of `SweepSpec` must name
+it, `tune.prepare.inputs.task_of` must look it up, and `tune.evaluate` must do the same.
 """
 
 from __future__ import annotations

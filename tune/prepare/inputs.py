@@ -14,7 +14,9 @@ from trainable.errors import UserError
 from trainable.hub.download import HubError, resolve_model
 from trainable.hub.model_checks import model_problems
 from trainable.hub.model_folder import encoder_widths, longest_row, model_bytes, model_fingerprint
-from trainable.metrics import F1Average, majority_scores
+from trainable.metrics import F1Average
+from trainable.tasks import DEFAULT_TASK, TASKS
+from trainable.tasks.base import Task
 from tune.spec.sources import PRESETS
 from tune.spec.space import largest
 from tune.spec.sweep_spec import SweepSpec
@@ -50,6 +52,11 @@ class Inputs:
     f1_average: F1Average
     """What the spec asks for; `auto` means binary where there are two classes, else macro."""
 
+    @property
+    def task(self) -> Task:
+        """What is learned."""
+        return task_of(self.spec)
+
     def tokenize(self, split: str) -> TokenizedSplit:
         """Tokenise one split. The test split is asked for only once the winner is chosen."""
         rows = self.data.splits[split]
@@ -61,10 +68,9 @@ class Inputs:
         return min(self.spec.max_length, longest_row(self.model.path) or self.spec.max_length)
 
     def majority(self, split: str) -> dict[str, float]:
-        """Accuracy and F1 on a split of always answering the class that is most frequent in training."""
-        classes = range(len(self.data.label_names))
-        counts = {name: [rows.labels.count(i) for i in classes] for name, rows in self.data.splits.items()}
-        return majority_scores(counts["train"], counts[split], self.f1_average)
+        """The scores on a split of always giving the answer that is most frequent in training."""
+        train, rows = self.data.splits["train"].labels, self.data.splits[split].labels
+        return self.task.majority(train, rows, len(self.data.label_names), self.f1_average)
 
     @property
     def shape(self) -> EncoderShape:
@@ -76,8 +82,13 @@ class Inputs:
 
 def make_inputs(spec: SweepSpec, data: TextData, model: ModelFolder, tokenizer: PreTrainedTokenizerBase) -> Inputs:
     """Put together what was found without a problem."""
-    average = spec.f1 if spec.f1 != "auto" else ("binary" if len(data.label_names) == 2 else "macro")
+    average = spec.f1 if spec.f1 != "auto" else task_of(spec).f1_averages(len(data.label_names))[0]
     return Inputs(spec, data, model, tokenizer, average)
+
+
+def task_of(spec: SweepSpec) -> Task:
+    """What a sweep learns. No field of the specification names another task type yet."""
+    return TASKS[DEFAULT_TASK]
 
 
 def load_spec_data(spec: SweepSpec, problems: list[str]) -> TextData | None:
@@ -101,7 +112,7 @@ def load_spec_data(spec: SweepSpec, problems: list[str]) -> TextData | None:
         seed=spec.seed,
     )
     try:
-        return load_data(request)
+        return load_data(request, task_of(spec).labels)
     except UserError as error:
         problems += error.problems
         return None
@@ -174,6 +185,7 @@ def fit_problems(spec: SweepSpec, data: TextData) -> list[str]:
         for where, size in sizes.items()
         if size > rows
     ]
-    if spec.f1 == "binary" and len(data.label_names) != 2:
-        problems.append(f"f1 binary needs two classes, but the data has {len(data.label_names)}; use macro")
+    averages = task_of(spec).f1_averages(len(data.label_names))
+    if spec.f1 not in ("auto", *averages):
+        problems.append(f"f1 binary needs two classes, but the data has {len(data.label_names)}; use {averages[0]}")
     return problems

@@ -81,6 +81,7 @@ def score_on_test(
         job.f1_average,
         threads,
         job.gpus_per_trial > 0,
+        job.task,
     )
     scored: Scored = where_trials_run(plan, _fetch_and_score, *arguments, say=say)
     return SplitScores(scores=scored.scores, rows=len(test))
