@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import random
 import subprocess
 import sys
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.trainable.runs import make_job
 from tests.trainable.test_metrics import as_labels, random_confusion
+from tests.tune.test_shown import report_of
 from trainable.config import TrialConfig
 from trainable.epoch_scores import EpochScores
 from trainable.metrics import METRICS, F1Average, Metric, accuracy, majority_scores, scores
 from trainable.train.run import FineTuningRun
+from tune.report.html_page import html_page
+from tune.report.model_card import model_card
+from tune.report.progress import Progress
+from tune.report.results import SweepReport
+from tune.report.tensorboard import TensorBoardLog
+from tune.report.words import summary
+from tune.run_dir.layout import RunDir
+from tune.spec.sweep_spec import SweepSpec
 
 # An independent opinion on each score that somebody else computes too: from true classes, predicted ones, the average.
 REFERENCES: dict[str, Callable[[list[int], list[int], str], float]] = {
@@ -155,3 +167,27 @@ def test_a_score_that_is_newer_than_a_study_is_missing_there(monkeypatch: pytest
     times = dict.fromkeys([f.name for f in dataclasses.fields(EpochScores) if f.type == "float"], 1.0)
     read = EpochScores.from_json({"epoch": 1, **times, **older, "collapsed": False})
     assert "errors" not in read.scores
+
+
+def test_one_new_entry_is_shown_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the report's files, on the screen, in the log and in TensorBoard; nothing else was told of it."""
+    monkeypatch.setitem(METRICS, "errors", TOY)
+    report = report_of("demo", trials=[])
+    assert report.as_json()["test"]["errors"] == 0.5
+    assert SweepReport.from_json(json.loads(json.dumps(report.as_json()))) == report
+    for page in (html_page(report), model_card(report), "\n".join(summary(report))):
+        assert "errors" in page.lower()
+
+    epoch = EpochScores(1, 50.0, 0.7, dict.fromkeys(METRICS, 0.25), False, 1e-3, 9.0, 0.0, 1.0, 1.0, 100.0)
+    with Progress(SweepSpec(name="s", model="m", dataset="d"), tmp_path / "log.txt", out=StringIO()) as progress:
+        progress.started(0, TrialConfig(epochs=2))
+        progress.epoch(0, epoch)
+    assert "errors 0.2500" in (tmp_path / "log.txt").read_text()
+
+    board = TensorBoardLog(RunDir(tmp_path))
+    board.start(0, TrialConfig())
+    board.epoch(0, epoch)
+    board.finish(0)
+    events = EventAccumulator(str(tmp_path / "trials" / "0"))
+    events.Reload()
+    assert [point.value for point in events.Scalars("validation/errors")] == [0.25]
