@@ -17,7 +17,7 @@ from rich.text import Text
 
 from trainable.config import TrialConfig
 from trainable.epoch_scores import EpochScores
-from trainable.metrics import METRICS
+from trainable.metrics import METRICS, Metric
 from trainable.redaction import one_line, plain
 from tune.report.text import clock, short
 from tune.run_dir.records import TrialRecord
@@ -25,7 +25,6 @@ from tune.spec.sweep_spec import SweepSpec
 
 ENDED_SHOWN = 8
 OUTCOMES = {"COMPLETE": "done", "PRUNED": "stopped", "FAIL": "failed"}  # what the table calls Optuna's states
-SHOWN_METRICS = [metric for metric in METRICS.values() if metric.while_running]
 
 
 class Progress:
@@ -120,7 +119,7 @@ class Progress:
         config, _ = self._running[number]
         self._running[number] = (config, epoch)
         self._epochs += 1
-        scores = ", ".join(f"{metric.name} {epoch.scores[metric.name]:.4f}" for metric in SHOWN_METRICS)
+        scores = ", ".join(f"{metric.name} {epoch.scores[metric.name]:.4f}" for metric in _shown_metrics())
         self._event(f"trial {number} epoch {epoch.epoch}/{config.epochs}: train_loss {epoch.train_loss:.4f}, {scores}")
 
     def set_aside(self, number: int, why: str) -> None:
@@ -167,7 +166,7 @@ class Progress:
     def _table(self) -> Group:
         table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
         widths = {"trial": 5, "state": 9, "epoch": 5, "train_loss": 10}
-        widths |= {metric.column: max(len(metric.column), 6) for metric in SHOWN_METRICS}
+        widths |= {metric.column: max(len(metric.column), 6) for metric in _shown_metrics()}
         for name, width in widths.items():
             table.add_column(name, justify="left" if name == "state" else "right", no_wrap=True, min_width=width)
         table.add_column("configuration", overflow="ellipsis", no_wrap=True, ratio=1)  # a narrow terminal cuts it
@@ -181,10 +180,16 @@ class Progress:
         return Group(table, Text(one_line(self.summary()), style="bold"))
 
 
+def _shown_metrics() -> list[Metric]:
+    """The scores for which a terminal has room."""
+    return [metric for metric in METRICS.values() if metric.while_running]
+
+
 def _cells(number: int, state: str, epochs: int, config: TrialConfig, shown: EpochScores | None) -> list[Text]:
     """Fill a row: the epochs run of those planned, and the scores of the best epoch, or of the last while it runs."""
     losses = [f"{shown.train_loss:.4f}" if shown else ""]
-    scores = [f"{shown.scores[metric.name]:.4f}" if shown else "" for metric in SHOWN_METRICS]
+    found = shown.scores if shown else {}  # what an earlier version recorded may lack a newer score
+    scores = [f"{found[metric.name]:.4f}" if metric.name in found else "" for metric in _shown_metrics()]
     cells = [str(number), state, f"{epochs}/{config.epochs}", *losses, *scores, short(config)]
     return [Text(one_line(cell)) for cell in cells]  # rich would read markup in a string
 
