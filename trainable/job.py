@@ -97,7 +97,7 @@ class Assignment:
     """The trial's folder in the run directory."""
 
     memory_multiplier: int = 1
-    """How many times the usual share of a GPU, or of the cores, this trial has; 2 after memory ran out once."""
+    """How many times the usual GPU fraction, or the usual cores, this trial has; 2 after memory ran out once."""
 
     epoch_s: float | None = None
     """How long earlier epochs suggest that one takes at most, seconds; None where nothing is known yet."""

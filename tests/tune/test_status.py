@@ -191,7 +191,7 @@ def test_what_a_killed_writer_left_open_is_read_from_a_copy(killed: Path, mode: 
 
 
 def test_a_driver_that_writes_for_long_is_waited_for(killed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tune.run_dir.study_file.BUSY_LIMIT_S", 0.1)
+    monkeypatch.setattr("tune.run_dir.study_file.READ_BUSY_LIMIT_S", 0.1)
     with closing(sqlite3.connect(killed / "study.db", isolation_level=None)) as writer:
         writer.execute("BEGIN EXCLUSIVE")
         assert refusal(killed) == f"{killed / 'study.db'} is being written; ask again"

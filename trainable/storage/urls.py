@@ -21,7 +21,7 @@ from trainable.storage.private_folder import working_folder
 
 
 @dataclass(frozen=True)
-class Kind:
+class StorageKind:
     """How the URLs of a scheme are read and opened."""
 
     open: Callable[[Path, str], Storage] = ObjectStore
@@ -31,13 +31,13 @@ class Kind:
 
 
 KINDS = {
-    "s3": Kind(),
-    "gs": Kind(),
-    "gcs": Kind(),
-    "abfs": Kind(container_at_account=True),
-    "abfss": Kind(container_at_account=True),
+    "s3": StorageKind(),
+    "gs": StorageKind(),
+    "gcs": StorageKind(),
+    "abfs": StorageKind(container_at_account=True),
+    "abfss": StorageKind(container_at_account=True),
 }
-OTHER_KIND = Kind()  # pyarrow may know the scheme; if not, its error says so
+OTHER_KIND = StorageKind()  # pyarrow may know the scheme; if not, its error says so
 _SECRET = re.compile(r"secret|passw|token|key|sig|cred|@", re.IGNORECASE)  # in a URL's options
 
 

@@ -10,7 +10,7 @@ from trainable.config import TrialConfig
 from trainable.train.memory import tensors_mib
 from trainable.train.memory_probe import MemoryUse
 from tune.cluster.plan import DEFAULT_GPUS_PER_TRIAL
-from tune.prepare.precision import Precision
+from tune.prepare.precision import ChosenPrecision
 from tune.spec.space import Choice, Fixed, Value, largest
 from tune.spec.sweep_spec import SweepSpec
 
@@ -26,7 +26,7 @@ class GpusPerTrial:
     """One of FRACTIONS; 0 where there are no GPUs; None where a whole GPU is not enough."""
     why: str
     """In words, as the user is told."""
-    precision: Precision | None = None
+    precision: ChosenPrecision | None = None
     """The precision in which it was measured."""
 
 

@@ -19,7 +19,7 @@ from tune.cluster.preflight import SweepFiles, fetch_shipped, preflight, with_mo
 from tune.prepare.gpus_per_trial import GpusPerTrial, decide, most_rows
 from tune.prepare.identity import StoredSweep
 from tune.prepare.inputs import Inputs
-from tune.prepare.precision import Precision, choose_precision
+from tune.prepare.precision import ChosenPrecision, choose_precision
 from tune.run_dir.layout import RunDir
 from tune.spec.sweep_spec import SweepSpec
 
@@ -89,7 +89,7 @@ def measure_gpus(
     if not plan.gpus_per_trial:
         return GpusPerTrial(0.0, "no GPUs, so trials train on the CPU")
     if stored.precision is not None:
-        precision = Precision(stored.precision, "as before")
+        precision = ChosenPrecision(stored.precision, "as before")
     else:
         precision = choose_precision(inputs.spec.precision, plan, inputs.shape, say)
     job = make_job(inputs, plan, run_dir, stored.sweep_id, precision.name)

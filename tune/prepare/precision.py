@@ -12,7 +12,7 @@ from tune.cluster.plan import Plan
 WORTH_IT = 0.95  # bfloat16 is chosen where it takes at most this fraction of float32's time
 
 
-class Precision(NamedTuple):
+class ChosenPrecision(NamedTuple):
     """A precision, and why it is used."""
 
     name: str
@@ -21,7 +21,9 @@ class Precision(NamedTuple):
     """In words, as the user is told."""
 
 
-def choose_precision(asked_for: str, plan: Plan, shape: EncoderShape, say: Callable[[str], None] = print) -> Precision:
+def choose_precision(
+    asked_for: str, plan: Plan, shape: EncoderShape, say: Callable[[str], None] = print
+) -> ChosenPrecision:
     """Take the precision that is asked for; for `auto`, time one layer where trials run and take the faster one.
 
     Args:
@@ -31,8 +33,8 @@ def choose_precision(asked_for: str, plan: Plan, shape: EncoderShape, say: Calla
         say: Gets a line while the cluster has no room.
     """
     if asked_for != "auto":
-        return Precision(asked_for, "as asked for")
+        return ChosenPrecision(asked_for, "as asked for")
     seconds = where_trials_run(plan, measure_precision, shape, plan.threads, plan.gpus_per_trial > 0, say=say)
     chosen = "bf16" if seconds["bf16"] < WORTH_IT * seconds["fp32"] else "fp32"
     told = f"measured a layer: bf16 {seconds['bf16'] * 1000:.1f} ms, fp32 {seconds['fp32'] * 1000:.1f} ms"
-    return Precision(chosen, told)
+    return ChosenPrecision(chosen, told)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import optuna
     import sqlalchemy
 
-BUSY_LIMIT_S = 60  # how long a read or write waits while another process writes
+WRITE_BUSY_LIMIT_S = 60  # how long a read or write waits while another process writes
 
 
 def open_study(path: Path, mode: str, sweep_id: str | None) -> optuna.Study:
@@ -42,7 +42,7 @@ def open_study(path: Path, mode: str, sweep_id: str | None) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     url = f"sqlite:///{quote(str(path))}"
     try:
-        storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": BUSY_LIMIT_S}})
+        storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": WRITE_BUSY_LIMIT_S}})
         sqlalchemy.event.listen(storage.engine, "handle_error", partial(_as_os_error, path))
         study = optuna.create_study(
             storage=storage,

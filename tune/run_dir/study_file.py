@@ -27,7 +27,7 @@ from tune.run_dir.records import TrialRecord, record_from
 STATES_IN_STUDY = ("RUNNING", "COMPLETE", "PRUNED", "FAIL", "WAITING")  # of a trial, as Optuna stores them
 TABLES = {"studies", "study_user_attributes", "trials", "trial_user_attributes"}  # those that are read here
 READ_LIMIT_S = 20.0  # for one study; one of 1,000 trials takes far less than a second
-BUSY_LIMIT_S = 5.0  # how long the read-only reader waits for a driver that is writing
+READ_BUSY_LIMIT_S = 5.0  # how long the read-only reader waits for a driver that is writing
 CHECK_BUSY_LIMIT_S = 60.0  # how long the check of a driver's own study waits
 LATEST_S = 1e11  # seconds since 1970: no epoch has ended later than in the year 5138
 
@@ -132,7 +132,7 @@ def _for_a_reader(file: Path) -> Iterator[sqlite3.Connection]:
 @contextlib.contextmanager
 def _limited(uri: str) -> Iterator[sqlite3.Connection]:
     """A connection that gives up after READ_LIMIT_S: a stranger's file may hold a view that never ends."""
-    with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_LIMIT_S)) as connection:
+    with closing(sqlite3.connect(uri, uri=True, timeout=READ_BUSY_LIMIT_S)) as connection:
         until = time.monotonic() + READ_LIMIT_S
         connection.set_progress_handler(lambda: time.monotonic() > until, 10_000)
         connection.execute("PRAGMA trusted_schema = OFF")

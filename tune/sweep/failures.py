@@ -20,7 +20,7 @@ from tune.sweep.trial_book import TrialBook
 
 SAME_FAILURES = 5  # if the first so many trials all fail the same way, further ones would fail that way, too
 
-Kind = Literal["failed", "died", "memory", "storage"]
+FailureKind = Literal["failed", "died", "memory", "storage"]
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # Ray colours its tracebacks
 _NUMBERS = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?")
 
@@ -29,7 +29,7 @@ _NUMBERS = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?")
 class Failure:
     """Why a trial did not come to its end."""
 
-    kind: Kind
+    kind: FailureKind
     """The trial failed by its nature, its worker died, memory ran out, or the storage could not be written."""
     reason: str
     """In a line."""
@@ -74,7 +74,7 @@ def failure_in_file(error_file: Path | None, trial_folder: Path) -> Failure:
     return Failure(kind, reason, text or reason)
 
 
-def why_it_failed(text: str) -> tuple[Kind, str]:
+def why_it_failed(text: str) -> tuple[FailureKind, str]:
     """The kind and the reason of a failure, from Ray's account of it."""
     last = text.rpartition("\n")[2].strip() or "the worker died without a word"
     if "OutOfMemoryError" in text or "MemoryError" in text:
