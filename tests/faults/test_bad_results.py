@@ -14,14 +14,18 @@ import pytest
 from tests.faults.broken import BAD_VALUES, MISSING
 from tests.faults.sweeps import ledger_of, sweep
 from tests.tune.test_searcher import epoch, leave_model, make_book
+from trainable.epoch_scores import NUMBERS
+from trainable.metrics import METRICS
 from tune.cluster.plan import Plan
 from tune.report.progress import Progress
-from tune.run_dir.records import REPORTED, result_problem
+from tune.run_dir.records import result_problem
 from tune.stopping_rules.asha import SuccessiveHalving
 from tune.sweep.callback import SweepCallback
 from tune.sweep.failures import SAME_FAILURES
 from tune.sweep.halt import Halt
 from tune.sweep.scheduler import StoppingScheduler
+
+REPORTED = (*METRICS, *NUMBERS)  # the numbers that a worker must report of every epoch
 
 
 class Controller:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from trainable.config import TrialConfig
 from trainable.epoch_scores import EpochScores, best_epoch
-from trainable.metrics import METRICS
 from tune.run_dir.attributes import (
     CONFIG,
     EPOCH_PREFIX,
@@ -20,8 +18,6 @@ from tune.run_dir.attributes import (
     RETRIES,
     SEED,
 )
-
-REPORTED = (*METRICS, "train_loss", "schedule_percent")  # numbers that a worker must report of every epoch
 
 
 @dataclass(frozen=True)
@@ -127,13 +123,12 @@ def _epoch_from(flat: object) -> EpochScores:
 def result_problem(result: Mapping[str, Any]) -> str | None:
     """Why an epoch that a worker reported can't be used, in words; None if it can.
 
-    It tells the reason that the worker itself gives for the trial's failure, or names a number that is not finite.
+    It is the reason that the worker itself gives for the trial's failure, or it names the value that is wrong.
     """
     if "failure" in result:
         return str(result["failure"])
-    for name in REPORTED:
-        value = result.get(name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            found = f"is {value!r}" if name in result else "is missing"
-            return f"{name} of epoch {result.get('epoch', '?')} {found}; it must be a finite number"
+    try:
+        EpochScores.from_json(result, every_score=True)
+    except ValueError as error:
+        return str(error)
     return None
