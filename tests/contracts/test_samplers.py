@@ -19,6 +19,7 @@ from tests.tune.test_end_to_end import ROOT
 from tests.tune.test_searcher import issue, make_book, run_one
 from tune.samplers import SAMPLERS, find_samplers
 from tune.spec.space import Choice, Fixed, Float, Int
+from tune.spec.sweep_spec import SweepSpec
 
 SPACE = {
     "learning_rate": Float(1e-5, 1e-3, log=True),
@@ -138,8 +139,13 @@ def test_one_new_file_adds_a_sampler(tmp_path: Path, monkeypatch: pytest.MonkeyP
     found = find_samplers()
     assert found.keys() == {*SAMPLERS, "toy"}
     monkeypatch.setitem(SAMPLERS, "toy", found["toy"])
-    book = make_book(tmp_path / "run", sampler="toy", space={"batch_size": Choice((8, 16))})
-    assert [run_one(book, [0.5]).config.batch_size for _ in range(4)] == [16] * 4
+    SweepSpec.model_rebuild(force=True)  # the names of a table are read when the model is made
+    try:
+        book = make_book(tmp_path / "run", sampler="toy", space={"batch_size": Choice((8, 16))})
+        assert [run_one(book, [0.5]).config.batch_size for _ in range(4)] == [16] * 4
+    finally:
+        monkeypatch.undo()
+        SweepSpec.model_rebuild(force=True)
 
 
 def test_the_table_is_light() -> None:
