@@ -73,8 +73,14 @@ def test_hosts_see_neither_each_other_nor_this_machine(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_nothing_is_left_when_the_test_run_is_killed(tmp_path: Path, how: signal.Signals) -> None:
     before = left_behind()
+    # A shell starts what runs in the background with Ctrl-C ignored, and children inherit that.
     holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT
+        [sys.executable, "-c", HOLD, tmp_path],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=ROOT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert holder.stdout is not None
     assert holder.stdout.readline() == "\n"
