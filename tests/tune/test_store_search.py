@@ -165,7 +165,7 @@ def test_what_is_there_is_neither_touched_nor_lost(
 ) -> None:
     url = str(store.url)
     flags = [*map(str, make_flags(tmp_path, tiny_model, POINTS[:1])), "--out", url]
-    store._write(store.root / "mine.txt", "mine")
+    store.objects.write(store.root / "mine.txt", "mine")
     refused = command("tune.search", *flags, cwd=tmp_path)
     assert refused.returncode == 2
     assert "holds files but no sweep; give another prefix" in refused.stderr
