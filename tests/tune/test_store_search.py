@@ -69,6 +69,7 @@ def store(s3: str, tmp_path: Path) -> ObjectStore:
     return ObjectStore(tmp_path / "copy", f"s3://bucket/{tmp_path.name}{s3}")
 
 
+@pytest.mark.timeout(400)  # five commands, each with a Ray of its own
 def test_it_goes_on_from_another_machine(tmp_path: Path, tiny_model: Path, s3: str, store: ObjectStore) -> None:
     url = str(store.url)
     flags = (*make_flags(tmp_path, tiny_model, POINTS), "--sampler", "random")
