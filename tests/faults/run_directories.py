@@ -9,15 +9,18 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from optuna.trial import TrialState
 
 from tests.conftest import write_pairs
+from tests.faults.disturbed import family
 from tests.tune.checked import Checked, checked
 from tests.tune.test_end_to_end import ROOT, command
 from tests.tune.test_failures import wait_for
@@ -72,12 +75,33 @@ def make_real_sweeps(folder: Path, model: Path) -> Sweeps:
         text=True,
     )
     wait_for(lambda: log.exists() and f"trial {OPEN} epoch 10/40" in log.read_text(), driver)
-    driver.send_signal(signal.SIGKILL)
+    # The driver dies first, and at once all that it started: a worker that lived on would write while we copy.
+    members = family(driver.pid)
+    for pid in members:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     driver.communicate(timeout=30)
+    wait_until_gone(members)
     shutil.copytree(run, folder / "killed")
     done = command("tune.search", *flags, "--out", run, cwd=folder)
     assert done.returncode == 0, done.stderr
     return Sweeps(folder / "killed", run, flags)
+
+
+def wait_until_gone(pids: list[int], within_s: float = 10.0) -> None:
+    """Wait until these processes have ended; the first process of the machine may still have to collect them."""
+    ends = time.monotonic() + within_s
+    while alive := [pid for pid in pids if psutil.pid_exists(pid) and not is_zombie(pid)]:
+        assert time.monotonic() < ends, f"processes {alive} live on"
+        time.sleep(0.02)
+
+
+def is_zombie(pid: int) -> bool:
+    """Whether a process has ended and nobody has collected it."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def make_sweeps(folder: Path, model: Path) -> Sweeps:

@@ -34,6 +34,7 @@ from tune.run_dir.records import TrialRecord
 from tune.search import main
 from tune.sweep.trial_book import TrialBook
 
+pytestmark = pytest.mark.timeout(400)  # the first test that uses a sweep pays for it
 WHAT_TO_DO = "; restore it from a copy, or start over with --fresh"
 STATE = f"trials/{OPEN}/state/epoch-10"
 NEEDED = {"spec.yaml", "study.db"}  # what no other file can give back

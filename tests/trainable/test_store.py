@@ -158,7 +158,12 @@ def test_a_dead_process_of_this_machine_holds_nothing(stores: Stores) -> None:
     dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
     owner = {"id": "x", "host": lease.socket.gethostname(), "pid": int(dead.stdout)}
     one.objects.write(one.root / LEASE_FILE, json.dumps(owner))
-    one.refuse_if_driven()
+    with one.lease():
+        assert json.loads(one.read_text(one.root / LEASE_FILE))["pid"] == os.getpid(), "the lease was not taken over"
+    # What tells the two apart is that process alone: the same lease of one that lives is respected.
+    one.objects.write(one.root / LEASE_FILE, json.dumps({**owner, "pid": os.getppid()}))
+    with pytest.raises(UserError, match=f"process {os.getppid()} on"):
+        one.refuse_if_driven()
 
 
 def test_whose_lease_was_taken_publishes_nothing_more(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +197,9 @@ def test_a_program_that_was_restarted_in_its_place_is_no_other_driver(stores: St
     owner = {"id": "before execv", "host": lease.socket.gethostname(), "pid": os.getpid()}
     one.objects.write(one.root / LEASE_FILE, json.dumps(owner))
     with one.lease():
-        pass
+        taken = json.loads(one.read_text(one.root / LEASE_FILE))
+        assert taken["pid"] == os.getpid()
+        assert taken["id"] != "before execv"
 
 
 def test_a_copy_that_is_older_than_the_store_is_not_worked_on(stores: Stores) -> None:

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 from botocore.exceptions import InvalidRegionError
@@ -143,7 +144,11 @@ def load(text: str) -> dict[str, Any]:
 @pytest.mark.parametrize("name", [AWS, LOCAL])
 def test_ray_takes_the_file(name: str) -> None:
     for text in ((ROOT / name).read_text(encoding="utf-8"), filled_in(name)):
-        validate_config(prepare_config(load(text)))
+        prepared = prepare_config(load(text))
+        validate_config(prepared)  # raises where Ray would refuse it
+        assert prepared["cluster_name"] == load(text)["cluster_name"]
+        with pytest.raises(jsonschema.ValidationError):
+            validate_config({**prepared, "no_such_field": 1})
 
 
 @pytest.mark.parametrize("name", [AWS, LOCAL])
@@ -205,8 +210,10 @@ def test_a_file_of_anything_is_told_not_a_traceback() -> None:
     keys = ["provider", "auth", "available_node_types", "file_mounts", "docker", "head_start_ray_commands"]
     for value in strange:
         for key in keys:
-            rules_broken({"provider": {"type": "aws"}, key: value})
-            files_missing({key: value})
+            told = rules_broken({"provider": {"type": "aws"}, key: value})
+            assert all(isinstance(problem, str) for problems in told.values() for problem in problems)
+            assert told, f"{key}: {value!r} breaks no rule"
+            assert all(isinstance(problem, str) for problem in files_missing({key: value}))
 
 
 def test_what_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
