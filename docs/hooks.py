@@ -1,8 +1,8 @@
 """What `mkdocs` does beside its own work when it builds the site: two things that would go stale if written by hand.
 
-Pages that lie outside docs/ (the changelog, the benchmarks' page, ...) get onto the site where a page of the site links
-to them or the navigation names them, and so does any other file that is linked (cluster.yaml). Links are rewritten to
-where their targets lie on the site.
+Pages that lie outside docs/, such as the changelog, get onto the site if one of its pages links to them or the
+navigation names them. So does any other file that is linked, such as cluster.yaml. Links are rewritten to where their
+targets lie on the site.
 
 Every room of `tune` and `trainable` gets a page of its API, made from the docstrings of its modules.
 """

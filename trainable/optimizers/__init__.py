@@ -5,17 +5,13 @@ This package is imported by `--help`, so its modules import torch inside functio
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-
+from trainable.discovery import find_entries
 from trainable.optimizers.base import OptimizerEntry
 
 
 def find_optimizers() -> dict[str, OptimizerEntry]:
     """The optimizer of every module in this folder, by name, in the order of the modules' names."""
-    modules = [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
-    entries: list[OptimizerEntry] = [module.OPTIMIZER for module in modules if hasattr(module, "OPTIMIZER")]
-    return {entry.name: entry for entry in entries}
+    return find_entries(__name__, __path__, "OPTIMIZER")
 
 
 OPTIMIZERS = find_optimizers()

@@ -6,17 +6,13 @@ modules import nothing heavy.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-
+from trainable.discovery import find_entries
 from trainable.schedules.base import ScheduleEntry
 
 
 def find_schedules() -> dict[str, ScheduleEntry]:
     """The schedule of every module in this folder, by name, in the order of the modules' names."""
-    modules = [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
-    entries: list[ScheduleEntry] = [module.SCHEDULE for module in modules if hasattr(module, "SCHEDULE")]
-    return {entry.name: entry for entry in entries}
+    return find_entries(__name__, __path__, "SCHEDULE")
 
 
 SCHEDULES = find_schedules()

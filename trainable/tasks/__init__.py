@@ -6,9 +6,7 @@ it, `tune.prepare.inputs.task_of` must look it up, and `tune.evaluate` must do t
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-
+from trainable.discovery import find_entries
 from trainable.tasks.base import Task
 
 DEFAULT_TASK = "single_label"
@@ -16,9 +14,7 @@ DEFAULT_TASK = "single_label"
 
 def find_tasks() -> dict[str, Task]:
     """The task type of every module in this folder, by name, in the order of the modules' names."""
-    modules = [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
-    tasks: list[Task] = [module.TASK for module in modules if hasattr(module, "TASK")]
-    return {task.name: task for task in tasks}
+    return find_entries(__name__, __path__, "TASK")
 
 
 TASKS = find_tasks()

@@ -2,9 +2,10 @@
 
 Every surname, company and team is invented; the cities and countries are real.  In a frame:
 
-``{co}`` ``{co2}``   a slot; its type is the name without its digit (``usd`` any sum, ``loot`` millions,
-                     ``rate`` a small percentage, ``n`` ``t`` ``k`` counts in ones, tens and up to thousands,
-                     ``q`` a quarter, ``cur`` a currency)
+``{co}`` ``{co2}``   a slot; its type is the name without its digit. Types that their names do not tell:
+                     ``usd`` is any sum, ``loot`` is millions, ``rate`` is a small percentage.
+                     ``n``, ``t`` and ``k`` are counts in ones, in tens and up to thousands.
+                     ``q`` is a quarter, ``cur`` is a currency.
 ``[a|b]``            variants with the same meaning
 ``<a|b//c|d>``       the frame's polarity: one side is the opposite (or the negation) of the other
 ``$rose``            a macro: its text in ``MACROS`` replaces it before anything else

@@ -5,17 +5,13 @@ This package is imported by `--help`, so its modules import Optuna inside functi
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-
+from trainable.discovery import find_entries
 from tune.samplers.base import SamplerEntry
 
 
 def find_samplers() -> dict[str, SamplerEntry]:
     """The sampler of every module in this folder, by name, in the order of the modules' names."""
-    modules = [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
-    entries: list[SamplerEntry] = [module.SAMPLER for module in modules if hasattr(module, "SAMPLER")]
-    return {entry.name: entry for entry in entries}
+    return find_entries(__name__, __path__, "SAMPLER")
 
 
 SAMPLERS = find_samplers()

@@ -5,17 +5,13 @@ This package is imported by `--help`, so its modules import nothing heavy.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-
+from trainable.discovery import find_entries
 from tune.stopping_rules.base import StoppingRuleEntry
 
 
 def find_stopping_rules() -> dict[str, StoppingRuleEntry]:
     """The stopping rule of every module in this folder, by name, in the order of the modules' names."""
-    modules = [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
-    entries: list[StoppingRuleEntry] = [module.STOPPING_RULE for module in modules if hasattr(module, "STOPPING_RULE")]
-    return {entry.name: entry for entry in entries}
+    return find_entries(__name__, __path__, "STOPPING_RULE")
 
 
 STOPPING_RULES = find_stopping_rules()
