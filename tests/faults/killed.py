@@ -20,6 +20,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +241,7 @@ class KilledTrial(FineTuningTrial):
 def take_away(protection: str) -> None:
     """Break what makes a killed sweep go on as if nothing had happened."""
     import tune.sweep.proposals
+    from tune.sweep.queue import NextTrial
     from tune.sweep.trial_book import TrialBook
 
     if protection == "history":  # only the last epoch is recorded, as most tools do
@@ -254,8 +256,16 @@ def take_away(protection: str) -> None:
 
         def without(book: TrialBook, *arguments: Any) -> None:
             begin(book, *arguments)
-            book._queue._begun -= len(book._queue._again)
-            book._queue._again = []
+            queue, forgotten = book._queue, len(book._queue._again)
+            queue._begun -= forgotten
+            queue._again = []
+            following = queue._next
+
+            def numbered() -> NextTrial | None:
+                trial = following()  # the study still counts those that were forgotten
+                return replace(trial, number=trial.number + forgotten) if trial and trial.is_new else trial
+
+            queue._next = numbered  # type: ignore[method-assign]
 
         TrialBook.__init__ = without  # type: ignore[method-assign]
     if protection == "seeds":  # a sampler seeded by each start
