@@ -5,6 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -44,3 +47,16 @@ def write_pairs(folder: Path, rows: dict[str, int], suffix: str = ".csv") -> Pat
 def tiny_data(tmp_path: Path) -> Path:
     """96 / 48 / 48 sentence pairs as CSV."""
     return write_pairs(tmp_path / "pairs", {"train": 96, "validation": 48, "test": 48})
+
+
+@contextmanager
+def mounted_for_reading(path: Path) -> Iterator[None]:
+    """A file or a folder that is mounted over itself, for reading only."""
+    done = subprocess.run(["mount", "--bind", path, path], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"can't mount here: {done.stderr.strip()}")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", path], check=True, capture_output=True)
+        yield
+    finally:
+        subprocess.run(["umount", path], check=True)

@@ -7,14 +7,14 @@ import os
 import random
 import shutil
 import sqlite3
-import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.conftest import mounted_for_reading
 from tests.faults.run_directories import (
     LEADER,
     OPEN,
@@ -225,6 +225,7 @@ def test_every_file_cut_or_missing(
     sweeps: Sweeps, which: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source: Path = getattr(sweeps, which)
+    assert set(NEEDED) < set(files_of(source))
     for i, name in enumerate(files_of(source)):
         cut_or_missing(sweeps, source, name, half_or_none(source, name, i), tmp_path, capsys)
 
@@ -236,6 +237,7 @@ def test_every_file_cut_in_many_places(
     in_process: Sweeps, which: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source: Path = getattr(in_process, which)
+    assert set(NEEDED) < set(files_of(source))
     for name in files_of(source):
         cut_or_missing(in_process, source, name, many_cuts(source, name), tmp_path, capsys)
 
@@ -272,9 +274,10 @@ def test_flipped_bits_in_models_and_states(
     sweeps: Sweeps, which: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source: Path = getattr(sweeps, which)
-    for name in files_of(source):
-        if "/state/" in name or name.endswith("model.safetensors") or name == "best/config.json":
-            flipped(sweeps, source, name, (source / name).stat().st_size // 2, tmp_path, capsys)
+    weighty = [n for n in files_of(source) if "/state/" in n or n.endswith("model.safetensors")]
+    assert weighty
+    for name in [*weighty, *(["best/config.json"] if which == "finished" else [])]:
+        flipped(sweeps, source, name, (source / name).stat().st_size // 2, tmp_path, capsys)
 
 
 @pytest.mark.faults
@@ -283,10 +286,11 @@ def test_flipped_bits_in_many_places(
     in_process: Sweeps, which: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source: Path = getattr(in_process, which)
-    for name in files_of(source):
-        if "/state/" in name or "/model/" in name or "best/" in name:
-            for at in (0, 9, (source / name).stat().st_size - 2):
-                flipped(in_process, source, name, at, tmp_path, capsys)
+    names = [name for name in files_of(source) if "/state/" in name or "/model/" in name or "best/" in name]
+    assert names
+    for name in names:
+        for at in (0, 9, (source / name).stat().st_size - 2):
+            flipped(in_process, source, name, at, tmp_path, capsys)
 
 
 def flipped(
@@ -479,14 +483,8 @@ def test_foreign_files_lie_about_untouched(
 @pytest.fixture
 def read_only(killed: Path) -> Iterator[Path]:
     """A run directory on a file system that is mounted for reading."""
-    done = subprocess.run(["mount", "--bind", killed, killed], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        pytest.skip(f"can't mount here: {done.stderr.strip()}")
-    try:
-        subprocess.run(["mount", "-o", "remount,ro,bind", killed], check=True, capture_output=True)
+    with mounted_for_reading(killed):
         yield killed
-    finally:
-        subprocess.run(["umount", killed], check=True)
 
 
 def test_a_directory_for_reading_only(sweeps: Sweeps, read_only: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -506,10 +504,12 @@ def test_a_page_that_can_not_be_mended_is_told(
     assert f"{finished / 'report.html'} is not whole and can't be written anew: [Errno 28] No space left" in said
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_study_for_reading_only(sweeps: Sweeps, killed: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (killed / "study.db").chmod(0o444)
-    assert "can't be read and written" in refused(sweeps, killed, capsys, "study.db")
+    study = killed / "study.db"
+    study.chmod(0o444)
+    # Root may write to every file that is not mounted for reading.
+    with mounted_for_reading(study) if os.geteuid() == 0 else nullcontext():
+        assert "can't be read and written" in refused(sweeps, killed, capsys, "study.db")
 
 
 # Another sweep's parts

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import mounted_for_reading
 from tests.faults.run_directories import LEADER, OPEN, POINTS, Sweeps, make_sweeps
 from tests.tune.checked import checked
 from tests.tune.test_end_to_end import ROOT, command
@@ -202,14 +203,8 @@ def test_a_driver_that_writes_for_long_is_waited_for(killed: Path, monkeypatch: 
 @pytest.fixture
 def read_only(killed: Path) -> Iterator[Path]:
     """A run directory on a file system that is mounted for reading."""
-    done = subprocess.run(["mount", "--bind", killed, killed], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        pytest.skip(f"can't mount here: {done.stderr.strip()}")
-    try:
-        subprocess.run(["mount", "-o", "remount,ro,bind", killed], check=True, capture_output=True)
+    with mounted_for_reading(killed):
         yield killed
-    finally:
-        subprocess.run(["umount", killed], check=True)
 
 
 def test_a_file_system_that_is_mounted_for_reading_will_do(read_only: Path) -> None:

@@ -13,7 +13,7 @@ class Storage(abc.ABC):
 
     All files are written and read below `root`, a folder of this machine. If every machine sees that folder
     (`FolderStorage`), nothing else is needed. If the files lie in an object store (`ObjectStore`), `root` is only this
-    machine's working copy: whoever has completed a file or a folder publishes it, and whoever reads it fetches it
+    machine's working copy. Whoever has completed a file or a folder then publishes it. Whoever reads it fetches it
     first. Code that does both works with every kind of storage. `tests/contracts/test_storage.py` states what each
     kind must keep.
 

@@ -59,6 +59,7 @@ def train_one_epoch(
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
     def gradient(batches: list[Batch]) -> Tensor:
+        """Add up the gradient of one step over its micro-batches; returns their loss, summed over the rows."""
         total: Tensor | None = None
         rows = sum(map(len, batches))
         for batch in batches:

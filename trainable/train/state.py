@@ -73,6 +73,7 @@ def save_state(
     """Write a state folder, all or nothing; returns the bytes written."""
 
     def write(aside: Path) -> None:
+        """Fill the folder that takes the state's place once it is complete."""
         tensors = {f"model.{name}": tensor for name, tensor in weights.items()}
         for i, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{name}": tensor for name, tensor in state.items()}

@@ -1,9 +1,9 @@
 """A made-up paraphrase corpus in the style of newswire, for the demo search and for tests.
 
-The two sentences of a pair say the same thing in different words (``paraphrase``), or they differ in exactly one fact:
-a number, a name, a direction, a negation, or who did what to whom (``not_paraphrase``). Both sorts are reworded alike
-(synonyms, voice, clause order, number formats, abbreviations, place of the source). Both aim at the same word overlap,
-so counting the words that two sentences have in common does not tell the sorts apart.
+The two sentences of a pair say the same thing in different words (``paraphrase``), or they differ in exactly one fact
+(``not_paraphrase``). The fact is a number, a name, a direction, a negation, or who did what to whom. Both sorts are
+reworded alike (synonyms, voice, clause order, number formats, abbreviations, place of the source). Both aim at the same
+word overlap, so counting the words that two sentences have in common does not tell the sorts apart.
 
 ``python -m tune.demo --out DIR`` writes ``train.jsonl``, ``validation.jsonl`` and ``test.jsonl`` with the fields
 ``sentence1``, ``sentence2`` and ``label``. The files in ``tune/presets/demo`` are its output for the default seed.

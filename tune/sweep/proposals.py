@@ -86,9 +86,9 @@ class Proposals:
 def distributions(space: Space, point: Mapping[str, Value]) -> dict[str, BaseDistribution]:
     """Optuna's distributions of the hyperparameters that are searched.
 
-    Optuna allows one set of choices per hyperparameter, and no logarithm of 0. If a point gives a value that is none of
-    the choices, or that a logarithmic range can't hold, the hyperparameter is left out: its value then stands in the
-    trial's configuration alone.
+    Optuna allows one set of choices per hyperparameter, and no logarithm of 0. A point may give a value that is none of
+    the choices, or that a logarithmic range can't hold. The hyperparameter is then left out, and its value stands in
+    the trial's configuration alone.
 
     Args:
         space: The search space.
