@@ -180,6 +180,11 @@ def takes_numbers(field: FieldInfo) -> bool:
     return bool(_types(field.annotation) & {int, float})
 
 
+def takes_on_off(field: FieldInfo) -> bool:
+    """Whether a field is true or false."""
+    return _types(field.annotation) == {bool}
+
+
 def _types(annotation: Any) -> set[Any]:
     """The types that an annotation is made of, without constraints and literal values."""
     if get_origin(annotation) is Annotated:

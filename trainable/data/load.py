@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from trainable.data.column_choice import ChosenColumns, choose_columns, has_columns
@@ -22,7 +22,9 @@ class DataRequest:
     """Which data set to load, and how to read it."""
 
     dataset: str
-    """A local folder or a hub name (`glue/mrpc`, `namespace/name`, `namespace/name/config`)."""
+    """A local folder, a file, or a hub name (`glue/mrpc`, `namespace/name`, `namespace/name/config`)."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Files that are a split, by the split's name: validation, test."""
     text_columns: tuple[str, ...] | None = None
     """One or two names; None means guess."""
     label_column: str | None = None
@@ -35,6 +37,14 @@ class DataRequest:
     """The same for test."""
     train_rows: int | None = None
     """Use so many training rows, chosen by a seeded shuffle; None means all."""
+    validation_rows: int | None = None
+    """The same for validation."""
+    strict_labels: bool = False
+    """Whether labels that differ only in blanks around them or in case are different classes."""
+    skip_labels: tuple[str, ...] = ()
+    """Rows with one of these labels are left out."""
+    skip_blank_rows: bool = False
+    """Whether rows in which a text or the label is blank are left out."""
     positive_label: str | None = None
     """The class that binary F1 counts; None means the last one in order."""
     seed: int = 0

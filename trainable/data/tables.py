@@ -25,6 +25,10 @@ class Table:
     """For each row "line 7" (text files) or "row 7" (parquet, the hub), counted from 1."""
     left_out: dict[str, str] = field(default_factory=dict)
     """Columns that can be neither texts nor labels (parquet has lists, images, dates), with their type in words."""
+    class_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """For label columns whose classes the file names: the names by id."""
+    notes: tuple[str, ...] = ()
+    """What the reader left out or took for something else, a sentence each."""
 
     def __len__(self) -> int:
         """The number of rows."""

@@ -109,6 +109,11 @@ def load_spec_data(spec: SweepSpec, problems: list[str]) -> TextData | None:
         validation_fraction=spec.validation_fraction,
         test_fraction=spec.test_fraction,
         train_rows=spec.train_rows,
+        validation_rows=spec.validation_rows,
+        files={name: path for name, path in (("validation", spec.validation), ("test", spec.test)) if path is not None},
+        strict_labels=spec.strict_labels,
+        skip_labels=spec.skip_labels or (),
+        skip_blank_rows=spec.skip_blank_rows,
         seed=spec.seed,
     )
     try:

@@ -79,6 +79,22 @@ def _label(value: object) -> str:
     return str(value)
 
 
+def _labels(value: object) -> tuple[str, ...]:
+    names = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)) or not names:
+        raise ValueError(f"must be a label or several (a,b), but got {shown(value)}")
+    return tuple(map(_label, names))
+
+
+def _on_off(value: object) -> bool:
+    words = {"true": True, "false": False}
+    if isinstance(value, str) and value.strip().lower() in words:
+        return words[value.strip().lower()]
+    if not isinstance(value, bool):
+        raise ValueError(f"must be true or false, but got {shown(value)}")  # noqa: TRY004
+    return value
+
+
 def _columns(value: object) -> tuple[str, ...]:
     names = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
     if (
@@ -123,6 +139,14 @@ Columns = Annotated[
                 },
             ]
         }
+    ),
+]
+OnOff = Annotated[bool, BeforeValidator(_on_off), WithJsonSchema({"type": "boolean"})]
+ClassLabels = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_labels),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string", "pattern": r"\S"}, {"type": "array", "items": {"type": ["string", "integer"]}}]}
     ),
 ]
 FromZero = Annotated[int, Ge(0), INTEGER, NUMBER_FROM_TEXT]

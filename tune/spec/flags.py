@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from trainable.config import TrialConfig
 from trainable.data.file_checks import is_unicode
 from trainable.errors import UserError, nearest, shown
-from trainable.fields import choices_in_words, takes_integers, takes_numbers
+from trainable.fields import choices_in_words, takes_integers, takes_numbers, takes_on_off
 from trainable.storage.urls import is_url, url_problem
 from tune.spec.field_types import flag_name, flag_of
 from tune.spec.sources import Given, given_from_flags, preset_names
@@ -110,6 +110,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("spec", nargs="?", metavar="SPEC.yaml", help="where the settings start from")
     parser.add_argument("--preset", metavar="NAME", help=f"or a preset: {', '.join(preset_names())} (default: demo)")
+    parser.add_argument("--train", metavar="FILE", help="the training split as one file; the same as --dataset FILE")
     parser.add_argument(
         "--out",
         metavar="DIR",
@@ -124,6 +125,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--points", metavar="FILE.json", help="configurations to try first")
     for name, field in _fields_with_flags().items():
+        if takes_on_off(field):
+            parser.add_argument(flag_name(name), dest=name, action="store_const", const="true", help=_help(name, field))
+            continue
         parser.add_argument(flag_name(name), dest=name, metavar=_metavar(name, field), help=_help(name, field))
     others = sorted(SweepSpec.model_fields.keys() - _fields_with_flags().keys() - {"space", "points"})
     parser.add_argument(
@@ -171,7 +175,7 @@ def _help(name: str, field: FieldInfo) -> str:
         text += f": {choices}"
     if default:
         text += f" (default: {default}"
-    elif field.default is not None and not field.is_required():
+    elif field.default not in (None, False) and not field.is_required():
         text += f" (default: {field.default})"
     return text.replace("%", "%%")
 
@@ -194,10 +198,11 @@ def _known_words(argv: Sequence[str], flags: Sequence[str], problems: list[str])
     """
     words: list[str] = []
     rest = list(argv)
+    switches = {*SWITCHES, *(flag_name(name) for name, field in _fields_with_flags().items() if takes_on_off(field))}
     while rest:
         word = rest.pop(0)
         flag, equals, _ = word.partition("=")
-        if not word.startswith("-") or word in ("-h", "--help", *SWITCHES):
+        if not word.startswith("-") or word in ("-h", "--help", *switches):
             words.append(word)
             continue
         has_value = not equals and bool(rest) and not rest[0].startswith("--")
@@ -233,6 +238,10 @@ def _given_by_flags(arguments: argparse.Namespace, problems: list[str]) -> Given
     for name in (*_fields_with_flags(), "points"):
         if getattr(arguments, name) is not None:
             values[name], origins[name] = getattr(arguments, name), flag_name(name)
+    if arguments.train is not None and "dataset" in values:
+        problems.append("give --train or --dataset, not both; --validation and --test go with either")
+    elif arguments.train is not None:
+        values["dataset"], origins["dataset"] = arguments.train, "--train"
     for text in arguments.set:
         key, equals, value = text.partition("=")
         key = key.strip().replace("-", "_")

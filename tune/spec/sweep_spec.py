@@ -17,6 +17,7 @@ from tune.spec.field_types import (
     GPUS_RULE,
     AboveOne,
     ClassLabel,
+    ClassLabels,
     Columns,
     Cores,
     Flag,
@@ -27,6 +28,7 @@ from tune.spec.field_types import (
     Gpus,
     Name,
     NotNegative,
+    OnOff,
     Positive,
     Text,
     UpToHalf,
@@ -50,7 +52,13 @@ class SweepSpec(BaseModel):
     """Hub name, local folder, or builtin:minilm."""
 
     dataset: Annotated[Text, Flag()]
-    """Hub name (glue/mrpc), local folder with train, validation, test, or builtin:newswire."""
+    """Hub name (glue/mrpc), local folder, one file, or builtin:newswire."""
+
+    validation: Annotated[Text | None, Flag("FILE")] = None
+    """File that is the validation split."""
+
+    test: Annotated[Text | None, Flag("FILE")] = None
+    """File that is the test split."""
 
     text_columns: Annotated[Columns | None, Flag("A[,B]")] = None
     """One text column or a pair: a[,b]; guessed when unambiguous."""
@@ -61,14 +69,23 @@ class SweepSpec(BaseModel):
     positive_label: ClassLabel | None = None
     """Of two classes, the one that binary F1 counts (default: the last in order)."""
 
+    strict_labels: Annotated[OnOff, Flag()] = False
+    """Labels that differ only in blanks around them or in case stay different classes."""
+
+    skip_labels: Annotated[ClassLabels | None, Flag("A[,B]")] = None
+    """Rows with one of these labels are left out."""
+
+    skip_blank_rows: Annotated[OnOff, Flag()] = False
+    """Rows in which a text or the label is blank are left out."""
+
     train_split: Text = "train"
     """What the data set calls its training split."""
 
     validation_split: Text = "validation"
     """What the data set calls its validation split."""
 
-    test_split: Text = "test"
-    """What the data set calls its test split."""
+    test_split: Annotated[Text, Flag("NAME")] = "test"
+    """What the data set calls its test split; none for a sweep without a test score."""
 
     validation_fraction: UpToHalf = 0.15
     """Fraction of the training rows that is cut off where there is no validation split."""
@@ -79,7 +96,10 @@ class SweepSpec(BaseModel):
     train_rows: Annotated[FromTwo | None, Flag()] = None
     """Use only the first N training rows after a seeded shuffle."""
 
-    max_length: FromFour = 128
+    validation_rows: Annotated[FromTwo | None, Flag()] = None
+    """Use only the first N validation rows after a seeded shuffle."""
+
+    max_length: Annotated[FromFour, Flag()] = 128
     """Longer rows are cut to this many tokens."""
 
     space: Annotated[Mapping[str, Domain], WithJsonSchema({"type": "object"})] = Field(
@@ -231,5 +251,6 @@ def spec_as_yaml_values(spec: SweepSpec) -> dict[str, Any]:
     values = {name: getattr(spec, name) for name in SweepSpec.model_fields}
     values["space"] = {name: str(domain) for name, domain in spec.space.items()}
     values["points"] = [point.named() for point in spec.points] or None
-    values["text_columns"] = list(spec.text_columns) if spec.text_columns else None
+    for name in ("text_columns", "skip_labels"):
+        values[name] = list(values[name]) if values[name] else None
     return {name: value for name, value in values.items() if value is not None}
