@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from trainable.data.formats import KNOWN
 from trainable.data.load import DataRequest, TextData, load_data, load_file
 from trainable.data.sources import hub_name
 from trainable.data.splits import Split, stratified_cut
@@ -196,13 +197,14 @@ def test_an_optional_column_does_not_join_the_texts(tmp_path: Path) -> None:
 def test_every_file_is_checked_whatever_is_wrong_with_another(tmp_path: Path) -> None:
     request = write_csv(tmp_path / "d", train=[*rows(4), ("a", 1, 2)], validation=[*rows(4), ("v", "")], test=[("", 1)])
     assert problems_of(request) == [
-        "train.csv, line 6: has 3 columns where the header has 2",
+        "train.csv, line 6: has 3 columns where the header has 2; a text with a comma in it must stand in quotes",
         "validation.csv, line 6: label 'label' is blank",
         "test.csv, line 2: column 'text' is empty",
     ]
     (tmp_path / "d" / "train.csv").unlink()
     told = problems_of(request)
-    assert told[0].endswith("d: no file train.parquet, .csv, .tsv or .jsonl; it holds test.csv, validation.csv")
+    held = "it holds test.csv, validation.csv; name one with --train FILE"
+    assert told[0].endswith(f"d: no file train ({KNOWN}); {held}")
     assert told[1:] == ["validation.csv, line 6: label 'label' is blank", "test.csv, line 2: column 'text' is empty"]
 
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from trainable.data.file_checks import MAX_PROBLEMS_PER_FILE, FileProblems
-from trainable.data.formats import SUFFIXES, read_table
+from trainable.data.formats import KNOWN, SUFFIXES, read_table
 from trainable.data.tables import Table
 
 PIECES = (
@@ -33,6 +33,12 @@ def write_table(path: Path, columns: dict[str, list[Any]]) -> None:
     rows = [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
     if path.suffix == ".parquet":
         pq.write_table(pa.table(columns), path)
+    elif path.suffix == ".arrow":
+        table = pa.table(columns)
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(rows, ensure_ascii=False), "utf-8", newline="")
     elif path.suffix == ".jsonl":
         path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8", newline="")
     else:
@@ -68,7 +74,7 @@ def test_what_is_written_is_read_back(suffix: str, seed: int, tmp_path: Path) ->
     assert len(set(table.places)) == 40
 
 
-@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".parquet", ".arrow"])
 def test_typed_cells_keep_their_types(suffix: str, tmp_path: Path) -> None:
     columns = {"text": ["a", "b", None], "i": [1, -2, 2**53 + 1], "f": [1.0, 2.5, None], "b": [True, False, None]}
     path = tmp_path / f"train{suffix}"
@@ -131,28 +137,51 @@ def test_any_bytes_are_read_or_refused(suffix: str, tmp_path: Path) -> None:
 def test_every_ragged_line_is_named(tmp_path: Path) -> None:
     path = tmp_path / "train.csv"
     path.write_text("a,b\n1\n2,2\n3,3,3\n")
+    quotes = "must stand in quotes"
     assert problems_of(path) == [
-        ", line 2: has 1 columns where the header has 2",
-        ", line 4: has 3 columns where the header has 2",
+        f", line 4: has 3 columns where the header has 2; a text with a comma in it {quotes}",
+        ", line 2: has 1 column where the header has 2; each row must have every column, and a text with a line end in "
+        f"it {quotes}",
+    ]
+    path.write_text("a,b\n1,2\n" + "3,3,3\n4,4,4,4\n" * 10)
+    assert problems_of(path) == [
+        f", lines 3, 4, 5, 6, 7, 8, 9, 10 and 12 more: have 3 or 4 columns where the header has 2; a text with a comma "
+        f"in it {quotes}"
     ]
 
 
-def test_json_lines_must_agree_with_the_first(tmp_path: Path) -> None:
+@pytest.mark.parametrize("array", [False, True])
+def test_a_key_that_some_rows_lack_is_a_column_with_gaps(array: bool, tmp_path: Path) -> None:
+    rows = ['{"a": 1, "b": 2}', '{"a": 3}', '{"b": 4, "a": 5}', '{"a": 6, "b": 7, "c": 8}']
+    path = tmp_path / "train.json"
+    path.write_text(f"[{','.join(rows)}]" if array else "\n".join(rows))
+    assert read(path).columns == {"a": [1, 3, 5, 6], "b": [2, None, 4, 7], "c": [None, None, None, 8]}
+
+
+def test_keys_that_come_late_in_a_long_file(tmp_path: Path) -> None:
+    """The rows before were packed already."""
     path = tmp_path / "train.jsonl"
-    path.write_text('[]\n{"a": 1, "b": 2}\n{"a": 1}\n{"b": 1, "a": 2}\n{"a": 1, "b": 2, "c": 3}\n')
-    assert problems_of(path) == [
-        ", line 1: holds an array, not an object; .jsonl has one object a line",
-        ", line 3: has no 'b'",
-        ", line 5: has 'c', line 2 not",
-    ]
+    path.write_text('{"a": 1}\n' * 40_000 + '{"b": "x"}\n')
+    columns = read(path).columns
+    assert columns == {"a": [1] * 40_000 + [None], "b": [None] * 40_000 + ["x"]}
+
+
+def test_a_line_that_is_no_object(tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    path.write_text('{"a": 1}\n[]\n')
+    assert problems_of(path) == [", line 2: holds an array, not an object; .jsonl has one object a line"]
 
 
 def test_parquet_columns_of_other_types_are_named(tmp_path: Path) -> None:
     path = tmp_path / "train.parquet"
-    pq.write_table(pa.table({"a": ["x"], "list": [["y"]], "nothing": pa.nulls(1)}), path)
+    pq.write_table(
+        pa.table({"a": ["x"], "list": [["y"]], "nothing": pa.nulls(1), "numbers": [[0.5]], "object": [{"inner": 1}]}),
+        path,
+    )
     table = read(path)
-    assert list(table.columns) == ["a"]
-    assert set(table.left_out) == {"list", "nothing"}
+    assert table.columns == {"a": ["x"], "list": [["y"]]}
+    assert set(table.left_out) == {"nothing", "numbers", "object"}
+    assert table.left_out["object"] == "an object with the fields inner"
     assert table.left_out["nothing"] == "null"
 
 
@@ -181,10 +210,8 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "train").write_text("a")
     assert problems_of(tmp_path / "folder.csv") == [": is a folder, not a file"]
     assert problems_of(tmp_path / "none.csv") == [": no such file"]
-    assert problems_of(tmp_path / "a.txt") == [": can't read .txt; known: .parquet, .csv, .tsv, .jsonl"]
-    assert problems_of(tmp_path / "train") == [
-        ": can't read a file without an ending; known: .parquet, .csv, .tsv, .jsonl"
-    ]
+    assert problems_of(tmp_path / "a.txt") == [f": can't read .txt; known: {KNOWN}"]
+    assert problems_of(tmp_path / "train") == [f": can't read a file without an ending; known: {KNOWN}"]
 
 
 def test_a_cell_may_be_large(tmp_path: Path) -> None:

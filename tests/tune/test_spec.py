@@ -163,10 +163,10 @@ def test_each_field_can_be_set_by_its_flag_or_by_set(field: str, tmp_path: Path)
         flags += [] if field == "name" else ["--set", "name=n"]
         by_set = parsed(*flags, "--set", f"{field}={value}")
         assert by_set == built({**base, field: value})
-        if f"--{field.replace('_', '-')}" in make_parser()._option_string_actions:
-            if value is not False:  # a switch has no value
-                values = [] if value is True else [f"{value}"]
-                assert parsed(*flags, f"--{field.replace('_', '-')}", *values) == by_set
+        flag = f"--{field.replace('_', '-')}"
+        if flag in make_parser()._option_string_actions and value is not False:
+            values = [] if value is True else [f"{value}"]  # a switch has no value
+            assert parsed(*flags, flag, *values) == by_set
 
 
 def test_optional_fields_can_be_set_back_to_none(tmp_path: Path) -> None:

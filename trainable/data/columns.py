@@ -6,7 +6,7 @@ A file of 1 GB is then read in 2 GB of memory. Cells become Python values one bl
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -81,6 +81,11 @@ class Column(Sequence[Any]):
 
     __hash__ = None  # type: ignore[assignment]
 
+    @property
+    def chunks(self) -> list[Any]:
+        """The Arrow arrays or lists that hold the cells of a column of which no rows were taken."""
+        return self._chunks
+
     def take(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> Column:
         """The cells at these rows, in this order, without copying them."""
         chosen = np.asarray(rows, dtype=np.int64)
@@ -123,6 +128,61 @@ class Places(Sequence[str]):
         return Places(self._word, array("Q", [self._numbers[i] for i in rows]))
 
 
+class Names(Sequence[str]):
+    """Where each row stands, where every place has a name of its own: "pos/3_7.txt"."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        """Hold a name for each row."""
+        self._names = names
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self._names)
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+    @overload
+    def __getitem__(self, at: slice) -> Names: ...
+    def __getitem__(self, at: int | slice) -> str | Names:
+        """The place of one row, or the places of several."""
+        return Names(self._names[at]) if isinstance(at, slice) else self._names[at]
+
+    def take(self, rows: Sequence[int]) -> Names:
+        """The places of these rows."""
+        return Names([self._names[i] for i in rows])
+
+
+class JoinedPlaces(Sequence[str]):
+    """The places of rows from several files: "train-00001-of-00002.parquet, row 7"."""
+
+    def __init__(self, parts: Sequence[tuple[str, Sequence[str]]], rows: Sequence[int] | None = None) -> None:
+        """Join the places of files, each with the file's name; `rows` says which of them count, None means all."""
+        self._parts = parts
+        self._ends = np.cumsum([len(places) for _, places in parts])
+        self._rows = range(int(self._ends[-1])) if rows is None else rows
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+    @overload
+    def __getitem__(self, at: slice) -> JoinedPlaces: ...
+    def __getitem__(self, at: int | slice) -> str | JoinedPlaces:
+        """The place of one row, or the places of several."""
+        if isinstance(at, slice):
+            return JoinedPlaces(self._parts, self._rows[at])
+        row = self._rows[at]
+        part = int(np.searchsorted(self._ends, row, side="right"))
+        name, places = self._parts[part]
+        return f"{name}, {places[row - (int(self._ends[part]) - len(places))]}"
+
+    def take(self, rows: Sequence[int]) -> JoinedPlaces:
+        """The places of these rows."""
+        return JoinedPlaces(self._parts, array("Q", [self._rows[i] for i in rows]))
+
+
 class ColumnBuilder:
     """Takes the rows of a text file one at a time and keeps them as columns."""
 
@@ -150,6 +210,47 @@ class ColumnBuilder:
     def _pack(self) -> None:
         for chunks, cells in zip(self._chunks, zip(*self._waiting, strict=True), strict=False):
             chunks.append(_packed(list(cells)))
+        self._waiting, self._characters = [], 0
+
+
+class RecordBuilder:
+    """Takes rows by column name, which need not all have the same columns, and keeps them as columns."""
+
+    def __init__(self) -> None:
+        """Begin without columns."""
+        self._chunks: dict[str, list[Any]] = {}
+        self._waiting: list[Mapping[str, Any]] = []
+        self._characters = self._packed_rows = 0
+        self.numbers = array("Q")
+        """The line of each row."""
+
+    @property
+    def width(self) -> int:
+        """The number of columns so far."""
+        return len(self._chunks)
+
+    def add(self, line: int, row: Mapping[str, Any]) -> None:
+        """Keep one row, which stands at `line`."""
+        import pyarrow as pa
+
+        for name in row:
+            if name not in self._chunks:
+                self._chunks[name] = [pa.nulls(self._packed_rows)]
+        self.numbers.append(line)
+        self._waiting.append(row)
+        self._characters += sum(len(cell) for cell in row.values() if type(cell) is str)
+        if len(self._waiting) >= CHUNK_ROWS or self._characters >= CHUNK_BYTES:
+            self._pack()
+
+    def columns(self) -> dict[str, Column]:
+        """The rows that were added, column by column; a cell that its row lacks is None."""
+        self._pack()
+        return {name: Column(chunks) for name, chunks in self._chunks.items()}
+
+    def _pack(self) -> None:
+        for name, chunks in self._chunks.items():
+            chunks.append(_packed([row.get(name) for row in self._waiting]))
+        self._packed_rows += len(self._waiting)
         self._waiting, self._characters = [], 0
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from trainable.data.columns import ColumnBuilder, Places
+from trainable.data.columns import Column, ColumnBuilder, Places
+from trainable.data.delimiters import NAMES, Layout, Rows, find_layout
 from trainable.data.file_checks import FileProblems
-from trainable.data.tables import Table, check_header
+from trainable.data.tables import Table, check_header, nameless_notes
 from trainable.data.text_files import MAX_LINE_MIB, is_text
+from trainable.errors import shown
+
+_MAX_LINES_SHOWN = 8
 
 
 def read_csv(path: Path, found: FileProblems) -> Table | None:
@@ -21,34 +25,98 @@ def read_tsv(path: Path, found: FileProblems) -> Table | None:
     return _read(path, "\t", found)
 
 
-def _read(path: Path, delimiter: str, found: FileProblems) -> Table | None:
+def _read(path: Path, expected: str, found: FileProblems) -> Table | None:
     if not is_text(path, "any", found):
         return None
-    # Without a limit, a quote that is never closed would make one cell of the rest of the file.
-    csv.field_size_limit(MAX_LINE_MIB << 20)
+    layout = find_layout(path, expected)
     builder: ColumnBuilder | None = None
     header: list[str] = []
-    start = 1  # the line where the row begins; a quoted cell may hold line ends
+    ragged = _RaggedLines()
     with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        rows = Rows(file, layout)
         try:
-            for cells in reader:
-                line, start = start, reader.line_num + 1
-                if not cells:
-                    continue  # a blank line
+            for line, cells in rows:
                 if builder is None:
                     header, builder = cells, ColumnBuilder(len(cells))
-                    if not check_header(header, f"line {line}", found):
+                    if not check_header([name.strip() for name in header], f"line {line}", found):
                         return None
-                elif len(cells) != len(header):
-                    found.add(f"line {line}", f"has {len(cells)} columns where the header has {len(header)}")
-                else:
-                    builder.add(line, cells)
+                elif (fitted := ragged.fit(line, cells, len(header))) is not None:
+                    builder.add(line, fitted)
         except csv.Error as error:
-            found.add(f"line {start}", _csv_problem(str(error)))
+            found.add(f"line {rows.line}", _csv_problem(str(error)))
     if builder is None:
         return Table(path, {}, Places("line", []))
-    return Table(path, dict(zip(header, builder.columns(), strict=True)), Places("line", builder.numbers))
+    ragged.tell(len(header), layout, found)
+    columns = dict(enumerate(builder.columns()))
+    if _is_a_row(header, columns):
+        text = ",".join(header) if len(header) < 5 else ",".join(header[:5]) + ",..."
+        found.add(
+            "line 1",
+            f"was taken for the header, but looks like a row: {shown(text[:80])}; if the file has no header, add a "
+            f"first line with a name for each column, such as {layout.delimiter.join(['text', 'label'])!r}",
+        )
+    notes = [*layout.notes(found.path), *ragged.notes(found.path, layout), *nameless_notes(header, found.path)]
+    named = {name.strip(): columns[i] for i, name in enumerate(header) if name.strip()}
+    return Table(path, named, Places("line", builder.numbers), notes=tuple(notes))
+
+
+class _RaggedLines:
+    """Rows that are longer or shorter than the header, told together: one cause makes most of them."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, list[int]] = {"more": [], "fewer": []}
+        self._counts: dict[str, set[int]] = {"more": set(), "fewer": set()}
+        self._ends_in_delimiter = 0
+
+    def fit(self, line: int, cells: list[str], width: int) -> list[str] | None:
+        """The cells of a row, without empty ones behind the last column; None if it does not fit the header."""
+        if len(cells) > width and not any(cells[width:]):
+            self._ends_in_delimiter += 1
+            return cells[:width]
+        if len(cells) == width:
+            return cells
+        which = "more" if len(cells) > width else "fewer"
+        self._lines[which].append(line)
+        self._counts[which].add(len(cells))
+        return None
+
+    def tell(self, width: int, layout: Layout, found: FileProblems) -> None:
+        """Note the rows that do not fit, with the likely reason."""
+        name = NAMES[layout.delimiter]
+        fix = "must stand in quotes" if layout.is_quoted else "must stand in quotes, and all texts with quotes too"
+        reasons = {
+            "more": f"a text with a {name} in it {fix}",
+            "fewer": "each row must have every column, and a text with a line end in it must stand in quotes",
+        }
+        for which, lines in self._lines.items():
+            if lines:
+                counts = " or ".join(map(str, sorted(self._counts[which])[:3]))
+                there = f"{counts} column{'' if counts == '1' else 's'} where the header has {width}"
+                has = "has" if len(lines) == 1 else "have"
+                found.add(_lines(lines), f"{has} {there}; {reasons[which]}")
+
+    def notes(self, path: Path | str, layout: Layout) -> list[str]:
+        """What was left out of rows that fit."""
+        if not self._ends_in_delimiter:
+            return []
+        return [f"{path}: {self._ends_in_delimiter} lines end in a {NAMES[layout.delimiter]} more, which is left out"]
+
+
+def _lines(numbers: list[int]) -> str:
+    if len(numbers) == 1:
+        return f"line {numbers[0]}"
+    more = f" and {len(numbers) - _MAX_LINES_SHOWN} more" if len(numbers) > _MAX_LINES_SHOWN else ""
+    return f"lines {', '.join(map(str, numbers[:_MAX_LINES_SHOWN]))}{more}"
+
+
+def _is_a_row(header: list[str], columns: dict[int, Column]) -> bool:
+    """Whether the header is more likely a row: it holds a label that also stands below it."""
+    for i, name in enumerate(header):
+        cells = columns[i][:1000]
+        distinct = set(cells)
+        if name.strip() and name in distinct and 2 * len(distinct) <= len(cells):
+            return True
+    return False
 
 
 def _csv_problem(error: str) -> str:

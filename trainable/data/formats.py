@@ -9,17 +9,35 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from trainable.data.arrow_files import read_arrow
+from trainable.data.compressed import COMPRESSIONS, read_compressed
 from trainable.data.delimited import read_csv, read_tsv
 from trainable.data.file_checks import FileProblems, not_a_file
-from trainable.data.jsonl import read_jsonl
+from trainable.data.json_files import read_json
+from trainable.data.other_formats import other_format
 from trainable.data.parquet import read_parquet
 from trainable.data.tables import Table
 
 # A reader gets a regular file that is not empty. It notes what is wrong; its table counts only if nothing is.
 Reader = Callable[[Path, FileProblems], Table | None]
 
-FORMATS: dict[str, Reader] = {".parquet": read_parquet, ".csv": read_csv, ".tsv": read_tsv, ".jsonl": read_jsonl}
+FORMATS: dict[str, Reader] = {
+    ".parquet": read_parquet,
+    ".csv": read_csv,
+    ".tsv": read_tsv,
+    ".jsonl": read_json,
+    ".json": read_json,
+    ".arrow": read_arrow,
+}
 SUFFIXES = tuple(FORMATS)
+KNOWN = f"{', '.join(SUFFIXES)}, each also as {' or '.join(COMPRESSIONS)}"
+
+
+def suffix_of(name: str) -> str:
+    """The ending of a file that can be read, with that of its compression: ".csv", ".csv.gz"; else ""."""
+    packed = next((end for end in COMPRESSIONS if name.endswith(end)), "")
+    inner = next((end for end in SUFFIXES if name.removesuffix(packed).endswith(end)), "")
+    return inner + packed if inner else ""
 
 
 def read_table(path: Path, problems: list[str]) -> Table | None:
@@ -34,12 +52,14 @@ def read_table(path: Path, problems: list[str]) -> Table | None:
         wrong = not_a_file(path)
         if wrong:
             found.add(None, wrong)
-        elif path.suffix not in FORMATS:
-            found.add(None, f"can't read {path.suffix or 'a file without an ending'}; known: {', '.join(SUFFIXES)}")
         elif path.stat().st_size == 0:
             found.add(None, "is empty")
+        elif other := other_format(path):
+            found.add(None, other)
+        elif (reader := _reader(path)) is None:
+            found.add(None, f"can't read {path.suffix or 'a file without an ending'}; known: {KNOWN}")
         else:
-            table = FORMATS[path.suffix](path, found)
+            table = reader(path, found)
     except OSError as error:
         found.add(None, f"can't be read: {error.strerror or error}")
     here = found.take()
@@ -50,3 +70,13 @@ def read_table(path: Path, problems: list[str]) -> Table | None:
         problems.append(f"{path}: has a header but no rows" if table.columns else f"{path}: has no rows")
         return None
     return table
+
+
+def _reader(path: Path) -> Reader | None:
+    suffix = suffix_of(path.name)
+    if not suffix:
+        return None
+    inner = next(end for end in SUFFIXES if suffix.startswith(end) and suffix.removeprefix(end) in ("", *COMPRESSIONS))
+    if suffix == inner:
+        return FORMATS[inner]
+    return lambda path, found: read_compressed(path, inner, FORMATS[inner], found)

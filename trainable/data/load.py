@@ -80,7 +80,8 @@ def load_data(request: DataRequest, reader: LabelReader = SINGLE_LABEL) -> TextD
     """
     problems: list[str] = []
     notes: list[str] = []
-    source = open_source(request.dataset, request.split_names, problems)
+    source = open_source(request.dataset, request.split_names, problems, request.files)
+    notes += source.notes
     if not source.tables:
         raise UserError(problems)
     leader = next(iter(source.tables.values()))  # train, or the first split that could be read

@@ -10,7 +10,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainable.data.arrow_tables import is_number_type, is_text_type, is_usable_type, table_of_chunks
+from trainable.data.arrow_tables import (
+    CELL_BYTES,
+    decoded,
+    decoded_bytes,
+    is_list_type,
+    is_named,
+    is_number_type,
+    is_usable_type,
+    table_of_chunks,
+    type_in_words,
+)
 from trainable.data.columns import CHUNK_BYTES
 from trainable.data.file_checks import FileProblems
 from trainable.data.tables import Table, check_header
@@ -18,7 +28,6 @@ from trainable.data.tables import Table, check_header
 # With these the whole process stays below twice the file's size and 1 GB.
 SPARE_BYTES = 400_000_000  # allowed beyond one and a half times the file's size
 _SMALL_GROUP_BYTES = 64_000_000
-_CELL_BYTES = 24  # what a cell takes in later steps, however short it is
 _READ_BYTES = 1 << 20
 
 
@@ -47,15 +56,17 @@ def _read(path: Path, found: FileProblems) -> Table | None:
         if not check_header(schema.names, None, found) or found.take():
             return None
         kinds = dict(zip(schema.names, schema.types, strict=True))
-    wanted = [name for name, kind in kinds.items() if is_usable_type(kind)]
+    wanted = [name for name, kind in kinds.items() if is_usable_type(kind) and is_named(name)]
     # We read only the groups' metadata: where the columns' metadata are damaged, pyarrow ends the process.
     groups = [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]
-    if not _is_bearable(sum(groups) + metadata.num_rows * len(wanted) * _CELL_BYTES, path, found):
+    if not is_bearable(sum(groups) + metadata.num_rows * len(wanted) * CELL_BYTES, path, found):
         return None
     # One entry of a dictionary may stand in every row. Texts of small groups are read as dictionaries and decoded
     # once their whole length is known. In large groups that takes too much memory: we read a few rows at once.
     is_small = max(groups, default=0) <= _SMALL_GROUP_BYTES
-    dictionaries = [name for name in wanted if is_small and not is_number_type(kinds[name])]
+    dictionaries = [
+        name for name in wanted if is_small and not is_list_type(kinds[name]) and not is_number_type(kinds[name])
+    ]
     columns: dict[str, list[Any]] = {name: [] for name in wanted}
     with pq.ParquetFile(
         path, read_dictionary=dictionaries, buffer_size=_READ_BYTES, page_checksum_verification=True
@@ -68,8 +79,8 @@ def _read(path: Path, found: FileProblems) -> Table | None:
         found.add(None, f"is damaged: it says that it has {count} rows, but has others")
     if found.take():
         return None
-    left_out = {name: str(kind) for name, kind in kinds.items() if name not in columns}
-    return table_of_chunks(path, columns, count, left_out, found)
+    left_out = {name: type_in_words(kind) for name, kind in kinds.items() if name not in columns and is_named(name)}
+    return table_of_chunks(path, columns, count, left_out, schema, found)
 
 
 def _pieces(file: Any, wanted: Sequence[str], rows: int, path: Path, found: FileProblems) -> Iterator[dict[str, Any]]:
@@ -83,10 +94,10 @@ def _pieces(file: Any, wanted: Sequence[str], rows: int, path: Path, found: File
     for batch in file.iter_batches(batch_size=rows, columns=wanted, use_threads=False):
         for name, chunks in waiting.items():
             chunk = batch.column(batch.schema.get_field_index(name))
-            size += _decoded_bytes(chunk)
-            if not _is_bearable(taken + size, path, found):
+            size += decoded_bytes(chunk)
+            if not is_bearable(taken + size, path, found):
                 return
-            chunks.append(_decoded(chunk))
+            chunks.append(decoded(chunk))
         if size > CHUNK_BYTES:
             yield {name: pa.concat_arrays(chunks) for name, chunks in waiting.items()}
             waiting = {name: [] for name in wanted}
@@ -95,7 +106,7 @@ def _pieces(file: Any, wanted: Sequence[str], rows: int, path: Path, found: File
         yield {name: pa.concat_arrays(chunks) for name, chunks in waiting.items()}
 
 
-def _is_bearable(size: int, path: Path, found: FileProblems) -> bool:
+def is_bearable(size: int, path: Path, found: FileProblems) -> bool:
     """Whether `size` bytes of memory are few enough for this file; if not, that is noted."""
     on_disk = path.stat().st_size
     limit = int(1.5 * on_disk) + SPARE_BYTES
@@ -107,28 +118,3 @@ def _is_bearable(size: int, path: Path, found: FileProblems) -> bool:
         "save it with less compression, or in parts",
     )
     return False
-
-
-def _decoded_bytes(chunk: Any) -> int:
-    """The bytes that a chunk takes once decoded: a dictionary's text of 1 MB takes 1 MB in each row that has it."""
-    import pyarrow.compute as pc
-    import pyarrow.types as types
-
-    spare = len(chunk) * _CELL_BYTES
-    if not types.is_dictionary(chunk.type) or not is_text_type(chunk.type.value_type):
-        return int(chunk.nbytes) + spare
-    lengths = pc.binary_length(chunk.dictionary).take(chunk.indices)
-    return int(pc.sum(lengths).as_py() or 0) + spare
-
-
-def _decoded(chunk: Any) -> Any:
-    """The chunk without a dictionary."""
-    import pyarrow as pa
-    import pyarrow.types as types
-
-    if not types.is_dictionary(chunk.type):
-        return chunk
-    kind = chunk.type.value_type
-    if not is_text_type(kind):
-        return chunk.cast(kind)
-    return chunk.dictionary.cast(pa.large_string()).take(chunk.indices)

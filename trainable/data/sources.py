@@ -1,20 +1,25 @@
-"""Open a data set, a local folder or one of the hub, as one table for each split."""
+"""Open a data set, a file, a local folder or one of the hub, as one table for each split."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from trainable.data.arrow_tables import table_from_arrow
+from trainable.data.arrow_tables import class_names, table_from_arrow
+from trainable.data.class_folders import class_folders, read_class_folder
 from trainable.data.file_checks import FileProblems
-from trainable.data.formats import SUFFIXES, read_table
+from trainable.data.folders import ALIASES, NO_SPLIT, Found, find_files, match_splits
+from trainable.data.formats import KNOWN, read_table, suffix_of
 from trainable.data.splits import SPLITS
-from trainable.data.tables import Table
-from trainable.errors import nearest, shown
+from trainable.data.tables import Table, joined
+from trainable.errors import listed, nearest, shown
 
-_WANTED = f"no file {{}}{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+_DATASET_DICT = "dataset_dict.json"  # DatasetDict.save_to_disk writes it
+_SAVED = "state.json"  # Dataset.save_to_disk writes it, one for each split
 
 
 @dataclass(frozen=True)
@@ -24,63 +29,161 @@ class Source:
     tables: Mapping[str, Table]
     """By split, in the order train, validation, test. A split that is missing or can't be read has none."""
     class_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """For label columns whose classes the hub names: the names by id."""
+    """For label columns whose classes the hub or a file names: the names by id."""
     is_local: bool = True
-    """Whether it is a folder of the user's, who can correct its files."""
+    """Whether it is of the user's own files, which can be corrected."""
+    notes: tuple[str, ...] = ()
+    """Which file was taken for what, and what was left out, a sentence each."""
 
 
-def open_source(dataset: str, split_names: Sequence[str], problems: list[str]) -> Source:
+def open_source(
+    dataset: str, split_names: Sequence[str], problems: list[str], files: Mapping[str, str] | None = None
+) -> Source:
     """Open a data set; everything that is wrong is appended to `problems`.
 
     Args:
-        dataset: A local folder or a hub name.
+        dataset: A local folder, a file, or a hub name.
         split_names: The names of its train, validation and test splits.
         problems: Sentences are appended here.
+        files: Files that are a split whatever the data set holds, by the split's name.
     """
-    if not is_folder(dataset):
-        return _open_hub(dataset, split_names, problems)
+    files = files or {}
+    wanted = dict(zip(SPLITS, split_names, strict=True))
+    if wanted["test"] == NO_SPLIT and "test" in files:
+        problems.append("give --test FILE or --test-split none, not both")
     # os.path answers where pathlib raises: for ~ of an unknown user, and for names that are too long.
-    folder = Path(os.path.expanduser(dataset))
-    try:
-        return Source(_open_folder(folder, split_names, problems))
-    except OSError as error:
-        problems.append(f"--dataset {folder}: can't be read: {error.strerror or error}")
-        return Source({})
+    named = {split: Path(os.path.expanduser(path)) for split, path in files.items()}
+    if not is_folder(dataset):
+        source = _open_hub(dataset, split_names, problems, named)
+    else:
+        source = _open_local(Path(os.path.expanduser(dataset)), split_names, problems, named)
+    tables = dict(source.tables)
+    for split, path in named.items():
+        table = read_table(path, problems)
+        if table is not None:
+            tables[split] = table
+    notes = [note for table in tables.values() for note in table.notes]
+    names = {**next((table.class_names for table in tables.values()), {}), **source.class_names}
+    ordered = {split: tables[split] for split in SPLITS if split in tables}
+    return Source(ordered, names, source.is_local, (*source.notes, *notes))
 
 
 def is_folder(dataset: str) -> bool:
-    """Whether a data set's name means a local folder; every other name means the hub."""
+    """Whether a data set's name means a local folder or file; every other name means the hub."""
     return os.path.exists(os.path.expanduser(dataset)) or dataset.startswith(("/", "./", "../", "~"))
 
 
-def _open_folder(folder: Path, split_names: Sequence[str], problems: list[str]) -> dict[str, Table]:
-    if not os.path.isdir(folder):
-        there = "is a file; give the folder that holds train"
-        what = there if os.path.exists(folder) else "no such folder; it holds train"
-        problems.append(f"--dataset {folder}: {what}, validation and test as {', '.join(SUFFIXES)}")
-        return {}
+def _open_local(path: Path, split_names: Sequence[str], problems: list[str], named: Mapping[str, Path]) -> Source:
+    try:
+        if os.path.isdir(path):
+            return _open_folder(path, split_names, problems, named)
+        if not os.path.exists(path):
+            problems.append(f"--dataset {path}: no such file or folder")
+            return Source({})
+    except OSError as error:
+        problems.append(f"--dataset {path}: can't be read: {error.strerror or error}")
+        return Source({})
+    table = read_table(path, problems)
+    return Source({} if table is None else {"train": table})
+
+
+def _open_folder(folder: Path, split_names: Sequence[str], problems: list[str], named: Mapping[str, Path]) -> Source:
+    """Open a folder as what it looks like: saved by `datasets`, files, folders of splits or classes, a clone."""
+    if (folder / _DATASET_DICT).is_file() or (folder / _SAVED).is_file():
+        return _open_saved(folder, split_names, problems, named)
+    inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "_")))
+    has_files = any(suffix_of(name) or _is_split_like(name) for name in os.listdir(folder) if (folder / name).is_file())
+    notes: list[str] = []
+    if not has_files and inside:
+        by_split = match_splits([path.name for path in inside], split_names, notes, problems, str(folder))
+        by_split = {split: name for split, name in by_split.items() if split not in named}
+        if problems:
+            return Source({})
+        if "train" in by_split or ("train" in named and by_split):
+            return _open_split_folders(folder, by_split, notes, problems)
+        if len(class_folders(folder)) > 1:
+            table = read_class_folder(folder, problems)
+            return Source({} if table is None else {"train": table})
+        deeper = [path for path in inside if _may_hold_data(path)]
+        if len(deeper) == 1:
+            opened = _open_folder(deeper[0], split_names, problems, named)
+            return Source(opened.tables, opened.class_names, notes=(*notes, *opened.notes))
+        if deeper:
+            several = listed([path.name for path in deeper])
+            problems.append(f"--dataset {folder}: holds no data files, but {several} do; give one of these folders")
+            return Source({})
+    return _open_files(find_files(folder, split_names, list(named)), problems)
+
+
+def _is_split_like(name: str) -> bool:
+    return name.partition(".")[0].lower() in {alias for aliases in ALIASES.values() for alias in aliases}
+
+
+def _may_hold_data(folder: Path) -> bool:
+    """Whether a folder or one inside it holds data files or texts by class."""
+    inside = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "_"))]
+    return (
+        any(suffix_of(name) for name in os.listdir(folder))
+        or len(class_folders(folder)) > 1
+        or any(suffix_of(name) for path in inside for name in os.listdir(path))
+        or any(len(class_folders(path)) > 1 for path in inside)
+    )
+
+
+def _open_files(found: Found, problems: list[str]) -> Source:
+    problems += found.problems
     tables = {}
-    here = sorted(p.name for p in folder.iterdir())
-    for split, wanted in zip(SPLITS, split_names, strict=True):
-        # A link to nothing counts as a file: otherwise we would cut the split from train, as if it were missing.
-        paths = [folder / f"{wanted}{suffix}" for suffix in SUFFIXES if os.path.lexists(folder / f"{wanted}{suffix}")]
-        unread = [n for n in here if not paths and _looks_like(n, wanted) and not os.path.isdir(folder / n)]
-        if len(paths) > 1:
-            problems.append(f"{folder}: {' and '.join(p.name for p in paths)} are both there; keep one")
-        elif paths:
-            table = read_table(paths[0], problems)
+    for split, paths in found.files.items():
+        parts = [read_table(path, problems) for path in paths]
+        whole = [part for part in parts if part is not None]
+        if len(whole) == len(parts):
+            table = joined(whole, problems)
             if table is not None:
                 tables[split] = table
-        elif unread:
-            problems.append(f"{folder}: {', '.join(unread[:8])} can't be read as {wanted}; {_WANTED.format(wanted)}")
-        elif split == "train" or wanted != split:
-            problems.append(f"{folder}: {_WANTED.format(wanted)}; it holds {', '.join(here[:8]) or 'nothing'}")
-    return tables
+    return Source(tables, notes=tuple(found.notes))
 
 
-def _looks_like(name: str, split: str) -> bool:
-    """Whether the user may have meant a file as this split: test.txt, Test.csv, test.csv.gz."""
-    return name.partition(".")[0].lower() == split.lower()
+def _open_split_folders(folder: Path, by_split: Mapping[str, str], notes: list[str], problems: list[str]) -> Source:
+    """Open train/, test/, ...: each holds the files of one table, or a folder for each class."""
+    tables: dict[str, Table] = {}
+    for split, name in by_split.items():
+        inside = folder / name
+        paths = tuple(inside / each for each in sorted(os.listdir(inside)) if suffix_of(each))
+        if paths:
+            opened = _open_files(Found({split: paths}), problems)
+            tables |= opened.tables
+        elif len(class_folders(inside)) > 1:
+            table = read_class_folder(inside, problems)
+            if table is not None:
+                tables[split] = table
+        else:
+            problems.append(f"{inside}: holds neither data files ({KNOWN}) nor two folders with texts, one for a class")
+    return Source(tables, notes=tuple(notes))
+
+
+def _open_saved(folder: Path, split_names: Sequence[str], problems: list[str], named: Mapping[str, Path]) -> Source:
+    """Open what `save_to_disk` of a DatasetDict or of a Dataset wrote."""
+    notes: list[str] = []
+    found = Found()
+    try:
+        if (folder / _DATASET_DICT).is_file():
+            names = json.loads((folder / _DATASET_DICT).read_text("utf-8"))["splits"]
+            by_split = match_splits(names, split_names, notes, problems, str(folder))
+            if "train" not in by_split and "train" not in named and not problems:
+                problems.append(f"{folder}: no split {shown(split_names[0])}; {nearest(split_names[0], names)}")
+            if unused := sorted(set(names) - set(by_split.values())):
+                notes.append(f"{folder}: {listed(unused)} {'is' if len(unused) == 1 else 'are'} not used")
+        else:
+            by_split = {"train": "."}
+        for split, name in by_split.items():
+            if split not in named:
+                state = json.loads((folder / name / _SAVED).read_text("utf-8"))
+                found.files[split] = tuple(folder / name / each["filename"] for each in state["_data_files"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        problems.append(f"{folder}: what save_to_disk writes is damaged or incomplete: {error}")
+        return Source({})
+    found.notes += notes
+    return _open_files(found, problems)
 
 
 def hub_name(dataset: str) -> tuple[str, str | None]:
@@ -93,28 +196,33 @@ def hub_name(dataset: str) -> tuple[str, str | None]:
     return dataset, None
 
 
-def _open_hub(dataset: str, split_names: Sequence[str], problems: list[str]) -> Source:
-    from trainable.hub.download import HubError, class_names, load_hub_dataset
+def _open_hub(dataset: str, split_names: Sequence[str], problems: list[str], named: Mapping[str, Path]) -> Source:
+    from trainable.hub.download import HubError, load_hub_dataset
 
     repository, config = hub_name(dataset)
     try:
-        loaded = load_hub_dataset(repository, config)
+        loaded: dict[str, Any] = load_hub_dataset(repository, config)
     except HubError as error:
         problems.append(f"--dataset {dataset}: {error}")
         return Source({}, is_local=False)
     tables = {}
+    notes: list[str] = []
+    by_split = match_splits(loaded, split_names, notes, problems, dataset)
     for split, wanted in zip(SPLITS, split_names, strict=True):
-        if wanted in loaded:
-            path = Path(f"{dataset} ({wanted})")
+        if split in named:
+            continue
+        if split in by_split:
+            there = by_split[split]
+            path = Path(f"{dataset} ({there})")
             found = FileProblems(path)
-            table = table_from_arrow(loaded[wanted], path, found)
-            if not len(loaded[wanted]):
+            table = table_from_arrow(loaded[there], path, found)
+            if not len(loaded[there]):
                 found.add(None, "has no rows")
             problems += found.take()
             if table is not None and not found.take():
                 tables[split] = table
-        elif split == "train" or wanted != split:
+        elif (split == "train" or wanted != split) and not (split == "test" and wanted == NO_SPLIT):
             problems.append(f"{dataset}: no split {shown(wanted)}; {nearest(wanted, loaded)}")
     if "train" not in tables:
         return Source({}, is_local=False)
-    return Source(tables, class_names(loaded[split_names[0]]), is_local=False)
+    return Source(tables, class_names(loaded[by_split["train"]].schema), is_local=False, notes=tuple(notes))

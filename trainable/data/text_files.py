@@ -14,7 +14,8 @@ LineEnds = Literal["any", "lf"]  # "any": CR, LF and CRLF each end a line, as ed
 MAX_LINE_MIB = 32  # parsing a longer line of JSON could take half a GB of memory
 _BLOCK_BYTES = 1 << 20
 _MAGIC = {
-    b"PAR1": "a parquet file", b"PK\x03\x04": "a zip archive", b"\x1f\x8b": "a gzip archive",
+    b"PAR1": "a parquet file", b"ARROW1": "an Arrow file", b"\xff\xff\xff\xff": "an Arrow stream",
+    b"PK\x03\x04": "a zip archive", b"\x1f\x8b": "a gzip archive",
     b"BZh": "a bzip2 archive", b"\xfd7zXZ\x00": "an xz archive", b"(\xb5/\xfd": "a zstd archive",
     b"7z\xbc\xaf\x27\x1c": "a 7z archive", b"\xd0\xcf\x11\xe0": "an old Excel file",
 }  # fmt: skip
@@ -55,11 +56,15 @@ def is_text(path: Path, line_ends: LineEnds, found: FileProblems) -> bool:
 
 def _other_format(path: Path, start: bytes) -> str:
     """What the file is instead of UTF-8 text, as a predicate; empty if its start looks like text."""
-    name = next((name for magic, name in _MAGIC.items() if start.startswith(magic)), None)
-    if name is not None:
+    if name := binary_format(start):
         return f"ends in {path.suffix} but is {name}"
     encoding = other_encoding(start)
     return f"is {encoding}, not UTF-8; save it as UTF-8" if encoding else ""
+
+
+def binary_format(start: bytes) -> str:
+    """The format of a binary file that begins with these bytes; empty if it is none that we recognise."""
+    return next((name for magic, name in _MAGIC.items() if start.startswith(magic)), "")
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
