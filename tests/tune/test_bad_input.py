@@ -72,13 +72,13 @@ def flag(flags: str, *told: str, **files: str | bytes) -> Case:
 P10_ROWS = parquet(text=["good", "bad"] * 5, label=[1, 0] * 5)
 DATA = [
     csv("ragged", TRAIN + "one,two,3\n", "train.csv, line 14: has 3 columns where the header has 2"),
-    csv("too few columns, twice", TRAIN + "one\n\ntwo\n", "train.csv, line 14: has 1 columns", "train.csv, line 16: "),
+    csv("too few columns, twice", TRAIN + "one\n\ntwo\n", "train.csv, lines 14, 16: have 1 column where"),
     csv("after a quoted newline", TRAIN + '"two\nlines",1\na,b,c\n', "train.csv, line 16: has 3 columns"),
     csv("unbalanced quote", TRAIN + '"never closed,1\nmore,0\n', "train.csv, line 14: unexpected end of data"),
     csv("quote inside a cell", TRAIN + '"so" they say,1\n', 'train.csv, line 14: … expected after … doubled ("")'),
     csv("doubled header", "text,text,label\na,b,1\nc,d,0\n", "train.csv, line 1: column 'text' stands twice"),
-    csv("blank header name", "text,,label\na,b,1\nc,d,0\n", "train.csv, line 1: column 2 has no name"),
-    csv("no header", TRAIN.partition("\n")[2], "train.csv: which column is the label? Name it with --label-column"),
+    csv("only blank header names", " ,\na,1\nc,0\n", "train.csv: which column is the label? … there are none"),
+    csv("no header", TRAIN.partition("\n")[2], "train.csv, line 1: was taken for the header, but … add a first line"),
     csv("NUL", TRAIN + "nul\0,1\n", "train.csv, line 14: holds a NUL character"),
     csv("bad UTF-8", TRAIN.encode() + b"caf\xe9,1\n", "train.csv, line 14: is not UTF-8 (byte 0xe9)"),
     csv("UTF-16", TRAIN.encode("utf-16"), "train.csv: is UTF-16, not UTF-8"),
@@ -96,13 +96,13 @@ DATA = [
     csv(
         "a class for each row", "text,label\n" + "".join(f"a b,{i}\n" for i in range(30)), "train.csv: 30 classes in 30"
     ),
-    csv("semicolons", "text;label\na;1\nb;0\n", "train.csv: which column is the label? … there are text;label"),
+    csv("colons", "text:label\na:1\nb:0\n", "train.csv: which column is the label? … there are text:label"),
     csv("zip", zipped(TRAIN), "train.csv: ends in .csv but is a zip archive"),
     csv("gzip", gzip.compress(TRAIN.encode()), "train.csv: ends in .csv but is a gzip archive"),
     csv("parquet", P10_ROWS, "train.csv: ends in .csv but is a parquet file"),
     csv("too few rows for the batch", "text,label\na b,1\nc d,0\n", "(batch_size=4 in the space, rows=2)"),
     other("ragged", "tsv", TRAIN.replace(",", "\t") + "a\tb\t1\n", "train.tsv, line 14: has 3 columns"),
-    other("commas", "tsv", TRAIN, "train.tsv: which column is the label?"),
+    other("colons", "tsv", TRAIN.replace(",", ":"), "train.tsv: which column is the label?"),
     other(
         "not an object",
         "jsonl",
@@ -121,15 +121,15 @@ DATA = [
         "missing and extra key",
         "jsonl",
         "\n" + JSON_ROW + '{"text": "a", "lable": 1}',
-        "train.jsonl, line 4: has no 'label'; has 'lable', line 2 not",
+        "train.jsonl, line 4: label 'label' is missing",
     ),
     other("NaN", "jsonl", JSON_ROW + '{"text": "a", "label": NaN}', "train.jsonl, line 3: is not JSON: NaN is no JSON"),
     other(
-        "an array file",
+        "lines of arrays",
         "jsonl",
-        '[{"text": "a", "label": 1},\n{"text": "b", "label": 0}]',
-        "line 1: is not JSON",
-        "line 2: is not JSON",
+        '["a", 1]\n["b", 0]',
+        "line 1: holds an array, not an object",
+        "line 2: holds an array",
     ),
     other("deep nesting", "jsonl", JSON_ROW + "[" * 100_000, "train.jsonl, line 3: is nested too deeply"),
     other(
@@ -181,7 +181,7 @@ DATA = [
     ),
     Case(
         "column of lists",
-        ["train.parquet: column 'text' holds list<", "validation.csv"],
+        ["validation.csv", "train.parquet: column 'text' holds lists (['a'], ...), not text"],
         {
             "train.csv": None,
             "train.parquet": parquet(text=[["a"], ["b"]], label=[1, 0]),
@@ -201,21 +201,17 @@ DATA = [
     ),
     Case(
         "no train",
-        ["no file train.parquet, .csv, .tsv or .jsonl; it holds test.csv, validation.csv"],
+        ["no file train (.parquet, .csv, … it holds test.csv, validation.csv; name one with --train FILE"],
         {"train.csv": None},
     ),
-    Case("two train files", ["train.csv and train.jsonl are both there; keep one"], {"train.jsonl": JSON_ROW}),
     Case(
-        "no dataset folder", ["--dataset {tmp}/nowhere: no such folder; it holds train"], {}, "--dataset {tmp}/nowhere"
+        "two train files",
+        ["train.csv and train.jsonl may both be the train split; say which with --train FILE"],
+        {"train.jsonl": JSON_ROW},
     ),
-    Case(
-        "dataset is a file",
-        ["--dataset {data}/train.csv: is a file; give the folder"],
-        {},
-        "--dataset {data}/train.csv",
-    ),
-    Case("dataset of an unknown user", ["--dataset ~nobody-here/x: no such folder"], {}, "--dataset ~nobody-here/x"),
-    Case("dataset with a name too long", ["no such folder"], {}, "--dataset /" + "a" * 300),
+    Case("no dataset folder", ["--dataset {tmp}/nowhere: no such file or folder"], {}, "--dataset {tmp}/nowhere"),
+    Case("dataset of an unknown user", ["--dataset ~nobody-here/x: no such file"], {}, "--dataset ~nobody-here/x"),
+    Case("dataset with a name too long", ["no such file or folder"], {}, "--dataset /" + "a" * 300),
     Case(
         "unknown builtin data",
         ["--dataset builtin:newswires: known: builtin:newswire"],
@@ -228,7 +224,12 @@ DATA = [
         {"train.csv": "text,label\na b,1\nc d,0\n", "test.csv": None},
         "--space batch_size=1",
     ),
-    Case("missing split", ["no file dev.parquet, .csv, .tsv or .jsonl; it holds"], {}, "--set validation_split=dev"),
+    Case(
+        "missing split",
+        ["no file for --set validation_split=dev; known: test, train"],
+        {},
+        "--set validation_split=dev",
+    ),
     Case("missing class", ["positive_label: no class 'yes'; known: 0, 1"], {}, "--set positive_label=yes"),
     Case(
         "missing columns",
@@ -257,7 +258,7 @@ DATA = [
     Case(
         "several files",
         [
-            "train.csv, line 14: has 1 columns",
+            "train.csv, line 14: has 1 column where",
             "validation.csv, line 6: label 'label' is blank",
             "test.csv, line 6: column 'text' is empty",
         ],
@@ -802,7 +803,7 @@ def test_more_than_ten_problems_of_a_file_are_counted(
     places: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for extra in (1, 2):
-        write(Path(places["data"]), GOOD | {"train.csv": TRAIN + "x\n" * (10 + extra)})
+        write(Path(places["data"]), GOOD | {"train.csv": TRAIN + "x,\n" * (10 + extra)})
         problems = refused(good_flags(places), capsys)
         assert len(problems) == 11
         assert problems[-1] == f"{places['data']}/train.csv: {extra} more problem{'s' * (extra > 1)}"
@@ -819,6 +820,10 @@ ACCEPTED: dict[str, dict[str, str | bytes | None]] = {
     "labels of words": {name: text.replace(",1\n", ",yes\n").replace(",0\n", ",no\n") for name, text in GOOD.items()},
     "quoted newlines": {"train.csv": TRAIN + '"one\n""two""\n",1\n'},
     "no validation, no test": {"validation.csv": None, "test.csv": None},
+    "semicolons": {"train.csv": TRAIN.replace(",", ";")},
+    "commas in a file of tabs": {"train.csv": None, "train.tsv": TRAIN},
+    "a column without a name": {"train.csv": TRAIN.replace("\n", ",\n")},
+    "an array in lines of JSON": {"train.csv": None, "train.jsonl": "[" + ",".join(JSON_ROW.splitlines() * 3) + "]"},
     "parquet beside CSV": {"train.csv": None, "train.parquet": P10_ROWS},
     "lines of JSON beside CSV": {"train.csv": None, "train.jsonl": JSON_ROW * 3},
 }

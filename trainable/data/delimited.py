@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 
 from trainable.data.columns import Column, ColumnBuilder, Places
-from trainable.data.delimiters import NAMES, Layout, Rows, find_layout
+from trainable.data.delimiters import NAMES, DelimitedRows, Layout, find_layout
 from trainable.data.file_checks import FileProblems
 from trainable.data.tables import Table, check_header, nameless_notes
 from trainable.data.text_files import MAX_LINE_MIB, is_text
@@ -33,7 +33,7 @@ def _read(path: Path, expected: str, found: FileProblems) -> Table | None:
     header: list[str] = []
     ragged = _RaggedLines()
     with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = Rows(file, layout)
+        rows = DelimitedRows(file, layout)
         try:
             for line, cells in rows:
                 if builder is None:
@@ -61,7 +61,7 @@ def _read(path: Path, expected: str, found: FileProblems) -> Table | None:
 
 
 class _RaggedLines:
-    """Rows that are longer or shorter than the header, told together: one cause makes most of them."""
+    """DelimitedRows that are longer or shorter than the header, told together: one cause makes most of them."""
 
     def __init__(self) -> None:
         self._lines: dict[str, list[int]] = {"more": [], "fewer": []}

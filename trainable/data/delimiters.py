@@ -57,7 +57,7 @@ def find_layout(path: Path, expected: str) -> Layout:
     return replace(layout, blank_behind=bool(behind) and all(cell[:1] == " " for cells in behind for cell in cells))
 
 
-class Rows:
+class DelimitedRows:
     """The rows of a file, each with the line where it begins. Blank lines are no rows.
 
     Iterating raises csv.Error where a row can't be read; `line` is where it begins.
@@ -91,9 +91,9 @@ def _lines(file: Iterable[str]) -> Iterator[str]:
 
 
 def _parsed(lines: Iterable[str], layout: Layout) -> Iterator[list[str]]:
-    """Rows of a sample, as far as they can be read."""
+    """DelimitedRows of a sample, as far as they can be read."""
     try:
-        for _, cells in Rows(lines, replace(layout, says_delimiter=False)):
+        for _, cells in DelimitedRows(lines, replace(layout, says_delimiter=False)):
             yield cells
     except csv.Error:
         return
@@ -123,7 +123,7 @@ def _is_quoted(path: Path, layout: Layout) -> bool:
     fits, doubled, any_quote = True, False, False
     with path.open(encoding="utf-8-sig", newline="") as file:
         try:
-            for _, cells in Rows(file, as_letters):
+            for _, cells in DelimitedRows(file, as_letters):
                 width = width or len(cells)
                 count += 1
                 fits = fits and len(cells) == width
@@ -146,7 +146,7 @@ def _is_readable(path: Path, layout: Layout) -> bool:
     width = 0
     with path.open(encoding="utf-8-sig", newline="") as file:
         try:
-            for _, cells in Rows(file, layout):
+            for _, cells in DelimitedRows(file, layout):
                 width = width or len(cells)
                 if len(cells) != width:
                     return False

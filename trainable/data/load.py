@@ -154,6 +154,9 @@ def _texts(table: Table, columns: Sequence[str], problems: list[str]) -> tuple[S
     found = FileProblems(table.path)
     for name in columns:
         for place, cell in zip(table.places, table.columns[name], strict=True):
+            if isinstance(cell, list):
+                found.add(None, f"column {shown(name)} holds lists ({shown(cell)}, ...), not text")
+                break
             if not isinstance(cell, str):
                 found.add(place, f"column {shown(name)} holds {shown(cell)}, not text")
             elif not cell.strip():
