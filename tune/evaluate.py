@@ -50,10 +50,7 @@ def evaluate_run(run: str | Path, split: str = "test", data_file: str | Path | N
     run_dir = _open_finished(run)
     spec = run_dir.read_spec()
     problems: list[str] = []
-    if data_file is not None:
-        rows = _read_file(Path(data_file), spec["resolved"], problems)
-    else:
-        rows = _read_split(spec, split, problems)
+    rows = _read_file(Path(data_file), spec, problems) if data_file is not None else _read_split(spec, split, problems)
     if problems or rows is None:
         raise UserError(problems)
     scored = _score(run_dir, spec["resolved"], rows)
@@ -96,9 +93,10 @@ def _read_split(spec: Mapping[str, Any], name: str, problems: list[str]) -> Spli
     return data.splits[name]
 
 
-def _read_file(path: Path, resolved: Mapping[str, Any], problems: list[str]) -> Split | None:
+def _read_file(path: Path, spec: Mapping[str, Any], problems: list[str]) -> Split | None:
+    resolved = spec["resolved"]
     known = TextData(tuple(resolved["text_columns"]), resolved["label_column"], tuple(resolved["label_names"]), {})
-    return load_file(path, known, problems)
+    return load_file(path, known, problems, encoding=spec.get("encoding", "utf-8"))
 
 
 def _score(run_dir: RunDir, resolved: Mapping[str, Any], rows: Split) -> Scored:

@@ -261,7 +261,11 @@ def test_bytes_that_are_not_utf8(suffix: str, tmp_path: Path) -> None:
 def test_other_encodings_are_named(suffix: str, encoding: str, tmp_path: Path) -> None:
     path = written(tmp_path, suffix)
     path.write_bytes(path.read_text("utf-8").encode(encoding))
-    assert told(path) == [f": is {encoding[:6].upper()}, not UTF-8; save it as UTF-8"]
+    hint = f"save it as UTF-8, or say which encoding it has: --encoding {encoding}"
+    assert told(path) == [f": is {encoding.upper()}, not UTF-8; {hint}"]
+    table = read_table(path, [], encoding)
+    assert table is not None
+    assert table.columns == GOOD
 
 
 @every_format

@@ -78,7 +78,11 @@ DATA = [
     csv("quote inside a cell", TRAIN + '"so" they say,1\n', 'train.csv, line 14: … expected after … doubled ("")'),
     csv("doubled header", "text,text,label\na,b,1\nc,d,0\n", "train.csv, line 1: column 'text' stands twice"),
     csv("only blank header names", " ,\na,1\nc,0\n", "train.csv: which column is the label? … there are none"),
-    csv("no header", TRAIN.partition("\n")[2], "train.csv, line 1: was taken for the header, but … add a first line"),
+    csv(
+        "no header",
+        TRAIN.partition("\n")[2],
+        "train.csv, line 1: was taken for the header, but … sed -i '1i text,label'",
+    ),
     csv("NUL", TRAIN + "nul\0,1\n", "train.csv, line 14: holds a NUL character"),
     csv("bad UTF-8", TRAIN.encode() + b"caf\xe9,1\n", "train.csv, line 14: is not UTF-8 (byte 0xe9)"),
     csv("UTF-16", TRAIN.encode("utf-16"), "train.csv: is UTF-16, not UTF-8"),

@@ -64,6 +64,7 @@ SOME: dict[str, list[Any]] = {  # values of every field
     "validation": [None, "dev.csv"],
     "test": [None, "test.tsv"],
     "strict_labels": [False, True],
+    "encoding": ["utf-8", "cp1252"],
     "skip_labels": [None, ("-",), ("-", "n/a")],
     "skip_blank_rows": [False, True],
     "validation_rows": [None, 200],

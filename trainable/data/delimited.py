@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import csv
+import shlex
 from pathlib import Path
 
 from trainable.data.columns import Column, ColumnBuilder, Places
 from trainable.data.delimiters import NAMES, DelimitedRows, Layout, find_layout
 from trainable.data.file_checks import FileProblems
-from trainable.data.tables import Table, check_header, nameless_notes
+from trainable.data.tables import MAX_COLUMNS, Table, check_header, nameless_notes
 from trainable.data.text_files import MAX_LINE_MIB, is_text
-from trainable.errors import shown
+from trainable.errors import listed, shown
 
 _MAX_LINES_SHOWN = 8
 
@@ -31,14 +32,16 @@ def _read(path: Path, expected: str, found: FileProblems) -> Table | None:
     layout = find_layout(path, expected)
     builder: ColumnBuilder | None = None
     header: list[str] = []
+    header_line = 1
     ragged = _RaggedLines()
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = DelimitedRows(file, layout)
         try:
             for line, cells in rows:
                 if builder is None:
-                    header, builder = cells, ColumnBuilder(len(cells))
-                    if not check_header([name.strip() for name in header], f"line {line}", found):
+                    header, header_line, builder = cells, line, ColumnBuilder(len(cells))
+                    if len(header) > MAX_COLUMNS:
+                        check_header(header, f"line {line}", found)
                         return None
                 elif (fitted := ragged.fit(line, cells, len(header))) is not None:
                     builder.add(line, fitted)
@@ -48,14 +51,14 @@ def _read(path: Path, expected: str, found: FileProblems) -> Table | None:
         return Table(path, {}, Places("line", []))
     ragged.tell(len(header), layout, found)
     columns = dict(enumerate(builder.columns()))
-    if _is_a_row(header, columns):
-        text = ",".join(header) if len(header) < 5 else ",".join(header[:5]) + ",..."
-        found.add(
-            "line 1",
-            f"was taken for the header, but looks like a row: {shown(text[:80])}; if the file has no header, add a "
-            f"first line with a name for each column, such as {layout.delimiter.join(['text', 'label'])!r}",
-        )
+    label = _repeated(header, columns)
+    if label is None:
+        check_header([name.strip() for name in header], f"line {header_line}", found)
+    else:
+        found.add(f"line {header_line}", _no_header(found.path, header, columns, label, layout.delimiter))
     notes = [*layout.notes(found.path), *ragged.notes(found.path, layout), *nameless_notes(header, found.path)]
+    if blank := [shown(name) for name in header if name.strip() and name != name.strip()]:
+        notes.append(f"{found.path}: the blanks around the column names {listed(blank)} are left out")
     named = {name.strip(): columns[i] for i, name in enumerate(header) if name.strip()}
     return Table(path, named, Places("line", builder.numbers), notes=tuple(notes))
 
@@ -109,14 +112,26 @@ def _lines(numbers: list[int]) -> str:
     return f"lines {', '.join(map(str, numbers[:_MAX_LINES_SHOWN]))}{more}"
 
 
-def _is_a_row(header: list[str], columns: dict[int, Column]) -> bool:
-    """Whether the header is more likely a row: it holds a label that also stands below it."""
+def _repeated(header: list[str], columns: dict[int, Column]) -> int | None:
+    """The first column whose name also stands below it as one of a few values: the header is more likely a row."""
     for i, name in enumerate(header):
         cells = columns[i][:1000]
         distinct = set(cells)
         if name.strip() and name in distinct and 2 * len(distinct) <= len(cells):
-            return True
-    return False
+            return i
+    return None
+
+
+def _no_header(path: Path | str, header: list[str], columns: dict[int, Column], label: int, delimiter: str) -> str:
+    """Tell that the file has no header, with a command that gives it one."""
+    text = max((i for i in columns if i != label), key=lambda i: sum(map(len, columns[i][:100])), default=label)
+    names = [f"column{i + 1}" for i in columns]
+    names[text], names[label] = "text", "label"
+    first = shlex.quote("1i " + delimiter.join(names).replace("\t", "\\t"))
+    is_plain = Path(path).suffix in (".csv", ".tsv")  # not compressed
+    how = f"sed -i {first} {shlex.quote(str(path))}" if is_plain else f"its first line may be {delimiter.join(names)!r}"
+    row = shown(",".join(header)[:80])
+    return f"was taken for the header, but looks like a row: {row}; if the file has no header, give it one: {how}"
 
 
 def _csv_problem(error: str) -> str:

@@ -52,7 +52,7 @@ def find_layout(path: Path, expected: str) -> Layout:
         layout = Layout(_delimiter(start, expected), expected)
     if layout.delimiter == "\t":
         layout = replace(layout, is_quoted=_is_quoted(path, layout))
-    sample = list(_parsed(start, layout))
+    sample = _parsed(start, layout)
     behind = [cells[1:] for cells in sample if len(cells) > 1]
     return replace(layout, blank_behind=bool(behind) and all(cell[:1] == " " for cells in behind for cell in cells))
 
@@ -90,20 +90,22 @@ def _lines(file: Iterable[str]) -> Iterator[str]:
     return (line for line in file if line.strip("\r\n"))
 
 
-def _parsed(lines: Iterable[str], layout: Layout) -> Iterator[list[str]]:
-    """DelimitedRows of a sample, as far as they can be read."""
+def _parsed(lines: Iterable[str], layout: Layout) -> list[list[str]]:
+    """Rows of a sample. The last one may be cut off; where another one can't be read, there are none."""
+    rows = []
     try:
         for _, cells in DelimitedRows(lines, replace(layout, says_delimiter=False)):
-            yield cells
-    except csv.Error:
-        return
+            rows.append(cells)
+    except csv.Error as error:
+        return rows if "unexpected end" in str(error) else []
+    return rows
 
 
 def _delimiter(start: list[str], expected: str) -> str:
     """The delimiter by which the header has two columns or more and most rows as many."""
     best, best_share = expected, 0.0
     for delimiter in (expected, *(other for other in NAMES if other != expected)):
-        rows = list(_parsed(start, Layout(delimiter, expected, is_quoted=delimiter != "\t")))
+        rows = _parsed(start, Layout(delimiter, expected, is_quoted=delimiter != "\t"))
         if rows and len(rows[0]) > 1:
             share = sum(len(cells) == len(rows[0]) for cells in rows) / len(rows)
             if share > best_share:

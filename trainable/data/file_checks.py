@@ -69,7 +69,9 @@ def other_encoding(start: bytes) -> str:
         return "UTF-16"
     even, odd = start[0:200:2].count(0), start[1:200:2].count(0)
     pairs = len(start[:200]) // 2
-    return "UTF-16" if pairs > 1 and max(even, odd) > pairs // 2 > min(even, odd) * 4 else ""
+    if pairs > 1 and max(even, odd) > pairs // 2 > min(even, odd) * 4:
+        return "UTF-16-BE" if even > odd else "UTF-16-LE"
+    return ""
 
 
 def is_unicode(text: str) -> bool:

@@ -143,7 +143,7 @@ def _groups(folder: Path, found: Found) -> Groups:
     for name in sorted(os.listdir(folder)):
         suffix = suffix_of(name)
         # A link to nothing counts as a file: otherwise we would cut the split from train, as if it were missing.
-        if not suffix or _IGNORED.match(name) or (folder / name).is_dir():
+        if not suffix or _IGNORED.match(name):
             continue
         bare = name.removesuffix(suffix)
         shard = _SHARD.fullmatch(bare)

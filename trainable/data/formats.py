@@ -10,13 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trainable.data.arrow_files import read_arrow
-from trainable.data.compressed import COMPRESSIONS, read_compressed
 from trainable.data.delimited import read_csv, read_tsv
 from trainable.data.file_checks import FileProblems, not_a_file
 from trainable.data.json_files import read_json
 from trainable.data.other_formats import other_format
 from trainable.data.parquet import read_parquet
 from trainable.data.tables import Table
+from trainable.data.unpacking import COMPRESSIONS, UTF_8, read_unpacked
 
 # A reader gets a regular file that is not empty. It notes what is wrong; its table counts only if nothing is.
 Reader = Callable[[Path, FileProblems], Table | None]
@@ -30,6 +30,7 @@ FORMATS: dict[str, Reader] = {
     ".arrow": read_arrow,
 }
 SUFFIXES = tuple(FORMATS)
+TEXT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json")
 KNOWN = f"{', '.join(SUFFIXES)}, each also as {' or '.join(COMPRESSIONS)}"
 
 
@@ -40,8 +41,13 @@ def suffix_of(name: str) -> str:
     return inner + packed if inner else ""
 
 
-def read_table(path: Path, problems: list[str]) -> Table | None:
+def read_table(path: Path, problems: list[str], encoding: str = UTF_8) -> Table | None:
     """Read a file as its ending says.
+
+    Args:
+        path: The file.
+        problems: What is wrong is appended here.
+        encoding: Of the files that are text.
 
     Returns:
         A table with at least one row, or None; then everything that is wrong was appended to `problems`.
@@ -56,10 +62,10 @@ def read_table(path: Path, problems: list[str]) -> Table | None:
             found.add(None, "is empty")
         elif other := other_format(path):
             found.add(None, other)
-        elif (reader := _reader(path)) is None:
+        elif not (suffix := suffix_of(path.name)):
             found.add(None, f"can't read {path.suffix or 'a file without an ending'}; known: {KNOWN}")
         else:
-            table = reader(path, found)
+            table = _read(path, suffix, encoding, found)
     except OSError as error:
         found.add(None, f"can't be read: {error.strerror or error}")
     here = found.take()
@@ -72,11 +78,10 @@ def read_table(path: Path, problems: list[str]) -> Table | None:
     return table
 
 
-def _reader(path: Path) -> Reader | None:
-    suffix = suffix_of(path.name)
-    if not suffix:
-        return None
-    inner = next(end for end in SUFFIXES if suffix.startswith(end) and suffix.removeprefix(end) in ("", *COMPRESSIONS))
-    if suffix == inner:
-        return FORMATS[inner]
-    return lambda path, found: read_compressed(path, inner, FORMATS[inner], found)
+def _read(path: Path, suffix: str, encoding: str, found: FileProblems) -> Table | None:
+    packed = path.suffix if path.suffix in COMPRESSIONS else ""
+    inner = suffix.removesuffix(packed)
+    encoding = encoding if inner in TEXT_SUFFIXES else UTF_8
+    if packed or encoding != UTF_8:
+        return read_unpacked(path, inner, encoding, FORMATS[inner], found)
+    return FORMATS[inner](path, found)

@@ -80,7 +80,8 @@ def _cell(value: Any) -> Any:
     """The value as a table's cell holds it: short lists of names or integers are kept, since labels may be some."""
     if isinstance(value, dict):
         names = listed([str(name) for name in list(value)[:20]])
-        return Nested(f"an object with the fields {names} (pandas.json_normalize makes columns of them)")
+        inner = f" with the fields {names} (pandas.json_normalize makes columns of them)" if value else ""
+        return Nested(f"an object{inner}")
     if isinstance(value, list):
         plain = len(value) <= MAX_LIST_CELLS and all(isinstance(each, str | int) for each in value)
         return value if plain else Nested("an array")

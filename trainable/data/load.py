@@ -14,6 +14,7 @@ from trainable.data.labels import SINGLE_LABEL, Classes, LabelReader, classes_in
 from trainable.data.sources import Source, open_source
 from trainable.data.splits import SPLITS, Split, cut_missing, first_rows, note_leaks
 from trainable.data.tables import Table
+from trainable.data.unpacking import UTF_8
 from trainable.errors import UserError, shown
 
 
@@ -25,6 +26,8 @@ class DataRequest:
     """A local folder, a file, or a hub name (`glue/mrpc`, `namespace/name`, `namespace/name/config`)."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Files that are a split, by the split's name: validation, test."""
+    encoding: str = UTF_8
+    """Of the files that are text."""
     text_columns: tuple[str, ...] | None = None
     """One or two names; None means guess."""
     label_column: str | None = None
@@ -80,7 +83,7 @@ def load_data(request: DataRequest, reader: LabelReader = SINGLE_LABEL) -> TextD
     """
     problems: list[str] = []
     notes: list[str] = []
-    source = open_source(request.dataset, request.split_names, problems, request.files)
+    source = open_source(request.dataset, request.split_names, problems, request.files, request.encoding)
     notes += source.notes
     if not source.tables:
         raise UserError(problems)
@@ -110,13 +113,15 @@ def load_data(request: DataRequest, reader: LabelReader = SINGLE_LABEL) -> TextD
     return replace(data, fingerprint=_fingerprint(data))
 
 
-def load_file(path: Path, data: TextData, problems: list[str], reader: LabelReader = SINGLE_LABEL) -> Split | None:
+def load_file(
+    path: Path, data: TextData, problems: list[str], reader: LabelReader = SINGLE_LABEL, encoding: str = UTF_8
+) -> Split | None:
     """Read one more labelled file, with the columns and classes of `data`.
 
     Returns:
         Its rows, or None if `problems` is not empty.
     """
-    table = read_table(path, problems)
+    table = read_table(path, problems, encoding)
     if table is None or not has_columns(table, (*data.text_columns, data.label_column), problems):
         return None
     texts = _texts(table, data.text_columns, problems)

@@ -16,6 +16,7 @@ from trainable.data.folders import ALIASES, NO_SPLIT, Found, find_files, match_s
 from trainable.data.formats import KNOWN, read_table, suffix_of
 from trainable.data.splits import SPLITS
 from trainable.data.tables import Table, joined
+from trainable.data.unpacking import UTF_8
 from trainable.errors import listed, nearest, shown
 
 _DATASET_DICT = "dataset_dict.json"  # DatasetDict.save_to_disk writes it
@@ -36,8 +37,24 @@ class Source:
     """Which file was taken for what, and what was left out, a sentence each."""
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What is looked for in a folder, and how its files are read."""
+
+    split_names: tuple[str, ...]
+    """What the user calls train, validation and test."""
+    files: Mapping[str, Path]
+    """The splits whose files the user names; none is looked for."""
+    encoding: str
+    """Of the files that are text."""
+
+
 def open_source(
-    dataset: str, split_names: Sequence[str], problems: list[str], files: Mapping[str, str] | None = None
+    dataset: str,
+    split_names: Sequence[str],
+    problems: list[str],
+    files: Mapping[str, str] | None = None,
+    encoding: str = UTF_8,
 ) -> Source:
     """Open a data set; everything that is wrong is appended to `problems`.
 
@@ -46,20 +63,21 @@ def open_source(
         split_names: The names of its train, validation and test splits.
         problems: Sentences are appended here.
         files: Files that are a split whatever the data set holds, by the split's name.
+        encoding: Of the files that are text.
     """
     files = files or {}
-    wanted = dict(zip(SPLITS, split_names, strict=True))
-    if wanted["test"] == NO_SPLIT and "test" in files:
+    if split_names[2] == NO_SPLIT and "test" in files:
         problems.append("give --test FILE or --test-split none, not both")
     # os.path answers where pathlib raises: for ~ of an unknown user, and for names that are too long.
     named = {split: Path(os.path.expanduser(path)) for split, path in files.items()}
     if not is_folder(dataset):
         source = _open_hub(dataset, split_names, problems, named)
     else:
-        source = _open_local(Path(os.path.expanduser(dataset)), split_names, problems, named)
+        wanted = Wanted(tuple(split_names), named, encoding)
+        source = _open_local(Path(os.path.expanduser(dataset)), wanted, problems)
     tables = dict(source.tables)
     for split, path in named.items():
-        table = read_table(path, problems)
+        table = read_table(path, problems, encoding)
         if table is not None:
             tables[split] = table
     notes = [note for table in tables.values() for note in table.notes]
@@ -73,46 +91,46 @@ def is_folder(dataset: str) -> bool:
     return os.path.exists(os.path.expanduser(dataset)) or dataset.startswith(("/", "./", "../", "~"))
 
 
-def _open_local(path: Path, split_names: Sequence[str], problems: list[str], named: Mapping[str, Path]) -> Source:
+def _open_local(path: Path, wanted: Wanted, problems: list[str]) -> Source:
     try:
         if os.path.isdir(path):
-            return _open_folder(path, split_names, problems, named)
+            return _open_folder(path, wanted, problems)
         if not os.path.exists(path):
             problems.append(f"--dataset {path}: no such file or folder")
             return Source({})
     except OSError as error:
         problems.append(f"--dataset {path}: can't be read: {error.strerror or error}")
         return Source({})
-    table = read_table(path, problems)
+    table = read_table(path, problems, wanted.encoding)
     return Source({} if table is None else {"train": table})
 
 
-def _open_folder(folder: Path, split_names: Sequence[str], problems: list[str], named: Mapping[str, Path]) -> Source:
+def _open_folder(folder: Path, wanted: Wanted, problems: list[str]) -> Source:
     """Open a folder as what it looks like: saved by `datasets`, files, folders of splits or classes, a clone."""
     if (folder / _DATASET_DICT).is_file() or (folder / _SAVED).is_file():
-        return _open_saved(folder, split_names, problems, named)
+        return _open_saved(folder, wanted, problems)
     inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "_")))
-    has_files = any(suffix_of(name) or _is_split_like(name) for name in os.listdir(folder) if (folder / name).is_file())
+    has_files = any(suffix_of(n) or (_is_split_like(n) and not (folder / n).is_dir()) for n in os.listdir(folder))
     notes: list[str] = []
     if not has_files and inside:
-        by_split = match_splits([path.name for path in inside], split_names, notes, problems, str(folder))
-        by_split = {split: name for split, name in by_split.items() if split not in named}
+        by_split = match_splits([path.name for path in inside], wanted.split_names, notes, problems, str(folder))
+        by_split = {split: name for split, name in by_split.items() if split not in wanted.files}
         if problems:
             return Source({})
-        if "train" in by_split or ("train" in named and by_split):
-            return _open_split_folders(folder, by_split, notes, problems)
+        if "train" in by_split or ("train" in wanted.files and by_split):
+            return _open_split_folders(folder, by_split, wanted, notes, problems)
         if len(class_folders(folder)) > 1:
-            table = read_class_folder(folder, problems)
+            table = read_class_folder(folder, problems, wanted.encoding)
             return Source({} if table is None else {"train": table})
         deeper = [path for path in inside if _may_hold_data(path)]
         if len(deeper) == 1:
-            opened = _open_folder(deeper[0], split_names, problems, named)
+            opened = _open_folder(deeper[0], wanted, problems)
             return Source(opened.tables, opened.class_names, notes=(*notes, *opened.notes))
         if deeper:
             several = listed([path.name for path in deeper])
             problems.append(f"--dataset {folder}: holds no data files, but {several} do; give one of these folders")
             return Source({})
-    return _open_files(find_files(folder, split_names, list(named)), problems)
+    return _open_files(find_files(folder, wanted.split_names, list(wanted.files)), wanted, problems)
 
 
 def _is_split_like(name: str) -> bool:
@@ -130,11 +148,11 @@ def _may_hold_data(folder: Path) -> bool:
     )
 
 
-def _open_files(found: Found, problems: list[str]) -> Source:
+def _open_files(found: Found, wanted: Wanted, problems: list[str]) -> Source:
     problems += found.problems
     tables = {}
     for split, paths in found.files.items():
-        parts = [read_table(path, problems) for path in paths]
+        parts = [read_table(path, problems, wanted.encoding) for path in paths]
         whole = [part for part in parts if part is not None]
         if len(whole) == len(parts):
             table = joined(whole, problems)
@@ -143,17 +161,19 @@ def _open_files(found: Found, problems: list[str]) -> Source:
     return Source(tables, notes=tuple(found.notes))
 
 
-def _open_split_folders(folder: Path, by_split: Mapping[str, str], notes: list[str], problems: list[str]) -> Source:
+def _open_split_folders(
+    folder: Path, by_split: Mapping[str, str], wanted: Wanted, notes: list[str], problems: list[str]
+) -> Source:
     """Open train/, test/, ...: each holds the files of one table, or a folder for each class."""
     tables: dict[str, Table] = {}
     for split, name in by_split.items():
         inside = folder / name
         paths = tuple(inside / each for each in sorted(os.listdir(inside)) if suffix_of(each))
         if paths:
-            opened = _open_files(Found({split: paths}), problems)
+            opened = _open_files(Found({split: paths}), wanted, problems)
             tables |= opened.tables
         elif len(class_folders(inside)) > 1:
-            table = read_class_folder(inside, problems)
+            table = read_class_folder(inside, problems, wanted.encoding)
             if table is not None:
                 tables[split] = table
         else:
@@ -161,29 +181,31 @@ def _open_split_folders(folder: Path, by_split: Mapping[str, str], notes: list[s
     return Source(tables, notes=tuple(notes))
 
 
-def _open_saved(folder: Path, split_names: Sequence[str], problems: list[str], named: Mapping[str, Path]) -> Source:
+def _open_saved(folder: Path, wanted: Wanted, problems: list[str]) -> Source:
     """Open what `save_to_disk` of a DatasetDict or of a Dataset wrote."""
     notes: list[str] = []
     found = Found()
     try:
         if (folder / _DATASET_DICT).is_file():
             names = json.loads((folder / _DATASET_DICT).read_text("utf-8"))["splits"]
-            by_split = match_splits(names, split_names, notes, problems, str(folder))
-            if "train" not in by_split and "train" not in named and not problems:
-                problems.append(f"{folder}: no split {shown(split_names[0])}; {nearest(split_names[0], names)}")
+            by_split = match_splits(names, wanted.split_names, notes, problems, str(folder))
+            if "train" not in by_split and "train" not in wanted.files and not problems:
+                problems.append(
+                    f"{folder}: no split {shown(wanted.split_names[0])}; {nearest(wanted.split_names[0], names)}"
+                )
             if unused := sorted(set(names) - set(by_split.values())):
                 notes.append(f"{folder}: {listed(unused)} {'is' if len(unused) == 1 else 'are'} not used")
         else:
             by_split = {"train": "."}
         for split, name in by_split.items():
-            if split not in named:
+            if split not in wanted.files:
                 state = json.loads((folder / name / _SAVED).read_text("utf-8"))
                 found.files[split] = tuple(folder / name / each["filename"] for each in state["_data_files"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         problems.append(f"{folder}: what save_to_disk writes is damaged or incomplete: {error}")
         return Source({})
     found.notes += notes
-    return _open_files(found, problems)
+    return _open_files(found, wanted, problems)
 
 
 def hub_name(dataset: str) -> tuple[str, str | None]:

@@ -13,6 +13,7 @@ LineEnds = Literal["any", "lf"]  # "any": CR, LF and CRLF each end a line, as ed
 
 MAX_LINE_MIB = 32  # parsing a longer line of JSON could take half a GB of memory
 _BLOCK_BYTES = 1 << 20
+_HINT = "save it as UTF-8, or say which encoding it has: --encoding"
 _MAGIC = {
     b"PAR1": "a parquet file", b"ARROW1": "an Arrow file", b"\xff\xff\xff\xff": "an Arrow stream",
     b"PK\x03\x04": "a zip archive", b"\x1f\x8b": "a gzip archive",
@@ -41,7 +42,7 @@ def is_text(path: Path, line_ends: LineEnds, found: FileProblems) -> bool:
         try:
             decoder.decode(block, final=not block)
         except UnicodeDecodeError as error:
-            bad = f"is not UTF-8 (byte 0x{error.object[error.start]:02x}); save the file as UTF-8"
+            bad = f"is not UTF-8 (byte 0x{error.object[error.start]:02x}); {_HINT} windows-1252"
             found.add(_line_at(path, before - held + error.start, line_ends), bad)
             return False
         lines = (block if line_ends == "lf" else block.replace(b"\r", b"\n")).split(b"\n")
@@ -59,7 +60,7 @@ def _other_format(path: Path, start: bytes) -> str:
     if name := binary_format(start):
         return f"ends in {path.suffix} but is {name}"
     encoding = other_encoding(start)
-    return f"is {encoding}, not UTF-8; save it as UTF-8" if encoding else ""
+    return f"is {encoding}, not UTF-8; {_HINT} {encoding.lower()}" if encoding else ""
 
 
 def binary_format(start: bytes) -> str:

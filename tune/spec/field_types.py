@@ -6,6 +6,7 @@ from the last to the first.
 
 from __future__ import annotations
 
+import codecs
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -81,9 +82,20 @@ def _label(value: object) -> str:
 
 def _labels(value: object) -> tuple[str, ...]:
     names = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+    if isinstance(names, int):
+        names = [names]
     if not isinstance(names, (list, tuple)) or not names:
         raise ValueError(f"must be a label or several (a,b), but got {shown(value)}")
     return tuple(map(_label, names))
+
+
+def _encoding(value: str) -> str:
+    try:
+        found = codecs.lookup(value)
+        b"".decode(value)  # "base64" is a codec, too, but none of text
+    except (LookupError, ValueError):
+        raise ValueError(f"must be an encoding such as utf-8 or windows-1252, but got {shown(value)}") from None
+    return found.name
 
 
 def _on_off(value: object) -> bool:
@@ -140,6 +152,9 @@ Columns = Annotated[
             ]
         }
     ),
+]
+TextEncoding = Annotated[
+    str, AfterValidator(_encoding), BeforeValidator(_text), WithJsonSchema({"type": "string", "pattern": r"\S"})
 ]
 OnOff = Annotated[bool, BeforeValidator(_on_off), WithJsonSchema({"type": "boolean"})]
 ClassLabels = Annotated[

@@ -14,7 +14,7 @@ PRESETS = Path(__file__).parents[1] / "presets"
 DEFAULT_PRESET = "demo"
 # Columns, split names and classes are facts of the data set that they were written for.
 FACTS_OF_A_DATASET = (
-    "validation", "test", "text_columns", "label_column", "positive_label", "skip_labels", "train_split",
+    "validation", "test", "encoding", "text_columns", "label_column", "positive_label", "skip_labels", "train_split",
     "validation_split", "test_split",
 )  # fmt: skip
 

@@ -31,6 +31,7 @@ from tune.spec.field_types import (
     OnOff,
     Positive,
     Text,
+    TextEncoding,
     UpToHalf,
     flag_name,
 )
@@ -59,6 +60,9 @@ class SweepSpec(BaseModel):
 
     test: Annotated[Text | None, Flag("FILE")] = None
     """File that is the test split."""
+
+    encoding: Annotated[TextEncoding, Flag()] = "utf-8"
+    """Encoding of data files that are text, such as windows-1252."""
 
     text_columns: Annotated[Columns | None, Flag("A[,B]")] = None
     """One text column or a pair: a[,b]; guessed when unambiguous."""
