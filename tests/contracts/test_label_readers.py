@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from trainable.data.columns import Column, Places
-from trainable.data.labels import SINGLE_LABEL, Classes, LabelColumn, LabelReader
+from trainable.data.labels import SINGLE_LABEL, Classes, LabelColumn, LabelReader, LabelWishes
 from trainable.data.load import DataRequest, load_data, load_file
 from trainable.data.splits import Label
 from trainable.data.tables import Table
@@ -24,7 +24,7 @@ from trainable.errors import UserError
 class TagReader:
     """A reader that this test makes up, of rows that have several classes: "new|large"."""
 
-    def read(self, table: Table, column: str, problems: list[str]) -> LabelColumn:
+    def read(self, table: Table, column: str, notes: list[str], problems: list[str]) -> LabelColumn:
         keys = []
         for place, cell in zip(table.places, table.columns[column], strict=True):
             good = isinstance(cell, str) and cell.strip()
@@ -40,7 +40,8 @@ class TagReader:
         self,
         train: LabelColumn,
         known_names: tuple[str, ...] | None,
-        positive_label: str | None,
+        wishes: LabelWishes,
+        notes: list[str],
         problems: list[str],
     ) -> Classes | None:
         names = tuple(sorted({tag for key in train.keys if key for tag in key.split("|")}))
@@ -88,14 +89,14 @@ def table_of(cells: Sequence[Any], name: str = "train.x") -> Table:
 
 def read(sample: Sample, cells: Sequence[Any]) -> LabelColumn:
     problems: list[str] = []
-    column = sample.reader.read(table_of(cells), "label", problems)
+    column = sample.reader.read(table_of(cells), "label", [], problems)
     assert problems == []
     return column
 
 
 def classes_of(sample: Sample, cells: Sequence[Any]) -> Classes:
     problems: list[str] = []
-    classes = sample.reader.classes(read(sample, cells), None, None, problems)
+    classes = sample.reader.classes(read(sample, cells), None, LabelWishes(), [], problems)
     assert problems == []
     assert classes is not None
     return classes
@@ -133,7 +134,7 @@ def test_each_row_is_encoded_by_itself(sample: Sample) -> None:
 def test_an_unknown_class_is_told_with_its_place(sample: Sample) -> None:
     classes = classes_of(sample, sample.cells)
     problems: list[str] = []
-    column = sample.reader.read(table_of([sample.strange], "test.x"), "label", problems)
+    column = sample.reader.read(table_of([sample.strange], "test.x"), "label", [], problems)
     sample.reader.encode(column, classes, problems)
     (problem,) = problems
     assert problem.startswith("test.x, line 2: label ")
@@ -144,7 +145,7 @@ def test_an_unknown_class_is_told_with_its_place(sample: Sample) -> None:
 @pytest.mark.parametrize("cell", [None, "", "  "])
 def test_a_cell_without_a_label_is_told_with_its_place(sample: Sample, cell: Any) -> None:
     problems: list[str] = []
-    column = sample.reader.read(table_of([*sample.cells, cell]), "label", problems)
+    column = sample.reader.read(table_of([*sample.cells, cell]), "label", [], problems)
     assert column.keys[-1] == ""
     assert len(problems) == 1
     assert problems[0].startswith(f"train.x, line {len(sample.cells) + 2}: label")
@@ -155,9 +156,9 @@ def test_a_cell_without_a_label_is_told_with_its_place(sample: Sample, cell: Any
 @every_reader
 def test_labels_that_are_all_missing_give_no_classes(sample: Sample) -> None:
     problems: list[str] = []
-    column = sample.reader.read(table_of([None, None]), "label", problems)
+    column = sample.reader.read(table_of([None, None]), "label", [], problems)
     assert problems
-    assert sample.reader.classes(column, None, None, problems) is None
+    assert sample.reader.classes(column, None, LabelWishes(), [], problems) is None
 
 
 def write_rows(path: Path, cells: Sequence[Any]) -> None:

@@ -18,7 +18,7 @@ import trainable.tasks
 from tests.contracts.test_label_readers import TagReader, table_of
 from tests.trainable.runs import make_job
 from tests.trainable.test_run import CONFIG
-from trainable.data.labels import LabelReader
+from trainable.data.labels import LabelReader, LabelWishes
 from trainable.data.splits import Label
 from trainable.metrics import METRICS, F1Average
 from trainable.tasks import DEFAULT_TASK, TASKS, find_tasks
@@ -108,9 +108,11 @@ every_task = pytest.mark.parametrize("example", EXAMPLES.values(), ids=list(EXAM
 def labels_of(example: Example, cells: Sequence[Any] | None = None) -> tuple[list[Label], tuple[str, ...]]:
     problems: list[str] = []
     reader = example.task.labels
-    classes = reader.classes(reader.read(table_of(example.cells), "label", problems), None, None, problems)
+    classes = reader.classes(
+        reader.read(table_of(example.cells), "label", [], problems), None, LabelWishes(), [], problems
+    )
     assert classes is not None
-    labels = reader.encode(reader.read(table_of(cells or example.cells), "label", problems), classes, problems)
+    labels = reader.encode(reader.read(table_of(cells or example.cells), "label", [], problems), classes, problems)
     assert problems == []
     return list(labels), classes.names
 

@@ -250,9 +250,19 @@ DATA = [
     ),
     train("blank column", "parquet", parquet(**{" ": ["a"], "label": [1]}), "train.parquet: which columns are the"),
     train(
-        "NaN labels", "parquet", parquet(text=["a", "b"], label=[float("nan")] * 2), "row 1: label nan", "row 2: label"
+        "NaN labels",
+        "parquet",
+        parquet(text=["a", "b"], label=[float("nan")] * 2),
+        "row 1: label 'label' is missing",
+        "row 2: label",
     ),
-    train("labels of lists", "parquet", parquet(text=["a b"], label=[[1]]), "label", flags="--label-column label"),
+    train(
+        "labels of lists",
+        "parquet",
+        parquet(text=["a b"] * 2, label=[[1], [1, 0]]),
+        "label 'label' holds lists such as [1, 0]: multi-label",
+        flags="--label-column label",
+    ),
     train(
         "a letter changed", "parquet", spoiled_page(), "train.parquet: is damaged: … CRC checksum verification failed"
     ),
@@ -286,7 +296,7 @@ DATA = [
         "other columns", "validation.jsonl", '{"text": "a"}', "validation.jsonl: no column 'label'; known: text"
     ),
     validation(
-        "other labels", "validation.jsonl", '{"text": "a", "label": true}', "line 1: label 'true' does not occur in"
+        "other labels", "validation.jsonl", '{"text": "a", "label": "so"}', "line 1: label 'so' does not occur in"
     ),
     validation(
         "a label of 10 MB", "validation.csv", f"text,label\na,{'9' * 10_000_000}\n", "(10000002 characters) does not"

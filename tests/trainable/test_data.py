@@ -108,7 +108,7 @@ def test_a_label_that_train_has_not_is_named_at_its_own_line(tmp_path: Path) -> 
         tmp_path / "d", train=rows(8), validation=[("a", ""), ("b", 7), ("c", " "), ("d", "01")], test=rows(2)
     )
     assert problems_of(request) == [
-        "validation.csv, line 2: label 'label' is blank",
+        "validation.csv, line 2: label 'label' is blank; --skip-blank-rows leaves such rows out",
         "validation.csv, line 4: label 'label' is blank",
         "validation.csv, line 3: label '7' does not occur in train; known: 0, 1",
         "validation.csv, line 5: label '01' does not occur in train; did you mean '1'?",
@@ -118,7 +118,7 @@ def test_a_label_that_train_has_not_is_named_at_its_own_line(tmp_path: Path) -> 
 def test_labels_of_train_that_are_all_wrong_spare_the_other_files(tmp_path: Path) -> None:
     request = write_csv(tmp_path / "d", train=[("a", ""), ("b", "")], validation=rows(4), test=rows(4))
     assert problems_of(request) == [
-        "train.csv, line 2: label 'label' is blank",
+        "train.csv, line 2: label 'label' is blank; --skip-blank-rows leaves such rows out",
         "train.csv, line 3: label 'label' is blank",
     ]
 
@@ -161,11 +161,11 @@ def test_guessed_columns(row: dict[str, Any], text: tuple[str, ...], label: str,
         ({"text": "a", "label": 1, "target": 0}, "which column is the label? Name it with --label-column; there are"),
         (
             {"a": "x", "b": "y", "c": "z", "label": 1},
-            "which columns are the texts? Name one or two with --text-columns",
+            "which columns are the texts? Name one, or the two of a pair, with --text-columns A[,B]; there are\n",
         ),
         (
             {"number": 12, "label": 1},
-            "which columns are the texts? Name one or two with --text-columns; there are number",
+            "which columns are the texts? Name one, or the two of a pair, with --text-columns A[,B]; there are number",
         ),
         ({}, "which column is the label? Name it with --label-column; there are none"),
     ],
@@ -182,7 +182,7 @@ def test_a_text_column_with_gaps_is_named_line_by_line(tmp_path: Path) -> None:
         "".join(json.dumps({"t": t, "label": i % 2}) + "\n" for i, t in enumerate(texts))
     )
     assert problems_of(DataRequest(str(tmp_path))) == [
-        "train.jsonl, line 2: column 't' holds None, not text",
+        "train.jsonl, line 2: column 't' holds None, not text; --skip-blank-rows leaves such rows out",
         "train.jsonl, line 4: column 't' is blank",
         "train.jsonl, line 6: column 't' is empty",
     ]
@@ -198,14 +198,17 @@ def test_every_file_is_checked_whatever_is_wrong_with_another(tmp_path: Path) ->
     request = write_csv(tmp_path / "d", train=[*rows(4), ("a", 1, 2)], validation=[*rows(4), ("v", "")], test=[("", 1)])
     assert problems_of(request) == [
         "train.csv, line 6: has 3 columns where the header has 2; a text with a comma in it must stand in quotes",
-        "validation.csv, line 6: label 'label' is blank",
-        "test.csv, line 2: column 'text' is empty",
+        "validation.csv, line 6: label 'label' is blank; --skip-blank-rows leaves such rows out",
+        "test.csv, line 2: column 'text' is empty; --skip-blank-rows leaves such rows out",
     ]
     (tmp_path / "d" / "train.csv").unlink()
     told = problems_of(request)
     held = "it holds test.csv, validation.csv; name one with --train FILE"
     assert told[0].endswith(f"d: no file train ({KNOWN}); {held}")
-    assert told[1:] == ["validation.csv, line 6: label 'label' is blank", "test.csv, line 2: column 'text' is empty"]
+    assert [problem.partition(";")[0] for problem in told[1:]] == [
+        "validation.csv, line 6: label 'label' is blank",
+        "test.csv, line 2: column 'text' is empty",
+    ]
 
 
 def test_a_folder_that_can_not_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -381,7 +384,8 @@ def test_the_hubs_class_names_are_taken(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_label_that_the_hub_does_not_name(monkeypatch: pytest.MonkeyPatch) -> None:
     serve(monkeypatch, train=named([1, 0, -1]), validation=named([1, 0]), test=named([1, 0]))
     (problem,) = problems_of(DataRequest("some/set"))
-    assert problem == "some/set (train), row 3: label '-1' is no class of the data set; did you mean '1'?"
+    told = "some/set (train), row 3: label '-1' is no class of the data set; did you mean '1'?"
+    assert problem == f"{told}; --skip-labels=-1 leaves such rows out"
 
 
 def test_a_class_of_the_hub_without_rows_is_not_lost_by_train_rows(monkeypatch: pytest.MonkeyPatch) -> None:

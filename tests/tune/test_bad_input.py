@@ -100,7 +100,7 @@ DATA = [
     csv(
         "a class for each row", "text,label\n" + "".join(f"a b,{i}\n" for i in range(30)), "train.csv: 30 classes in 30"
     ),
-    csv("colons", "text:label\na:1\nb:0\n", "train.csv: which column is the label? … there are text:label"),
+    csv("colons", "text:label\na:1\nb:0\n", "train.csv: which columns are the texts? … there are text:label"),
     csv("zip", zipped(TRAIN), "train.csv: ends in .csv but is a zip archive"),
     csv("gzip", gzip.compress(TRAIN.encode()), "train.csv: ends in .csv but is a gzip archive"),
     csv("parquet", P10_ROWS, "train.csv: ends in .csv but is a parquet file"),
@@ -173,9 +173,8 @@ DATA = [
     other(
         "fractional labels",
         "parquet",
-        parquet(text=["a", "b"], label=[0.0, 1.0]),
-        "train.parquet, row 1: label 0.0 is no integer and no text",
-        "row 2: label 1.0",
+        parquet(text=["a", "b"], label=[0.0, 1.5]),
+        "train.parquet: label 'label' holds numbers such as 1.5: that looks like regression",
     ),
     other(
         "text of bytes that are not UTF-8",
@@ -776,7 +775,7 @@ def test_problems_of_five_kinds_in_one_go(places: dict[str, str], capsys: pytest
         "unknown flag --num-trails; did you mean '--num-trials'?",
         "--space epochs=5..2: `low < high` must hold, but got (low=5, high=2)",
         f"{data}/test.csv: has a header but no rows",
-        f"{data}/train.csv, line 14: label 'label' is blank",
+        f"{data}/train.csv, line 14: label 'label' is blank; --skip-blank-rows leaves such rows out",
         f"--model {model}: is no model's folder, it has no config.json",
         f"--model {model}: has no weights (model.safetensors)",
         f"--model {model}: has no tokenizer (tokenizer.json, vocab.txt, vocab.json, ...)",
@@ -798,7 +797,8 @@ def test_the_exact_words(places: dict[str, str], capsys: pytest.CaptureFixture[s
     write(Path(places["data"]), GOOD)
     assert main([*good_flags(places), "--space", "batch_size=64"]) == 2
     assert capsys.readouterr().err == (
-        "`batch_size <= training rows` must hold, but got (batch_size=64 in the space, rows=12)\n"
+        "`batch_size <= training rows` must hold, but got (batch_size=64 in the space, rows=12); add rows, or "
+        "narrow the space: --space batch_size=N\n"
         "Nothing was started. See --help.\n"
     )
 

@@ -20,17 +20,20 @@ class FileProblems:
         """Begin without problems; each sentence will name `path`."""
         self.path = path
         self._shown: list[str] = []
+        self._hints: set[str] = set()
         self._more = 0
 
-    def add(self, place: str | None, text: str | Callable[[], str]) -> None:
+    def add(self, place: str | None, text: str | Callable[[], str], hint: str = "") -> None:
         """Note a problem.
 
         Args:
             place: Where it is ("line 7"); None means the whole file.
             text: What is wrong, as a predicate. A function is called only if the problem is among the first few.
+            hint: What to do about it; it is told once.
         """
         if len(self._shown) < MAX_PROBLEMS_PER_FILE:
-            said = text if isinstance(text, str) else text()
+            said = (text if isinstance(text, str) else text()) + (hint if hint not in self._hints else "")
+            self._hints.add(hint)
             self._shown.append(f"{self.path}, {place}: {said}" if place else f"{self.path}: {said}")
         else:
             self._more += 1

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from trainable.data.column_choice import ChosenColumns, choose_columns, has_columns
 from trainable.data.file_checks import FileProblems, is_unicode
+from trainable.data.folders import NO_SPLIT
 from trainable.data.formats import read_table
-from trainable.data.labels import SINGLE_LABEL, Classes, LabelReader, classes_in
+from trainable.data.labels import (
+    SINGLE_LABEL,
+    SKIP_BLANK_ROWS,
+    Classes,
+    LabelReader,
+    LabelWishes,
+    classes_in,
+    is_blank,
+)
 from trainable.data.sources import Source, open_source
 from trainable.data.splits import SPLITS, Split, cut_missing, first_rows, note_leaks
 from trainable.data.tables import Table
 from trainable.data.unpacking import UTF_8
-from trainable.errors import UserError, shown
+from trainable.errors import UserError, nearest, shown
 
 
 @dataclass(frozen=True)
@@ -65,10 +75,12 @@ class TextData:
     """Class names by id."""
     splits: Mapping[str, Split]
     """By name: train, validation, test."""
+    cut: tuple[str, ...] = ()
+    """The splits that were cut from train."""
     notes: tuple[str, ...] = ()
     """Sentences that the user should read, such as which split was cut from train."""
     fingerprint: str = ""
-    """SHA-256 of everything above but the notes. It does not depend on the files' format."""
+    """SHA-256 of columns, classes and rows. It does not depend on the files' format."""
 
 
 def load_data(request: DataRequest, reader: LabelReader = SINGLE_LABEL) -> TextData:
@@ -88,11 +100,12 @@ def load_data(request: DataRequest, reader: LabelReader = SINGLE_LABEL) -> TextD
     if not source.tables:
         raise UserError(problems)
     leader = next(iter(source.tables.values()))  # train, or the first split that could be read
-    columns = choose_columns(leader, request.text_columns, request.label_column, problems)
+    columns = choose_columns(leader, request.text_columns, request.label_column, notes, problems)
     if columns is None:
         raise UserError(problems)
-    tables = _usable_tables(source, columns, notes, problems)
-    label_columns = {name: reader.read(table, columns.label, problems) for name, table in tables.items()}
+    tables = _usable_tables(source, columns, request, notes, problems)
+    wishes = LabelWishes(request.positive_label, request.strict_labels)
+    label_columns = {name: reader.read(table, columns.label, notes, problems) for name, table in tables.items()}
     texts = {name: _texts(table, columns.texts, problems) for name, table in tables.items()}
     if "train" not in tables:
         raise UserError(problems)
@@ -101,7 +114,7 @@ def load_data(request: DataRequest, reader: LabelReader = SINGLE_LABEL) -> TextD
         del label_columns["test"], texts["test"]
     known_names = tuple(source.class_names.get(columns.label, ())) or None
     of_classes: list[str] = []  # told after what is wrong with single rows
-    classes = reader.classes(label_columns["train"], known_names, request.positive_label, of_classes)
+    classes = reader.classes(label_columns["train"], known_names, wishes, notes, of_classes)
     if classes is None:
         raise UserError(problems + of_classes)
     labels = {name: reader.encode(column, classes, problems) for name, column in label_columns.items()}
@@ -109,7 +122,8 @@ def load_data(request: DataRequest, reader: LabelReader = SINGLE_LABEL) -> TextD
     if problems:
         raise UserError(problems)
     splits = _three_splits({name: Split(texts[name], labels[name]) for name in labels}, request, classes, notes)
-    data = TextData(columns.texts, columns.label, classes.names, splits, tuple(notes))
+    cut = tuple(name for name in splits if name not in labels)
+    data = TextData(columns.texts, columns.label, classes.names, splits, cut, tuple(notes))
     return replace(data, fingerprint=_fingerprint(data))
 
 
@@ -124,34 +138,81 @@ def load_file(
     table = read_table(path, problems, encoding)
     if table is None or not has_columns(table, (*data.text_columns, data.label_column), problems):
         return None
-    texts = _texts(table, data.text_columns, problems)
-    column = reader.read(table, data.label_column, problems)
+    wrong: list[str] = []
+    texts = _texts(table, data.text_columns, wrong)
+    column = reader.read(table, data.label_column, [], wrong)
+    if names := table.class_names.get(data.label_column):
+        column = replace(column, keys=[names[int(key)] if _is_id(key, names) else key for key in column.keys])
     classes = Classes(data.label_names, data.label_names, "is none of the model's classes")
-    labels = reader.encode(column, classes, problems)
+    labels = reader.encode(column, classes, wrong)
+    problems += [problem.replace(SKIP_BLANK_ROWS, "") for problem in wrong]  # here all rows are scored
     return None if problems else Split(texts, labels)
 
 
-def _usable_tables(source: Source, columns: ChosenColumns, notes: list[str], problems: list[str]) -> dict[str, Table]:
-    """The tables that have the chosen columns. Of the hub's, rows without a text are left out."""
-    tables = {name: table for name, table in source.tables.items() if has_columns(table, columns.names, problems)}
-    if not source.is_local:
-        tables = {name: _without_blanks(table, columns.texts, notes) for name, table in tables.items()}
-        problems += [f"{table.path}: has no rows" for table in tables.values() if len(table) == 0]
+def _is_id(key: str, names: Sequence[str]) -> bool:
+    return key.isdigit() and int(key) < len(names)
+
+
+def _usable_tables(
+    source: Source, columns: ChosenColumns, request: DataRequest, notes: list[str], problems: list[str]
+) -> dict[str, Table]:
+    """The tables that have the chosen columns, without the rows that are to be left out."""
+    tables = {}
+    for name, table in source.tables.items():
+        is_test = name == "test" and columns.label in source.tables.get("train", table).columns
+        if is_test and (why := _has_no_labels(table, columns.label)):
+            notes.append(f"{table.path}: {why}, so the test split is not scored on")
+        elif has_columns(table, columns.names, problems):
+            tables[name] = table
+    # Blank texts are no error in a data set of the hub, which its user can't correct: glue/qqp's train has two.
+    blank = columns.names if request.skip_blank_rows else () if source.is_local else columns.texts
+    names = source.class_names.get(columns.label, ())
+    problems += _unknown_labels(list(tables.values()), columns.label, request.skip_labels, names)
+    for name, table in tables.items():
+        if blank:
+            tables[name] = _without(table, _blank_rows(table, blank), "have a blank text or label", notes)
+        if request.skip_labels:
+            rows = _rows_labelled(tables[name], columns.label, request.skip_labels, names)
+            tables[name] = _without(tables[name], rows, f"have the label {', '.join(request.skip_labels)}", notes)
+    problems += [f"{table.path}: has no rows" for table in tables.values() if len(table) == 0]
     return tables
 
 
-def _without_blanks(table: Table, columns: Sequence[str], notes: list[str]) -> Table:
-    """The rows that have all their texts.
+def _has_no_labels(table: Table, label: str) -> str:
+    """Why a test split has no labels at all, as a predicate; empty if it has some."""
+    if label not in table.columns:
+        empty = table.left_out.get(label) == "null"
+        return f"has no label in column {shown(label)}" if empty else f"has no column {shown(label)}"
+    return f"has no label in column {shown(label)}" if all(map(is_blank, table.columns[label])) else ""
 
-    Blank texts are no error in a data set of the hub, which its user can't correct: glue/qqp's train has two such rows.
-    """
+
+def _blank_rows(table: Table, columns: Sequence[str]) -> set[int]:
     rows = zip(*(table.columns[name] for name in columns), strict=True)
-    kept = [i for i, cells in enumerate(rows) if all(cell is not None and str(cell).strip() for cell in cells)]
-    if len(kept) == len(table):
+    return {i for i, cells in enumerate(rows) if any(map(is_blank, cells))}
+
+
+def _unknown_labels(tables: Sequence[Table], column: str, labels: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Say which labels that are to be left out no row has."""
+    unknown = [label for label in labels if not any(_rows_labelled(table, column, [label], names) for table in tables)]
+    known = {str(cell).strip() for table in tables for cell in table.columns[column][:1000]} | set(names)
+    return [f"--skip-labels {label}: no row has this label; {nearest(label, known)}" for label in unknown]
+
+
+def _rows_labelled(table: Table, column: str, labels: Sequence[str], names: Sequence[str]) -> set[int]:
+    """The rows with one of these labels, which are written as the cells have them or as the class is named."""
+    wanted = {label.strip() for label in labels}
+    wanted |= {str(i) for i, name in enumerate(names) if name in wanted}
+    return {i for i, cell in enumerate(table.columns[column]) if str(cell).strip().removesuffix(".0") in wanted}
+
+
+def _without(table: Table, rows: set[int], why: str, notes: list[str]) -> Table:
+    """A table without some of its rows."""
+    if not rows:
         return table
-    notes.append(f"{table.path}: {len(table) - len(kept)} of {len(table)} rows have a blank text and were left out")
-    columns_kept = {name: column.take(kept) for name, column in table.columns.items()}
-    return Table(table.path, columns_kept, table.places.take(kept))
+    notes.append(f"{table.path}: {len(rows)} of {len(table)} rows {why} and were left out")
+    kept = [i for i in range(len(table)) if i not in rows]
+    columns = {name: column.take(kept) for name, column in table.columns.items()}
+    return replace(table, columns=columns, places=table.places.take(kept))
 
 
 def _texts(table: Table, columns: Sequence[str], problems: list[str]) -> tuple[Sequence[str], ...]:
@@ -163,9 +224,10 @@ def _texts(table: Table, columns: Sequence[str], problems: list[str]) -> tuple[S
                 found.add(None, f"column {shown(name)} holds lists ({shown(cell)}, ...), not text")
                 break
             if not isinstance(cell, str):
-                found.add(place, f"column {shown(name)} holds {shown(cell)}, not text")
+                hint = SKIP_BLANK_ROWS if cell is None else ""
+                found.add(place, f"column {shown(name)} holds {shown(cell)}, not text", hint)
             elif not cell.strip():
-                found.add(place, f"column {shown(name)} is {'blank' if cell else 'empty'}")
+                found.add(place, f"column {shown(name)} is {'blank' if cell else 'empty'}", SKIP_BLANK_ROWS)
             elif not is_unicode(cell):
                 found.add(place, f"column {shown(name)} holds half a surrogate pair")
     problems += found.take()
@@ -175,8 +237,10 @@ def _texts(table: Table, columns: Sequence[str], problems: list[str]) -> tuple[S
 def _three_splits(
     splits: Mapping[str, Split], request: DataRequest, classes: Classes, notes: list[str]
 ) -> dict[str, Split]:
-    """Train, validation and test: missing ones are cut from train, then train is cut to `train_rows`."""
+    """Train, validation and test: missing ones are cut from train, then train and validation are cut to size."""
     fractions = {"validation": request.validation_fraction, "test": request.test_fraction}
+    if request.split_names[2] == NO_SPLIT:
+        del fractions["test"]
     try:
         cut = cut_missing(splits, fractions, request.seed, notes)
     except ValueError as error:
@@ -188,15 +252,36 @@ def _three_splits(
         if lost:
             names = ", ".join(repr(classes.names[i]) for i in sorted(lost))
             raise UserError([f"--train-rows {request.train_rows} leaves no row of class {names}; use more rows"])
+    if request.validation_rows is not None and request.validation_rows < len(cut["validation"]):
+        cut["validation"] = first_rows(cut["validation"], request.validation_rows, request.seed)
     note_leaks(cut, notes)
+    _note_absent_classes(cut, classes, notes)
     return cut
+
+
+def _note_absent_classes(splits: Mapping[str, Split], classes: Classes, notes: list[str]) -> None:
+    """Tell which classes of train have no row in validation or test: no score says anything of them."""
+    counts = Counter(i for label in splits["train"].labels for i in classes_in([label]))
+    absent: dict[tuple[str, ...], list[str]] = {}
+    for i in sorted(counts):
+        where = tuple(name for name in ("validation", "test") if name in splits and i not in _present(splits, name))
+        if where:
+            rows = f"{counts[i]} row{'' if counts[i] == 1 else 's'} in train"
+            absent.setdefault(where, []).append(f"{classes.names[i]} ({rows})")
+    for where, names in absent.items():
+        has = "has no row of class" if len(where) == 1 else "have no row of class"
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        notes.append(f"{' and '.join(where)} {has} {', '.join(names[:5])}{more}: no score says anything of it")
+
+
+def _present(splits: Mapping[str, Split], name: str) -> set[int]:
+    return classes_in(splits[name].labels)
 
 
 def _fingerprint(data: TextData) -> str:
     digest = hashlib.sha256()
     digest.update(repr((data.text_columns, data.label_column, data.label_names)).encode())
-    for name in SPLITS:
-        split = data.splits[name]
+    for split in (data.splits[name] for name in SPLITS if name in data.splits):
         for column in (*split.texts, split.labels):
             for cell in map(str, column):
                 raw = cell.encode()

@@ -46,7 +46,8 @@ def cut_missing(
 
     Args:
         splits: Those that the data set has; train is among them.
-        fractions: For validation and test, the fraction of the rows to cut off that train has at that time.
+        fractions: For validation and test, the fraction of the rows to cut off that train has at that time. A split
+            without a fraction is not cut.
         seed: Of the cuts.
         notes: A sentence is appended for each cut.
 
@@ -55,7 +56,7 @@ def cut_missing(
     """
     splits = dict(splits)
     for name in ("test", "validation"):
-        if name in splits:
+        if name in splits or name not in fractions:
             continue
         train = splits["train"]
         cut = stratified_cut(train, fractions[name], seed)
@@ -64,7 +65,25 @@ def cut_missing(
         splits[name] = train.rows(cut)
         splits["train"] = train.rows(np.delete(np.arange(len(train)), cut))
         notes.append(f"no {name} split to use: {len(cut)} rows were cut from train, stratified, seed {seed}")
-    return {name: splits[name] for name in SPLITS}
+    return {name: splits[name] for name in SPLITS if name in splits}
+
+
+def rows_needed(labels: Sequence[Label], fractions: Sequence[float], batch: int) -> int:
+    """About how many labelled rows are needed so that `batch` of them are left for training.
+
+    Args:
+        labels: The rows that there are; more rows are thought to have their proportions.
+        fractions: Of the cuts that are made one after the other.
+        batch: Rows that must be left.
+    """
+    shares = [size / len(labels) for size in Counter(labels).values()]
+    for rows in range(batch, 100 * batch + 1000):
+        left = [max(1, round(share * rows)) for share in shares]
+        for fraction in fractions:
+            left = [size - min(size - 1, max(1, math.floor(size * fraction + 0.5))) for size in left]
+        if sum(left) >= batch:
+            return rows
+    return 100 * batch
 
 
 def first_rows(train: Split, rows: int, seed: int) -> Split:
@@ -106,6 +125,8 @@ def note_leaks(splits: Mapping[str, Split], notes: list[str]) -> None:
     """Append a note where rows of validation or test are also in train."""
     train = np.unique(_digests(splits["train"]))
     for name in ("validation", "test"):
+        if name not in splits:
+            continue
         both = int(np.isin(_digests(splits[name]), train).sum())
         if both:
             notes.append(f"{both} of {len(splits[name])} {name} rows also stand in train: their score flatters")

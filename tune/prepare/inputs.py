@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainable.data.load import DataRequest, TextData, load_data
+from trainable.data.splits import rows_needed
 from trainable.data.tokens import TokenizedSplit, load_tokenizer, tokenize
 from trainable.errors import UserError
 from trainable.hub.download import HubError, resolve_model
@@ -18,7 +19,7 @@ from trainable.metrics import F1Average
 from trainable.tasks import DEFAULT_TASK, TASKS
 from trainable.tasks.base import Task
 from tune.spec.sources import PRESETS
-from tune.spec.space import largest
+from tune.spec.space import largest, least
 from tune.spec.sweep_spec import SweepSpec
 
 if TYPE_CHECKING:
@@ -181,15 +182,31 @@ def find_tokenizer(folder: Path, problems: list[str]) -> PreTrainedTokenizerBase
     return tokenizer
 
 
+def _rows_needed(spec: SweepSpec, data: TextData) -> str:
+    """How many rows the batches of the space need, where splits were cut from the rows that there are."""
+    if not data.cut or spec.train_rows is not None:
+        return "; add rows, or narrow the space: --space batch_size=N"
+    labels = [label for name in ("train", *data.cut) for label in data.splits[name].labels]
+    fractions = [{"test": spec.test_fraction, "validation": spec.validation_fraction}[name] for name in data.cut]
+    smallest, biggest = (int(each(spec.space, "batch_size", 1)) for each in (least, largest))
+    needed = {size: rows_needed(labels, fractions, size) for size in (smallest, biggest)}
+    return (
+        f"; of {len(labels)} labelled rows {len(labels) - len(data.splits['train'])} were cut off for "
+        f"{' and '.join(data.cut)}. Its smallest batch of {smallest} needs about {needed[smallest]} labelled rows, its "
+        f"largest of {biggest} about {needed[biggest]}; add rows, or narrow the space: --space batch_size=N"
+    )
+
+
 def fit_problems(spec: SweepSpec, data: TextData) -> list[str]:
     """Say what the spec asks for that this data does not allow."""
     rows = len(data.splits["train"])
     sizes = {"the space": largest(spec.space, "batch_size", 0)}
     sizes |= {f"configuration {i}": point.named().get("batch_size", 0) for i, point in enumerate(spec.points, 1)}
     problems = [
-        f"`batch_size <= training rows` must hold, but got (batch_size={size:.0f} in {where}, rows={rows})"
+        f"`batch_size <= training rows` must hold, but got (batch_size={size:.0f} in {where}, rows={rows}){more}"
         for where, size in sizes.items()
         if size > rows
+        for more in [_rows_needed(spec, data) if where == "the space" else ""]
     ]
     averages = task_of(spec).f1_averages(len(data.label_names))
     if spec.f1 not in ("auto", *averages):

@@ -223,3 +223,15 @@ def largest(space: Space, name: str, default: float) -> float:
         case Fixed(int() | float() as value):
             return value
     return default
+
+
+def least(space: Space, name: str, default: float) -> float:
+    """The smallest number that a hyperparameter can be; `default` if the space does not name it, or it is none."""
+    match space.get(name):
+        case Float(low, _) | Int(low, _):
+            return low
+        case Choice(values):
+            return min(value for value in values if isinstance(value, (int, float)))
+        case Fixed(int() | float() as value):
+            return value
+    return default
