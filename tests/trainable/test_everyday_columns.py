@@ -237,7 +237,8 @@ def test_a_strict_label_of_another_spelling_is_unknown(tmp_path: Path) -> None:
         ([[0, 1], [1]], f"label 'label' holds lists such as [0, 1]: {MULTI_LABEL}"),
         (["a|b", "a", "b"], f"labels such as 'a|b' name several classes: {MULTI_LABEL}"),
         ([0.5, 1.0], f"label 'label' holds numbers such as 0.5: {REGRESSION}"),
-        (list(range(60)), f"60 classes in 60 rows, all of them numbers: {REGRESSION}; is the label column the right one?"),
+        (list(range(60)), f"60 classes in 60 rows, all of them numbers: {REGRESSION}; is the label column the "
+         "right one?"),
         (["good", "-", "bad"], "20 rows have the label '-', which looks like a mark for rows without a label; "
          "--skip-labels=- leaves them out, --strict-labels makes a class of them"),
     ],
@@ -312,7 +313,7 @@ def test_class_names_of_a_file_count_in_evaluate_too(tmp_path: Path) -> None:
     assert problems == []
     assert again is not None
     assert (data.label_names, again.labels) == (("awful", "fine"), tuple(LABEL))
-    assert refusals(tmp_path, skip_labels=("fin",)) == [
-        "--skip-labels fin: no row has this label; did you mean 'fine'?"
-    ]
-    assert refusals(tmp_path, skip_labels=("fine",)) == ["train.parquet, row 1: all labels are 'awful'"]
+    (told,) = refusals(tmp_path, skip_labels=("fin",))
+    assert told == "--skip-labels fin: no row has this label; did you mean 'fine'?"
+    (told,) = refusals(tmp_path, skip_labels=("fine",))
+    assert told == "train.parquet: all labels are 'awful'; a classifier needs two classes or more"

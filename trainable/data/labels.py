@@ -27,6 +27,7 @@ NO_LABEL_MARKS = ("-", "--", "?", "n/a", "N/A")  # what annotators write where t
 MULTI_LABEL = "multi-label data, which is not supported yet; a label column holds one class for each row"
 REGRESSION = "that looks like regression, which is not supported; a label column holds classes"
 SKIP_BLANK_ROWS = "; --skip-blank-rows leaves such rows out"
+_TWO_CLASSES = "a classifier needs two classes or more"
 SECRET_LABEL = "-1"  # the hub's data sets write it in place of each test label that they keep secret
 
 
@@ -48,6 +49,8 @@ class LabelWishes:
     """The name of the class that binary F1 counts; None means the last one in order."""
     are_strict: bool = False
     """Whether labels that differ only in blanks around them or in case are different classes."""
+    skipped: tuple[str, ...] = ()
+    """Labels whose rows were left out: the data set may still name them."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +185,10 @@ class SingleLabelReader:
             return None  # `read` has told that no cell holds a label, or that too many different ones are there
         path = train.table.path
         if known_names is not None:
-            names = {str(i): name for i, name in enumerate(known_names)}
+            names = {str(i): name for i, name in enumerate(known_names) if name not in wishes.skipped}
+            if len(counts) == 1:
+                only = names.get(*counts, *counts)
+                problems.append(f"{path}: all labels are {shown(only)}; {_TWO_CLASSES}")
         else:
             spellings = sorted(counts) if wishes.are_strict else _spellings(counts, path, notes)
             integers = all(re.fullmatch(r"-?\d{1,18}", key) for key in spellings)
@@ -265,7 +271,7 @@ def _strange_labels(
     """Say what looks as if the column was not one of classes, or as if some rows had none."""
     path, rows = train.table.path, len(train.keys)
     if len(names) == 1:
-        return [f"{path}: all labels are {shown(next(iter(names)))}; a classifier needs two classes or more"]
+        return [f"{path}: all labels are {shown(next(iter(names)))}; {_TWO_CLASSES}"]
     if len(names) > max(20, rows // 2):
         numbers = all(re.fullmatch(r"-?\d+(\.\d+)?", key) for key in names)
         looks = f", all of them numbers: {REGRESSION}" if numbers else ""

@@ -104,7 +104,7 @@ def load_data(request: DataRequest, reader: LabelReader = SINGLE_LABEL) -> TextD
     if columns is None:
         raise UserError(problems)
     tables = _usable_tables(source, columns, request, notes, problems)
-    wishes = LabelWishes(request.positive_label, request.strict_labels)
+    wishes = LabelWishes(request.positive_label, request.strict_labels, request.skip_labels)
     label_columns = {name: reader.read(table, columns.label, notes, problems) for name, table in tables.items()}
     texts = {name: _texts(table, columns.texts, problems) for name, table in tables.items()}
     if "train" not in tables:
