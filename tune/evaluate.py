@@ -90,6 +90,9 @@ def _read_split(spec: Mapping[str, Any], name: str, problems: list[str]) -> Spli
     if data.fingerprint != spec["resolved"]["data_fingerprint"]:
         problems.append(f"{spec['dataset']}: the data has changed since the sweep; score a file with --data FILE")
         return None
+    if name not in data.splits:
+        problems.append(f"the sweep has no {name} split (--test-split none); score a file with --data FILE")
+        return None
     return data.splits[name]
 
 
@@ -144,7 +147,7 @@ def agreement(run: str | Path, scores: Mapping[str, Any]) -> str:
     for file in (run_dir.spec_file, run_dir.report_json):
         run_dir.storage.fetch(file)
     report = read_report(run_dir)
-    if report is None:
+    if report is None or report.test is None:
         return ""
     different = [
         f"{name} {told!r} in the report, {scores[name]!r} now"

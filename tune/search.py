@@ -126,8 +126,9 @@ def _search(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, launch: Launch
     from tune.prepare.identity import spec_document
     from tune.prepare.launch import choose_precision_for, make_job
     from tune.report.files import write_best, write_report
+    from tune.report.finished import known_test_scores
     from tune.report.progress import Progress
-    from tune.report.results import build_report, wall_s_before
+    from tune.report.results import build_report, test_reads_before, wall_s_before
     from tune.report.words import conclusion, launch_lines, no_trial_finished
     from tune.sweep.final_score import get_ready_to_score, score_winner
     from tune.sweep.run_trials import run_trials
@@ -155,9 +156,13 @@ def _search(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, launch: Launch
             records, winner = book.records(), book.leader
             if winner is None:
                 raise SweepFailed(no_trial_finished(records, run_dir))
-            test = score_winner(winner, plan, job, run_dir, lambda: inputs.tokenize("test"), progress.say)
+            test, reads = None, test_reads_before(run_dir)
+            if "test" in inputs.data.splits:
+                is_known = known_test_scores(run_dir, winner) is not None
+                test = score_winner(winner, plan, job, run_dir, lambda: inputs.tokenize("test"), progress.say)
+                reads = max(reads + (not is_known), 1)
             wall_s = time.monotonic() - began + wall_s_before(run_dir)
-            report = build_report(inputs, sweep_id, precision, records, winner, test, wall_s)
+            report = build_report(inputs, sweep_id, precision, records, winner, test, wall_s, reads)
             write_best(run_dir, report)
             book.keep_only_what_was_asked_for()
             write_report(run_dir, report)

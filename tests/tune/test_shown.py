@@ -22,6 +22,7 @@ from tune.report.html_page import html_page
 from tune.report.model_card import model_card
 from tune.report.progress import Progress
 from tune.report.results import Majority, SplitScores, SweepReport, TrialRow, Winner
+from tune.report.words import summary
 from tune.run_dir.integrity import entry_problems
 from tune.run_dir.records import TrialRecord
 from tune.spec.sweep_spec import SweepSpec
@@ -57,7 +58,7 @@ def report_of(text: str, **fields: Any) -> SweepReport:
             trial=0, config=TrialConfig(**CONFIG), epoch=1, seed=1, validation=scores, collapsed=False
         ),
         "test": SplitScores(scores=scores, rows=5), "majority": Majority(validation=guess, test=guess), "wall_s": 1.0,
-        "train_s": 1.0, "rows": {"test": 5}, "versions": {"python": text}, "seed": 1, "sweep_id": None,
+        "train_s": 1.0, "rows": {"train": 7, "test": 5}, "versions": {"python": text}, "seed": 1, "sweep_id": None,
     }  # fmt: skip
     return SweepReport(**{**whole, **fields})
 
@@ -92,14 +93,46 @@ def test_the_model_card_has_no_markup_that_a_harmless_one_has_not(text: str) -> 
     card, other = (model_card(report_of(name, warnings=[], f1_average="binary")) for name in (text, "harmless"))
     assert card.startswith("---\n")
     front, _, body = card.removeprefix("---\n").partition("\n---\n")
-    assert yaml.safe_load(front) == {
-        "library_name": "transformers", "pipeline_tag": "text-classification", "base_model": one_line(text),
-    }  # fmt: skip
+    assert yaml.safe_load(front) == {"library_name": "transformers", "pipeline_tag": "text-classification"}
     parser = MarkdownIt("commonmark").enable("table")
     rendered = Page(parser.render(body))
     expected = Page(parser.render(other.removeprefix("---\n").partition("\n---\n")[2]))
     assert rendered.tags == expected.tags
     assert rendered.text.replace(one_line(text), "harmless") == expected.text
+
+
+@pytest.mark.parametrize(
+    ("model", "is_named"),
+    [
+        ("bert-base-uncased", True),
+        ("a/b-c.d", True),
+        ("builtin:minilm", False),
+        ("./m", False),
+        ("/m", False),
+        ("~/m", False),
+    ],
+)
+def test_the_card_names_a_base_model_of_the_hub_alone(model: str, is_named: bool) -> None:
+    front = model_card(report_of("harmless").model_copy(update={"model": model})).split("---\n")[1]
+    assert yaml.safe_load(front).get("base_model") == (model if is_named else None)
+
+
+def test_the_card_says_how_often_the_test_split_was_read_and_on_how_many_rows_was_trained() -> None:
+    report = report_of("harmless")
+    assert f"| test ({report.test.rows} rows, read once) |" in model_card(report)
+    twice = model_card(report.model_copy(update={"test_reads": 2}))
+    assert f"| test ({report.test.rows} rows, read 2 times, once for each winner) |" in twice
+    assert f"Rows: {report.rows['train']} train" in twice
+
+
+def test_a_report_without_a_test_split_says_so_everywhere() -> None:
+    whole = report_of("harmless", trials=[])
+    report = whole.model_copy(update={"test": None, "majority": whole.majority.model_copy(update={"test": {}})})
+    assert SweepReport.from_json(report.as_json()) == report
+    assert "no test split" in "\n".join(summary(report))
+    for page in (model_card(report), html_page(report)):
+        assert "There was no test split" in page
+        assert "test, always" not in page
 
 
 class Terminal(io.StringIO):

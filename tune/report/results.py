@@ -93,6 +93,7 @@ class Majority(_Part):
 
     validation: Scores
     test: Scores
+    """Empty where there is no test split."""
 
 
 class TrialRow(_Part):
@@ -135,8 +136,10 @@ class SweepReport(_Part):
     precision: str
     """`bf16` or `fp32`, of training and validation."""
     best: Winner
-    test: SplitScores
-    """The winner's, measured once, after validation had chosen it."""
+    test: SplitScores | None
+    """The winner's, measured once, after validation had chosen it; None where no test split was wanted."""
+    test_reads: int = 1
+    """How often this sweep scored a model on the test split: once for each winner that it had at its end."""
     majority: Majority
     warnings: list[str]
     """What the user must not overlook, a sentence each."""
@@ -190,6 +193,12 @@ def read_report(run_dir: RunDir) -> SweepReport | None:
         return None
 
 
+def test_reads_before(run_dir: RunDir) -> int:
+    """How often the sweep scored a model on the test split before it was extended."""
+    earlier = read_report(run_dir)
+    return 0 if earlier is None or earlier.test is None else earlier.test_reads
+
+
 def wall_s_before(run_dir: RunDir) -> float:
     """How long the sweep took before it was extended, seconds; 0 where it has no report yet."""
     earlier = read_report(run_dir)
@@ -202,8 +211,9 @@ def build_report(
     precision: str,
     records: Sequence[TrialRecord],
     winner: TrialRecord,
-    test: SplitScores,
+    test: SplitScores | None,
     wall_s: float,
+    test_reads: int,
 ) -> SweepReport:
     """Put the report together.
 
@@ -213,8 +223,9 @@ def build_report(
         precision: `bf16` or `fp32`.
         records: Every trial of the study.
         winner: One of them.
-        test: The winner's scores on the test split.
+        test: The winner's scores on the test split; None where there is none.
         wall_s: How long the sweep took with all its restarts, seconds.
+        test_reads: How often a model was scored on the test split, with all its restarts.
     """
     spec, data, best = inputs.spec, inputs.data, winner.best
     if best is None:
@@ -237,7 +248,10 @@ def build_report(
             collapsed=winner.collapsed,
         ),
         test=test,
-        majority=Majority(validation=inputs.majority("validation"), test=inputs.majority("test")),
+        test_reads=test_reads,
+        majority=Majority(
+            validation=inputs.majority("validation"), test={} if test is None else inputs.majority("test")
+        ),
         warnings=[],
         notes=[*data.notes, *memory_notes(records)],
         trials=[trial_row(record) for record in records],
@@ -291,11 +305,11 @@ def memory_notes(records: Sequence[TrialRecord]) -> list[str]:
 def warnings_of(report: SweepReport) -> list[str]:
     """Say what the user must not overlook."""
     found = []
-    best, test, majority = report.best, report.test, report.majority
-    for split, scores, guess in (
-        ("validation", best.validation, majority.validation),
-        ("test", test.scores, majority.test),
-    ):
+    best, majority = report.best, report.majority
+    compared_on = [("validation", best.validation, majority.validation)]
+    if report.test is not None:
+        compared_on.append(("test", report.test.scores, majority.test))
+    for split, scores, guess in compared_on:
         short_of = [name for name in guess if not _beats(name, scores[name], guess[name])]
         if short_of:
             compared = ", ".join(f"{name} {scores[name]:.4f} against {guess[name]:.4f}" for name in short_of)

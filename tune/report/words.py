@@ -104,11 +104,19 @@ def summary(report: SweepReport) -> list[str]:
         "",
         f"{'':12}" + "".join(f"{metric.column:>{metric.width}}" for metric in METRICS.values()),
         _score_row("validation", best.validation),
-        _score_row("test", report.test.scores),
-        _score_row("majority", {name: metric.majority_score(report.majority.test) for name, metric in METRICS.items()})
-        + "   (on test, always one class)",
+        *_test_rows(report),
     ]
     return lines + [f"WARNING: {text}" for text in report.warnings]
+
+
+def _test_rows(report: SweepReport) -> list[str]:
+    """The scores on the test split, and on the same rows those of always answering one class."""
+    on, majority = ("test", report.majority.test) if report.test else ("validation", report.majority.validation)
+    test = [f"{'test':12}no test split, as asked for: the score above flatters"]
+    if report.test is not None:
+        test = [_score_row("test", report.test.scores)]
+    guess = _score_row("majority", {name: metric.majority_score(majority) for name, metric in METRICS.items()})
+    return [*test, f"{guess}   (on {on}, always one class)"]
 
 
 def _score_row(name: str, scores: Mapping[str, float | None]) -> str:
@@ -144,7 +152,7 @@ def conclusion(report: SweepReport, out: str) -> list[str]:
         f"best model   {out}/best   (transformers.pipeline('text-classification', ...) opens it)",
         f"report       {out}/report.html and report.json; every trial: {out}/study.db (Optuna)",
         f"curves       tensorboard --logdir {out}",
-        f"score again  python -m tune.evaluate {out}",
+        f"score again  python -m tune.evaluate {out}{'' if report.test else ' --split validation'}",
     ]
     if report.name == "demo":
         lines += [

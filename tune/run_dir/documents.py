@@ -21,7 +21,13 @@ RESOLVED = (
 """What spec.yaml's `resolved` must have. Newer versions also write `sweep` there, which ties the other files to it."""
 
 HEADER = "# The sweep as resolved. Written by finetune-search; the same command goes on from here.\n"
-REPORT_TYPES = {"best": dict, "test": dict, "majority": dict, "trials": list, "wall_s": float}
+REPORT_TYPES: dict[str, type | tuple[type, ...]] = {
+    "best": dict,
+    "test": (dict, type(None)),
+    "majority": dict,
+    "trials": list,
+    "wall_s": float,
+}
 
 
 def read_spec(file: Path) -> dict[str, Any]:
