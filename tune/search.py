@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import signal
 import sys
 import time
@@ -26,9 +27,11 @@ from trainable.storage.urls import is_url, url_problem
 from tune.process.restart import continuing_command, restart_or_exit
 from tune.process.signals import Signals, heed_signals
 from tune.process.watch import Watch
+from tune.report.sweep_result import SweepResult
 from tune.run_dir.layout import open_run_dir
 from tune.spec.flags import Action, Request, parse
-from tune.spec.sources import Given, given_from_python
+from tune.spec.in_memory import is_in_memory, write_tables
+from tune.spec.sources import Given, given_from_python, merge
 from tune.spec.sweep_spec import SweepSpec, build_spec, spec_as_yaml_values
 
 if TYPE_CHECKING:
@@ -46,7 +49,8 @@ def run(
     *,
     fresh: bool = False,
     allow_new_space: bool = False,
-) -> dict[str, Any]:
+    **fields: Any,
+) -> SweepResult:
     """Run, continue or extend a sweep.
 
     Args:
@@ -55,9 +59,12 @@ def run(
         out: The run directory, or its URL in an object store; by default runs/<name>.
         fresh: Move a run directory that exists aside, and start over.
         allow_new_space: Continue a sweep although the space was changed.
+        fields: Fields of the specification, over those of `spec`: `model=..., space={...}`. `dataset` may also be a
+            pandas DataFrame, a `datasets.Dataset` or `DatasetDict`, a `pyarrow.Table`, or a mapping from split names to
+            them; it is written as parquet files into a folder beside the run directory.
 
     Returns:
-        The report, as report.json holds it.
+        The report, as report.json holds it, with the folder of the best model.
 
     Raises:
         UserError: The input has problems; the error has all of them, and nothing was started.
@@ -66,11 +73,36 @@ def run(
     """
     problems: list[str] = []
     given = Given(spec_as_yaml_values(spec)) if isinstance(spec, SweepSpec) else given_from_python(spec, problems)
+    preset = fields.pop("preset", None)
+    above = {name: os.fspath(value) if isinstance(value, Path) else value for name, value in fields.items()}
+    if spec is None and preset is not None:
+        given = given_from_python({"preset": preset}, problems)
+    elif spec is None and "dataset" in above:
+        given = Given({})  # nothing of the demo
+    tables = above.get("dataset") if is_in_memory(above.get("dataset")) else None
+    if tables is not None:
+        above["dataset"] = "sweep"  # the folder's name follows from the run directory's
+    given = merge(given, Given(above))
     spec = build_spec(given, problems)
-    if out is not None and (problem := url_problem(out)) is not None:
-        problems.append(f"out {problem}")
-    folder = Path("runs") / spec.name if out is None or problems else out
-    return _run(Request(spec, folder, fresh, allow_new_space), problems)
+    folder: str | Path = Path("runs") / spec.name
+    if out is not None:
+        if (problem := url_problem(out)) is not None:
+            problems.append(f"out {problem}")
+        else:
+            folder = out
+    if tables is not None:
+        spec = _with_tables(spec, tables, folder, problems)
+    return SweepResult(_run(Request(spec, folder, given.origins, fresh, allow_new_space), problems), folder)
+
+
+def _with_tables(spec: SweepSpec, tables: Any, out: str | Path, problems: list[str]) -> SweepSpec:
+    """The specification with the folder into which the tables were written."""
+    if is_url(out):
+        problems.append("dataset: tables in memory need a run directory on a disk; write them to files for a URL")
+        return spec
+    data = Path(f"{os.path.normpath(out)}-data")
+    write_tables(tables, data, problems)
+    return spec.model_copy(update={"dataset": str(data)})
 
 
 def _run(

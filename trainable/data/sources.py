@@ -18,6 +18,7 @@ from trainable.data.splits import SPLITS
 from trainable.data.tables import Table, joined
 from trainable.data.unpacking import UTF_8
 from trainable.errors import listed, nearest, shown
+from trainable.paths import may_be_local, what_is_there
 
 _DATASET_DICT = "dataset_dict.json"  # DatasetDict.save_to_disk writes it
 _SAVED = "state.json"  # Dataset.save_to_disk writes it, one for each split
@@ -96,7 +97,8 @@ def _open_local(path: Path, wanted: Wanted, problems: list[str]) -> Source:
         if os.path.isdir(path):
             return _open_folder(path, wanted, problems)
         if not os.path.exists(path):
-            problems.append(f"--dataset {path}: no such file or folder")
+            there = what_is_there(path)
+            problems.append(f"--dataset {path}: no such file or folder{f'; {there}' if there else ''}")
             return Source({})
     except OSError as error:
         problems.append(f"--dataset {path}: can't be read: {error.strerror or error}")
@@ -225,7 +227,8 @@ def _open_hub(dataset: str, split_names: Sequence[str], problems: list[str], nam
     try:
         loaded: dict[str, Any] = load_hub_dataset(repository, config)
     except HubError as error:
-        problems.append(f"--dataset {dataset}: {error}")
+        local = f". As a folder it is not there; {what_is_there(dataset)}" if may_be_local(dataset) else ""
+        problems.append(f"--dataset {dataset}: {error}{local}")
         return Source({}, is_local=False)
     tables = {}
     notes: list[str] = []

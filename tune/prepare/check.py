@@ -40,9 +40,11 @@ def check_request(request: Request, run_dir: RunDir, problems: list[str]) -> tup
     stored = new_sweep()
     if not out_problems and run_dir.holds_sweep and not request.fresh:
         stored = find_stored_sweep(run_dir, spec, compared, data, model, problems)
+    if len(stored.records) > spec.num_trials:  # they exist, whatever is asked for now
+        spec = spec.model_copy(update={"num_trials": len(stored.records)})
     if problems or data is None or model is None or tokenizer is None:
         raise UserError(problems)
-    inputs = make_inputs(spec, data, model, tokenizer)
+    inputs = make_inputs(spec, data, model, tokenizer, request.origins)
     if plan_here is not None:
         problems += disk_room_problems(spec, plan_here, sweep_files(inputs, run_dir))
         if problems:

@@ -21,8 +21,8 @@ from tune.spec.sweep_spec import SweepSpec, spec_as_yaml_values
 
 # A sweep that differs in one of these is another sweep: the trials of the two could not be compared.
 IDENTITY = (
-    "train_rows", "metric", "mode", "f1", "space", "points", "scheduler", "reduction_factor", "sampler", "seed",
-    "max_length", "precision", "batching",
+    "train_rows", "validation_rows", "metric", "mode", "f1", "space", "scheduler", "reduction_factor", "sampler",
+    "seed", "max_length", "precision", "batching",
 )  # fmt: skip
 
 
@@ -74,6 +74,7 @@ def find_stored_sweep(
         problems += other  # whether another sweep is damaged does not matter here
         return new_sweep()
     records = find_records(run_dir, spec, problems)
+    problems += _point_problems(stored.get("points") or [], spec, len(records))
     sweep_id = resolved.get("sweep")
     if sweep_id is None and not records:
         return StoredSweep(uuid.uuid4().hex, precision)
@@ -93,11 +94,14 @@ def other_sweep_problems(
     different = []
     if model is not None and resolved.get("model_fingerprint") != model.fingerprint:
         different.append(f"another model: {stored.get('model')} there, {spec.model} here")
-    if data is not None and resolved.get("data_fingerprint") != data.fingerprint:
-        there = stored.get("dataset")
-        other = f"{there} there, {spec.dataset} here" if there != spec.dataset else f"{there} has changed"
-        different.append(f"other data: {other}")
     here = spec_as_yaml_values(spec)
+    is_cut_otherwise = any(stored.get(name) != here.get(name) for name in ("train_rows", "validation_rows"))
+    there = stored.get("dataset")
+    same_name = there in (spec.dataset, os.path.abspath(os.path.expanduser(spec.dataset)))
+    other_rows = data is not None and resolved.get("data_fingerprint") != data.fingerprint
+    if other_rows and not (is_cut_otherwise and same_name):  # the difference is told below
+        other = f"{there} has changed" if same_name else f"{there} there, {spec.dataset} here"
+        different.append(f"other data: {other}")
     changed = [key for key in compared if stored.get(key) != here.get(key)]
     different += [f"{key}: {stored.get(key)} there, {here.get(key)} here" for key in changed]
     if not different:
@@ -106,6 +110,22 @@ def other_sweep_problems(
     if changed == ["space"] and len(different) == 1:
         hint += ", or --allow-new-space to go on with it"
     return [f"--out {name}: holds another sweep ({'; '.join(different)}); {hint}"]
+
+
+def _point_problems(stored: Sequence[Mapping[str, Any]], spec: SweepSpec, trials: int) -> list[str]:
+    """Say where points were added for which no trial is left."""
+    old = list(stored)
+    added = 0
+    for point in spec.points:
+        if point.named() in old:
+            old.remove(point.named())
+        else:
+            added += 1
+    if not added or spec.num_trials >= trials + added:
+        return []
+    return [
+        f"--points: {added} points are new, but {trials} trials exist: ask for --num-trials {trials + added} or more"
+    ]
 
 
 def _space_problems(stored: Mapping[str, Any], spec: SweepSpec) -> list[str]:

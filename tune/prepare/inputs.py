@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from trainable.hub.download import HubError, resolve_model
 from trainable.hub.model_checks import model_problems
 from trainable.hub.model_folder import encoder_widths, longest_row, model_bytes, model_fingerprint
 from trainable.metrics import F1Average
+from trainable.paths import may_be_local, what_is_there
 from trainable.tasks import DEFAULT_TASK, TASKS
 from trainable.tasks.base import Task
 from tune.spec.sources import PRESETS
@@ -50,6 +52,8 @@ class Inputs:
     data: TextData
     model: ModelFolder
     tokenizer: PreTrainedTokenizerBase
+    origins: Mapping[str, str]
+    """Where the given settings come from, by field: "--seed", "my.yaml: seed"; `space.epochs` in the space."""
     f1_average: F1Average
     """What the spec asks for; `auto` means binary where there are two classes, else macro."""
 
@@ -81,10 +85,16 @@ class Inputs:
         return EncoderShape(*encoder_widths(self.model.path))
 
 
-def make_inputs(spec: SweepSpec, data: TextData, model: ModelFolder, tokenizer: PreTrainedTokenizerBase) -> Inputs:
+def make_inputs(
+    spec: SweepSpec,
+    data: TextData,
+    model: ModelFolder,
+    tokenizer: PreTrainedTokenizerBase,
+    origins: Mapping[str, str] | None = None,
+) -> Inputs:
     """Put together what was found without a problem."""
     average = spec.f1 if spec.f1 != "auto" else task_of(spec).f1_averages(len(data.label_names))[0]
-    return Inputs(spec, data, model, tokenizer, average)
+    return Inputs(spec, data, model, tokenizer, origins or {}, average)
 
 
 def task_of(spec: SweepSpec) -> Task:
@@ -145,8 +155,12 @@ def _find_folder(name: str, problems: list[str]) -> Path | None:
         try:
             folder = resolve_model(name)
         except HubError as error:
-            problems.append(f"--model {name}: {error}")
+            there = f". As a folder it is not there; {what_is_there(name)}" if may_be_local(name) else ""
+            problems.append(f"--model {name}: {error}{there}")
             return None
+    if not os.path.exists(folder) and (there := what_is_there(folder)):
+        problems.append(f"--model {name}: no such folder; {there}")
+        return None
     wrong = model_problems(folder)
     problems += wrong
     return None if wrong else folder

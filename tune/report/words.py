@@ -16,7 +16,8 @@ from tune.report.results import SweepReport
 from tune.report.text import clock, short
 from tune.run_dir.layout import RunDir
 from tune.run_dir.records import TrialRecord
-from tune.spec.sweep_spec import SweepSpec
+from tune.spec.space import DEFAULT_SPACE
+from tune.spec.sweep_spec import SweepSpec, trials_of_all_configurations
 
 TITLES = ("node", "cores", "GPUs", "GPU memory", "slots", "model", "clock", "free disk")
 CLASSES_SHOWN = 6
@@ -42,7 +43,44 @@ def introduction(inputs: Inputs, plan: Plan, out: str) -> list[str]:
         f"F1 {'of class ' + one_line(data.label_names[1]) if inputs.f1_average == 'binary' else 'macro'}",
         *(f"note: {note}" for note in data.notes),
         f"model {spec.model}; {plan}",
+        f"space {_space_in_words(inputs)}",
+        *_settings_in_words(inputs),
     ]
+
+
+def _space_in_words(inputs: Inputs) -> str:
+    """The search space with where each part of it comes from, and how many configurations it has if they are few."""
+    spec, origins = inputs.spec, inputs.origins
+    parts = [
+        f"{name} {domain} ({_origin(origins, f'space.{name}', 'space', DEFAULT_SPACE.get(name) == domain)})"
+        for name, domain in spec.space.items()
+    ]
+    few = trials_of_all_configurations(spec)
+    every = ""
+    if few is not None and few == spec.num_trials:
+        every = f"; each of its {few} configurations is tried once (--repeat-configurations repeats them)"
+    return f"{', '.join(parts)}{every}"
+
+
+def _origin(origins: Mapping[str, str], name: str, whole: str, is_default: bool) -> str:
+    found = origins.get(name) or (None if is_default else origins.get(whole))
+    return "default" if found is None else one_line(found.partition("=")[0].partition(": ")[0].partition(" ")[0])
+
+
+def _settings_in_words(inputs: Inputs) -> list[str]:
+    """The other settings that were given, with where each comes from; and what the model does not allow of them."""
+    spec, defaults = inputs.spec, SweepSpec.model_fields
+    said = ("name", "model", "dataset", "space", "points", "text_columns", "label_column")
+    given = [
+        f"{name} {one_line(str(getattr(spec, name)))} ({_origin(inputs.origins, name, name, False)})"
+        for name in defaults
+        if name not in said and name in inputs.origins and getattr(spec, name) != defaults[name].default
+    ]
+    lines = [f"set {', '.join(given)}"] if given else []
+    if inputs.max_length < spec.max_length:
+        most = f"the model has positions for {inputs.max_length} tokens"
+        lines.append(f"note: {most}: max_length {spec.max_length} is lowered to that")
+    return lines
 
 
 def launch_lines(inputs: Inputs, launch: Launch, out: str) -> list[str]:

@@ -15,6 +15,9 @@ SWEEP_ID = "sweep"
 CONFIG = "config"
 """The hyperparameters that were given, by name: those that were searched, fixed or set by a point."""
 
+POINT = "point"
+"""What the user gave for this trial with --points, by name."""
+
 SEED = "seed"
 """The seed of the trial's training."""
 

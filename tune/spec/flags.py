@@ -8,19 +8,20 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from pydantic.fields import FieldInfo
 
-from trainable.config import TrialConfig
 from trainable.data.file_checks import is_unicode
-from trainable.errors import UserError, nearest, shown
+from trainable.errors import UserError, shown
 from trainable.fields import choices_in_words, takes_integers, takes_numbers, takes_on_off
 from trainable.storage.urls import is_url, url_problem
 from tune.spec.field_types import flag_name, flag_of
+from tune.spec.hints import hint_for
 from tune.spec.sources import Given, given_from_flags, preset_names
 from tune.spec.sweep_spec import OPTIONAL, SweepSpec, build_spec
 
@@ -57,6 +58,8 @@ class Request:
     """What to search."""
     out: str | Path
     """The run directory; text if it is the URL of an object store."""
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """Where the settings come from that were given, by field; those from Python have none."""
     fresh: bool = False
     """Whether to move an earlier sweep in the run directory aside and start over."""
     allow_new_space: bool = False
@@ -87,69 +90,108 @@ def parse(argv: Sequence[str], problems: list[str]) -> Request:
     if arguments.spec is not None and arguments.preset is not None:
         problems.append("give SPEC.yaml or --preset, not both; a YAML file can name its preset itself")
     flags = _given_by_flags(arguments, problems)
+    if arguments.spec is None and arguments.preset is None and not {"model", "dataset"} & flags.values.keys():
+        arguments.spec = _spec_of_run(arguments)
     if arguments.submit is not None and action is None:
         if "address" in flags.values:
             problems.append(
                 "give --submit or --address, not both: what is submitted runs on the job server's own cluster"
             )
         flags = Given({**flags.values, "address": "auto"}, {**flags.origins, "address": "--submit"})
-    spec = build_spec(given_from_flags(arguments.spec, arguments.preset, flags, problems), problems)
+    given = given_from_flags(arguments.spec, arguments.preset, flags, problems)
+    spec = build_spec(given, problems)
     out = _run_directory(arguments.out, spec, problems)
     if arguments.plan and arguments.submit is not None:
         problems.append("--plan goes without --submit: it plans for this machine, or for the cluster at --address")
-    return Request(spec, out, arguments.fresh, arguments.allow_new_space, arguments.plan, arguments.submit, action)
+    return Request(
+        spec, out, given.origins, arguments.fresh, arguments.allow_new_space, arguments.plan, arguments.submit, action
+    )
+
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "what to search (the common ones)": ("model", "dataset", "train", "out", "num_trials", "space", "metric", "plan"),
+    "the data": (
+        "validation", "test", "encoding", "text_columns", "label_column", "strict_labels", "skip_labels",
+        "skip_blank_rows", "test_split", "train_rows", "validation_rows", "max_length",
+    ),
+    "the search": (
+        "preset", "points", "repeat_configurations", "scheduler", "sampler", "seed", "mode", "precision", "set",
+    ),
+    "machines": (
+        "gpus_per_trial", "cpus_per_trial", "max_concurrent", "accelerator", "address", "max_retries", "submit",
+    ),
+    "the run directory": ("fresh", "allow_new_space", "keep_top", "checkpoint_budget", "status", "attach", "stop"),
+}  # fmt: skip
+"""The flags as --help shows them, by the names of their values."""
+
+EXAMPLES = """\
+examples:
+  python -m tune.search                                             the demo: offline, minutes on two cores
+  python -m tune.search --dataset reviews.csv --model bert-base-uncased --num-trials 20 --plan
+  python -m tune.search --out runs/reviews --num-trials 40          go on with a sweep, with its own settings
+
+The same command on the same --out goes on where it stopped. docs/data.md says which files are read.
+"""
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the command line; it checks no value."""
     parser = _Parser(
         prog="python -m tune.search",
+        usage="python -m tune.search [SPEC.yaml] [--flag VALUE ...]",
         description="Search the hyperparameters of a fine-tuned text classifier.",
-        epilog="Without arguments: the demo, offline. The same command on the same --out goes on where it stopped.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("spec", nargs="?", metavar="SPEC.yaml", help="where the settings start from")
-    parser.add_argument("--preset", metavar="NAME", help=f"or a preset: {', '.join(preset_names())} (default: demo)")
-    parser.add_argument("--train", metavar="FILE", help="the training split as one file; the same as --dataset FILE")
-    parser.add_argument(
-        "--out",
-        metavar="DIR",
-        help="the run directory, or a URL like s3://bucket/prefix (default: runs/<preset or spec name>)",
-    )
-    parser.add_argument(
-        "--space",
-        action="append",
-        default=[],
-        metavar="NAME=SPEC",
-        help="log:1e-5..1e-4, 0.0..0.1, 2..5 (integers), 8,16,32 (choices), 0.01 (fixed); repeatable",
-    )
-    parser.add_argument("--points", metavar="FILE.json", help="configurations to try first")
-    for name, field in _fields_with_flags().items():
-        if takes_on_off(field):
-            parser.add_argument(flag_name(name), dest=name, action="store_const", const="true", help=_help(name, field))
-            continue
-        parser.add_argument(flag_name(name), dest=name, metavar=_metavar(name, field), help=_help(name, field))
-    others = sorted(SweepSpec.model_fields.keys() - _fields_with_flags().keys() - {"space", "points"})
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help=f"any other field of the spec: {', '.join(others)}",
-    )
-    for switch, text in SWITCHES.items():
-        parser.add_argument(switch, action="store_true", help=text)
-    parser.add_argument(
-        "--submit",
-        nargs="?",
-        const="",
-        metavar="ADDRESS",
-        help="run the sweep as a job of the Ray cluster whose job server is there (default: http://127.0.0.1:8265) and "
-        "follow its log; Ctrl-C detaches",
-    )
-    for name, (metavar, text) in ACTIONS.items():
-        parser.add_argument(flag_name(name), metavar=metavar, help=text)
+    parser.add_argument("--version", action="version", version=f"finetune-search {version('finetune-search')}")
+    flags = _flags()
+    for title, names in GROUPS.items():
+        group = parser.add_argument_group(title)
+        for name in names:
+            group.add_argument(f"--{name.replace('_', '-')}", **flags[name])
     return parser
+
+
+def _flags() -> dict[str, dict[str, Any]]:
+    """What argparse is told of each flag, by the flag's name without dashes."""
+    flags: dict[str, dict[str, Any]] = {
+        "train": {"metavar": "FILE", "help": "the training split as one file; the same as --dataset FILE"},
+        "preset": {"metavar": "NAME", "help": f"a job that is ready: {', '.join(preset_names())} (default: demo)"},
+        "out": {
+            "metavar": "DIR",
+            "help": "the run directory, or a URL like s3://bucket/prefix (default: runs/<preset or spec name>); alone, "
+            "it goes on with the sweep that is there",
+        },
+        "space": {
+            "action": "append",
+            "default": [],
+            "metavar": "NAME=SPEC",
+            "help": "log:1e-5..1e-4, 0.0..0.1, 2..5 (integers), 8,16,32 (choices), 0.01 (fixed); repeatable",
+        },
+        "points": {"metavar": "FILE.json", "help": "configurations to try first"},
+        "submit": {
+            "nargs": "?",
+            "const": "",
+            "metavar": "ADDRESS",
+            "help": "run the sweep as a job of the Ray cluster whose job server is there (default: "
+            "http://127.0.0.1:8265) and follow its log; Ctrl-C detaches",
+        },
+    }
+    for name, info in _fields_with_flags().items():
+        value: dict[str, Any] = {"metavar": _metavar(name, info)}
+        if takes_on_off(info):
+            value = {"action": "store_const", "const": "true"}
+        flags[flag_name(name)[2:].replace("-", "_")] = {"dest": name, "help": _help(name, info), **value}
+    others = sorted(SweepSpec.model_fields.keys() - _fields_with_flags().keys() - {"space", "points"})
+    help_of_set = f"any other field of the spec: {', '.join(others)}"
+    flags["set"] = {"action": "append", "default": [], "metavar": "KEY=VALUE", "help": help_of_set}
+    for switch, text in SWITCHES.items():
+        flags[switch[2:].replace("-", "_")] = {"action": "store_true", "help": text}
+    for action, (metavar, text) in ACTIONS.items():
+        flags[action] = {"metavar": metavar, "help": text}
+    return flags
 
 
 def _fields_with_flags() -> dict[str, FieldInfo]:
@@ -202,7 +244,7 @@ def _known_words(argv: Sequence[str], flags: Sequence[str], problems: list[str])
     while rest:
         word = rest.pop(0)
         flag, equals, _ = word.partition("=")
-        if not word.startswith("-") or word in ("-h", "--help", *switches):
+        if not word.startswith("-") or word in ("-h", "--help", "--version", *switches):
             words.append(word)
             continue
         has_value = not equals and bool(rest) and not rest[0].startswith("--")
@@ -212,7 +254,7 @@ def _known_words(argv: Sequence[str], flags: Sequence[str], problems: list[str])
             continue
         value = rest.pop(0) if has_value else None
         if flag not in flags:
-            problems.append(f"unknown flag {_cut(flag)}; {_hint(flag, flags)}")
+            problems.append(f"unknown flag {_cut(flag)}; {hint_for(flag, _value_of(word, value), flags)}")
         elif value is None and not equals:
             problems.append(f"{flag} needs a value")
         else:
@@ -220,10 +262,10 @@ def _known_words(argv: Sequence[str], flags: Sequence[str], problems: list[str])
     return words
 
 
-def _hint(flag: str, flags: Sequence[str]) -> str:
-    """What somebody may have meant who wrote an unknown flag."""
-    name = flag.lstrip("-").replace("-", "_")
-    return f"did you mean --space {name}=...?" if name in TrialConfig.model_fields else nearest(flag, flags)
+def _value_of(word: str, value: str | None) -> str | None:
+    """The value of an unknown flag, if it is short and could be one."""
+    found = word.partition("=")[2] or value
+    return found if found and len(found) <= 40 else None
 
 
 def _cut(text: str) -> str:
@@ -277,6 +319,14 @@ def _others_beside(action: Action, argv: Sequence[str], spec: str | None) -> lis
     others = [shown(spec)] * (spec is not None) + [_cut(word) for word in flags if word not in allowed]
     goes = "stands alone" if action.name == "status" else "goes with --submit ADDRESS alone"
     return [f"{flag} {goes}; leave out {', '.join(others)}"] if others else []
+
+
+def _spec_of_run(arguments: argparse.Namespace) -> str | None:
+    """The specification in the run directory that --out names, so that --out alone goes on with the sweep there."""
+    if arguments.out is None or arguments.fresh or is_url(arguments.out):
+        return None
+    file = os.path.join(os.path.expanduser(arguments.out), "spec.yaml")
+    return file if os.path.isfile(file) else None
 
 
 def _run_directory(given: str | None, spec: SweepSpec, problems: list[str]) -> str | Path:

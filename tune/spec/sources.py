@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from tune.spec.yaml_file import read_yaml
 
 PRESETS = Path(__file__).parents[1] / "presets"
 DEFAULT_PRESET = "demo"
+PATHS = ("model", "dataset", "validation", "test", "points")  # fields that may be paths
 # Columns, split names and classes are facts of the data set that they were written for.
 FACTS_OF_A_DATASET = (
     "validation", "test", "encoding", "text_columns", "label_column", "positive_label", "skip_labels", "train_split",
@@ -45,12 +47,24 @@ def given_from_preset(name: object, problems: list[str], origin: str = "--preset
 
 def given_from_file(path: Path, problems: list[str]) -> Given:
     """The settings in a YAML file, over those of the preset that it names, if any."""
-    here = _given_from_yaml(path, {"name": path.stem}, problems)
+    here = _beside(path.parent, _given_from_yaml(path, {"name": path.stem}, problems))
     if "preset" not in here.values:
         return here
     below = given_from_preset(here.values["preset"], problems, path.name)
     values = {key: value for key, value in here.values.items() if key != "preset"}
     return merge(below, Given(values, here.origins))
+
+
+def _beside(folder: Path, given: Given) -> Given:
+    """The settings with relative paths taken from the file's own folder, where that has them."""
+    values = dict(given.values)
+    for name in PATHS:
+        value = values.get(name)
+        if isinstance(value, str) and not os.path.isabs(value) and "\0" not in value:
+            there = os.path.join(folder, value)
+            if value.startswith(("./", "../")) or os.path.lexists(there):
+                values[name] = os.path.normpath(there)
+    return Given(values, given.origins, given.whole)
 
 
 def given_from_flags(file: str | None, preset: str | None, flags: Given, problems: list[str]) -> Given:

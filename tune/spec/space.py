@@ -7,8 +7,9 @@ log:1e-5..1e-4   a float, logarithmic        2..5      an integer
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from trainable.config import TrialConfig, unknown_field
 from trainable.errors import shown
@@ -121,8 +122,12 @@ def parse_domain(name: str, given: object) -> Domain:
         raise ValueError(unknown_field(name))
     if isinstance(given, str) and ".." in given and not takes_text(TrialConfig.model_fields[name]):
         return _checked(name, _range(given))
+    if isinstance(given, tuple):
+        ends = "..".join(map(str, given[:2]))
+        either = f"write '{ends}' or 'log:{ends}' for a range, and the list {shown(list(given))} for choices"
+        raise ValueError(f"{shown(given)} is a tuple, which may mean a range or choices; {either}")  # noqa: TRY004
     items = given.split(",") if isinstance(given, str) else given
-    if not isinstance(items, (list, tuple)):
+    if not isinstance(items, list):
         items = [items]
     values = tuple(_value(name, item, given) for item in items)
     if not values:
@@ -235,3 +240,26 @@ def least(space: Space, name: str, default: float) -> float:
         case Fixed(int() | float() as value):
             return value
     return default
+
+
+MOST_LISTED = 10_000  # configurations; a larger space is searched as if it had no end
+
+
+def all_configurations(space: Space) -> list[dict[str, Value]] | None:
+    """Every configuration of a space, in a fixed order; None if a range of real numbers or many integers is in it."""
+    values: dict[str, Sequence[Value]] = {}
+    size = 1
+    for name, domain in space.items():
+        match domain:
+            case Choice(choices):
+                values[name] = choices
+            case Fixed(value):
+                values[name] = (value,)
+            case Int(low, high):
+                values[name] = range(int(low), int(high) + 1)
+            case Float():
+                return None
+        size *= len(values[name])
+        if size > MOST_LISTED:
+            return None
+    return [dict(zip(values, cells, strict=True)) for cells in product(*values.values())]

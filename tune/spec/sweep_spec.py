@@ -37,7 +37,7 @@ from tune.spec.field_types import (
 )
 from tune.spec.points import read_points
 from tune.spec.sources import Given
-from tune.spec.space import DEFAULT_SPACE, Domain, read_space
+from tune.spec.space import DEFAULT_SPACE, Domain, all_configurations, read_space
 from tune.stopping_rules import STOPPING_RULES
 
 
@@ -116,6 +116,9 @@ class SweepSpec(BaseModel):
 
     num_trials: Annotated[FromOne, Flag()] = 12
     """How many trials the sweep has in all."""
+
+    repeat_configurations: Annotated[OnOff, Flag()] = False
+    """In a space of few configurations, run them again with other seeds once all were tried, instead of stopping."""
 
     metric: Annotated[str, OneOf(METRICS), Flag()] = "f1"
     """The objective, measured on validation data."""
@@ -237,6 +240,8 @@ def _checked_together(spec: SweepSpec, given: Given, problems: list[str]) -> Swe
             f"`num_trials >= number of points` must hold, but got (num_trials={spec.num_trials}, "
             f"points={len(spec.points)})"
         )
+    if (few := trials_of_all_configurations(spec)) is not None and spec.num_trials > few:
+        spec = spec.model_copy(update={"num_trials": few})
     direction = METRICS[spec.metric].direction
     if "mode" not in named:
         spec = spec.model_copy(update={"mode": direction})
@@ -248,6 +253,18 @@ def _checked_together(spec: SweepSpec, given: Given, problems: list[str]) -> Swe
         if getattr(spec, name) is not None and spec.address is not None
     ]
     return spec
+
+
+def trials_of_all_configurations(spec: SweepSpec) -> int | None:
+    """How many trials try every configuration of the space and every point once; None where there is no such number.
+
+    A space with a single configuration has none: whoever asks for several trials of it wants replicates.
+    """
+    every = all_configurations(spec.space)
+    if every is None or len(every) == 1 or spec.repeat_configurations:
+        return None
+    outside = sum(not any(point.named().items() <= each.items() for each in every) for point in spec.points)
+    return len(every) + outside
 
 
 def spec_as_yaml_values(spec: SweepSpec) -> dict[str, Any]:

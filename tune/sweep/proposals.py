@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,8 +13,9 @@ from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import Trial
 
 from trainable.config import TrialConfig
+from tune.run_dir.attributes import CONFIG, POINT
 from tune.samplers import SAMPLERS
-from tune.spec.space import Choice, Fixed, Float, Int, Space, Value, fixed_values
+from tune.spec.space import Choice, Fixed, Float, Int, Space, Value, all_configurations, fixed_values
 from tune.spec.sweep_spec import SweepSpec
 
 
@@ -49,25 +51,54 @@ class Proposals:
         self._study = study
         self._point_waits = point_waits
         self._searched = IntersectionSearchSpace(include_pruned=True)
+        self._grid = all_configurations(spec.space)
+        if self._grid is not None and len(self._grid) > spec.num_trials:
+            self._grid = None  # not all of them will be tried: the sampler says which are worth it
+        self._points: dict[int, Mapping[str, Value]] = {}  # by trial, of those that this driver begins
+        self._unused = _unused_points(spec, study)
 
     def begin(self, number: int) -> Trial:
         """Begin the study's next trial, which gets this number."""
-        point = self._point(number)
-        searched = distributions(self._spec.space, point)
-        fixed = {name: value for name, value in point.items() if name in searched}
-        if fixed and not self._point_waits:
-            self._study.enqueue_trial(fixed)
+        if not self._point_waits:
+            point = self._unused.pop(0) if self._unused else {}
+            searched = distributions(self._spec.space, point)
+            given = {**self._least_tried(point), **point}
+            fixed = {name: value for name, value in given.items() if name in searched}
+            if point or fixed:
+                self._study.enqueue_trial(fixed, user_attrs={POINT: point} if point else None)
+        trial = self._study.ask()
+        point = self._point(trial)
+        if self._point_waits and POINT not in trial.user_attrs and point in self._unused:
+            self._unused.remove(point)
         self._point_waits = False
-        return self._study.ask()
+        return trial
+
+    def _least_tried(self, point: Mapping[str, Value]) -> Mapping[str, Value]:
+        """Of a space with few configurations, one that fits the point and was tried least, at random among several."""
+        fitting = [each for each in self._grid or () if point.items() <= each.items()]
+        if not fitting:
+            return {}
+        tried = [trial.user_attrs.get(CONFIG, {}) for trial in self._study.get_trials(deepcopy=False)]
+        counts = [sum(each.items() <= config.items() for config in tried) for each in fitting]
+        least = [each for each, count in zip(fitting, counts, strict=True) if count == min(counts)]
+        return random.Random(derived_seed(self._spec.seed, len(tried), "configuration")).choice(least)
+
+    def _points_by_position(self, trial: Trial) -> Mapping[str, Value]:
+        """The point of a trial that an earlier version of this program began: trial N had point N."""
+        if trial.number >= len(self._spec.points):
+            return {}
+        point = self._spec.points[trial.number].named()
+        fixed = self._study.get_trials(deepcopy=False)[trial.number].system_attrs.get("fixed_params")
+        return point if fixed and fixed.items() <= point.items() else {}
 
     def propose(self, trial: Trial) -> TrialConfig:
         """The configuration of a trial. What a driver that died midway has proposed stays."""
-        values = {**fixed_values(self._spec.space), **self._suggest(trial), **self._point(trial.number)}
+        values = {**fixed_values(self._spec.space), **self._suggest(trial), **self._point(trial)}
         return TrialConfig.from_values(values)
 
     def _suggest(self, trial: Trial) -> dict[str, Any]:
         suggested: dict[str, Any] = {}
-        for name, domain in distributions(self._spec.space, self._point(trial.number)).items():
+        for name, domain in distributions(self._spec.space, self._point(trial)).items():
             seed = derived_seed(self._spec.seed, trial.number, f"sampler {name}")
             self._study.sampler = SAMPLERS[self._spec.sampler].make(seed, self._searched)
             match domain:
@@ -79,8 +110,23 @@ class Proposals:
                     suggested[name] = trial.suggest_categorical(name, domain.choices)
         return suggested
 
-    def _point(self, number: int) -> Mapping[str, Value]:
-        return self._spec.points[number].named() if number < len(self._spec.points) else {}
+    def _point(self, trial: Trial) -> Mapping[str, Value]:
+        if trial.number not in self._points:  # a dead driver has begun it
+            self._points[trial.number] = trial.user_attrs.get(POINT) or self._points_by_position(trial)
+        return self._points[trial.number]
+
+
+def _unused_points(spec: SweepSpec, study: Study) -> list[Mapping[str, Value]]:
+    """The points that no trial has begun yet, in their order. Points may have been added since the sweep began."""
+    points: list[Mapping[str, Value]] = [point.named() for point in spec.points]
+    for trial in study.get_trials(deepcopy=False):
+        point = trial.user_attrs.get(POINT)
+        if point is None and trial.number < len(spec.points):  # an earlier version began it: trial N had point N
+            named, config = spec.points[trial.number].named(), trial.user_attrs.get(CONFIG)
+            point = named if config is not None and named.items() <= config.items() else None
+        if point in points:
+            points.remove(point)
+    return points
 
 
 def distributions(space: Space, point: Mapping[str, Value]) -> dict[str, BaseDistribution]:
