@@ -6,16 +6,24 @@ import json
 import os
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainable.errors import nearest
-from trainable.hub.model_folder import PICKLED_WEIGHTS, TOKENIZER_MARKS, WEIGHT_FILES
+from trainable.hub.model_folder import PICKLED_WEIGHTS, TOKENIZER_MARKS, WEIGHT_FILES, embedding_rows, model_files
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+_LFS = b"version https://git-lfs.github.com/spec/"
 
 
 def model_problems(folder: Path) -> list[str]:
     """Everything that keeps a folder from being fine-tuned as a sequence classifier, a sentence each."""
     if not os.path.isdir(folder):  # unlike Path.is_dir, it does not raise where the name is too long
         return [f"--model {folder}: {'is a file, not a folder' if os.path.exists(folder) else 'no such folder'}"]
+    if unread := _unread_problems(folder):
+        return unread
     problems = []
     if not (folder / "config.json").is_file():
         problems.append(f"--model {folder}: is no model's folder, it has no config.json")
@@ -27,6 +35,7 @@ def model_problems(folder: Path) -> list[str]:
         else:
             if isinstance(config, dict):
                 problems += _type_problems(folder, config.get("model_type"))
+                problems += _quantized_problems(folder, config.get("quantization_config"))
             else:
                 problems.append(f"--model {folder}: config.json holds no JSON object")
     if (folder / "adapter_config.json").is_file():  # transformers would open another model, the one that it names
@@ -35,6 +44,68 @@ def model_problems(folder: Path) -> list[str]:
     if not any((folder / name).is_file() for name in TOKENIZER_MARKS):
         problems.append(f"--model {folder}: has no tokenizer ({', '.join(TOKENIZER_MARKS[:3])}, ...)")
     return problems
+
+
+def tokenizer_problems(folder: Path, tokenizer: PreTrainedTokenizerBase, has_pairs: bool | None) -> list[str]:
+    """Say where a tokenizer gives the model inputs that it has no weights for: every trial would fail on them.
+
+    Args:
+        folder: The model's; `model_problems` found nothing wrong with it.
+        tokenizer: Loaded from it.
+        has_pairs: Whether the data's rows are pairs of texts; None where the data could not be read.
+    """
+    problems = []
+    largest = max(tokenizer.get_vocab().values(), default=0)
+    rows = embedding_rows(folder)
+    if rows is not None and largest >= rows:
+        problems.append(
+            f"--model {folder}: its tokenizer has ids up to {largest}, but the embedding has {rows} rows: tokens were "
+            "added without model.resize_token_embeddings(len(tokenizer)), or the tokenizer is another model's"
+        )
+    types = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("type_vocab_size")
+    if has_pairs and isinstance(types, int) and types > 0:
+        told = max(tokenizer("a", "b").get("token_type_ids", [0]))
+        if told >= types:
+            has = f"the model has {types} token type{'' if types == 1 else 's'}"
+            problems.append(
+                f"--model {folder}: its tokenizer marks the second text of a pair with token type {told}, but {has}: the "
+                "tokenizer is another model's"
+            )
+    return problems
+
+
+def _unread_problems(folder: Path) -> list[str]:
+    """Say which files can't be read, or are pointers of git LFS in place of the files."""
+    problems = []
+    for path in model_files(folder):
+        try:
+            with path.open("rb") as file:
+                if file.read(len(_LFS)) == _LFS:
+                    problems.append(
+                        f"--model {folder}: {path.name} is a pointer of git LFS, not the file itself; fetch the files "
+                        "with: git lfs pull"
+                    )
+        except PermissionError:
+            problems.append(f"--model {folder}: {path.name} can't be read: permission denied{_owner(path)}")
+        except OSError as error:
+            problems.append(f"--model {folder}: {path.name} can't be read: {error.strerror or error}")
+    return problems
+
+
+def _owner(path: Path) -> str:
+    try:
+        return f"; it is {path.owner()}'s"
+    except (KeyError, OSError):  # an owner without a name
+        return ""
+
+
+def _quantized_problems(folder: Path, quantization: object) -> list[str]:
+    """Say that weights are quantized: they can't be trained."""
+    if quantization is None:
+        return []
+    method = quantization.get("quant_method") if isinstance(quantization, dict) else None
+    how = f" ({method})" if isinstance(method, str) else ""
+    return [f"--model {folder}: its weights are quantized{how} and can't be fine-tuned; use the model it was made from"]
 
 
 def _type_problems(folder: Path, model_type: object) -> list[str]:
@@ -69,6 +140,11 @@ def _weight_problems(folder: Path) -> list[str]:
             problems.append(f"--model {folder}: {first} names {name}, which is not there")
         elif not _is_whole(folder / name):
             problems.append(f"--model {folder}: {name} is damaged or cut off")
+        elif kind := _integer_kind(folder / name):
+            problems.append(
+                f"--model {folder}: {name} holds weights of type {kind}: its weights are quantized and can't be "
+                "fine-tuned; use the model it was made from"
+            )
     return problems
 
 
@@ -107,3 +183,15 @@ def _is_whole(path: Path) -> bool:
             return bool(tensors.keys())
     except (OSError, SafetensorError):
         return False
+
+
+def _integer_kind(path: Path) -> str:
+    """The type of weights that are small integers, in a file of weights; empty where all can be trained."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as tensors:
+        for name in tensors.keys():  # noqa: SIM118
+            tensor = tensors.get_slice(name)
+            if name.endswith("weight") and tensor.get_dtype() in ("I8", "U8", "F8_E4M3", "F8_E5M2", "I32"):
+                return str(tensor.get_dtype())
+    return ""

@@ -25,6 +25,26 @@ TOKENIZER_FILES = (
 OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "longformer", "data2vec-text")
 
 
+# What the word embedding is called in the weights of the models that classify sequences.
+EMBEDDINGS = (
+    "word_embeddings.weight", "embed_tokens.weight", "wte.weight", "word_embedding.weight", "shared.weight",
+    "tok_embeddings.weight", "word_embedding.weight", "embed_in.weight", "token_embedding.weight",
+)  # fmt: skip
+
+
+def embedding_rows(folder: Path) -> int | None:
+    """How many token ids the model's word embedding has rows for, from its weights; None if it is not recognised."""
+    from safetensors import safe_open
+
+    for name in (WEIGHT_FILES[0], *WEIGHT_PARTS):
+        for path in folder.glob(name):
+            with safe_open(path, framework="numpy") as tensors:
+                for tensor in tensors.keys():  # noqa: SIM118
+                    if tensor.endswith(EMBEDDINGS):
+                        return int(tensors.get_slice(tensor).get_shape()[0])
+    return None
+
+
 def model_bytes(folder: Path) -> int:
     """The bytes that the model takes on disk after fine-tuning, in float32.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from trainable.errors import UserError
+from trainable.hub.model_checks import tokenizer_problems
 from trainable.redaction import one_line
 from tune.cluster.connect import address_problems, ray_is_connected
 from tune.cluster.nodes import local_nodes
@@ -37,6 +38,8 @@ def check_request(request: Request, run_dir: RunDir, problems: list[str]) -> tup
     tokenizer = find_tokenizer(model.path, problems) if model is not None else None
     if data is not None:
         problems += fit_problems(spec, data)
+    if model is not None and tokenizer is not None:
+        problems += tokenizer_problems(model.path, tokenizer, None if data is None else len(data.text_columns) == 2)
     stored = new_sweep()
     if not out_problems and run_dir.holds_sweep and not request.fresh:
         stored = find_stored_sweep(run_dir, spec, compared, data, model, problems)

@@ -188,6 +188,10 @@ def find_tokenizer(folder: Path, problems: list[str]) -> PreTrainedTokenizerBase
         tokenizer = load_tokenizer(str(folder))
     except Exception as error:  # transformers raises many kinds here; each means that the folder is unusable
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        wanted = ["sentencepiece"] if any(folder.glob("*.model")) else []
+        wanted += [name for name in ("sentencepiece", "tiktoken") if name in str(error)]
+        if missing := [name for name in wanted if importlib.util.find_spec(name) is None]:
+            reason = f"it needs {missing[0]}; pip install {missing[0]}"
         problems.append(f"--model {folder}: its tokenizer can't be loaded: {reason}")
         return None
     if tokenizer.pad_token_id is None:
