@@ -14,6 +14,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,6 +23,7 @@ from trainable.data.splits import SPLITS, Split
 from trainable.errors import UserError
 from trainable.metrics import METRICS, F1Average
 from trainable.redaction import plain
+from tune.process.surroundings import get_ready
 from tune.report.results import read_report
 from tune.run_dir.integrity import entry_problems
 from tune.run_dir.layout import RunDir, open_run_dir
@@ -171,6 +173,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; prints the scores as JSON; returns the exit code."""
+    if argv is None:
+        get_ready(partial(print, file=sys.stderr))
     arguments = make_parser().parse_args(argv)
     try:
         split = arguments.split or "test"

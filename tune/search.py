@@ -26,6 +26,7 @@ from trainable.storage.trouble import storage_told
 from trainable.storage.urls import is_url, url_problem
 from tune.process.restart import continuing_command, restart_or_exit
 from tune.process.signals import Signals, heed_signals
+from tune.process.surroundings import get_ready
 from tune.process.watch import Watch
 from tune.report.sweep_result import SweepResult
 from tune.run_dir.layout import open_run_dir
@@ -206,6 +207,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
     out: str | Path = Path()
+    if argv is None:
+        get_ready(print)
     with Signals() as signals:
         try:
             problems: list[str] = []

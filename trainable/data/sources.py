@@ -14,11 +14,11 @@ from trainable.data.class_folders import class_folders, read_class_folder
 from trainable.data.file_checks import FileProblems
 from trainable.data.folders import ALIASES, NO_SPLIT, Found, find_files, match_splits
 from trainable.data.formats import KNOWN, read_table, suffix_of
+from trainable.data.missing_paths import may_be_local, what_is_there
 from trainable.data.splits import SPLITS
 from trainable.data.tables import Table, joined
 from trainable.data.unpacking import UTF_8
 from trainable.errors import listed, nearest, shown
-from trainable.paths import may_be_local, what_is_there
 
 _DATASET_DICT = "dataset_dict.json"  # DatasetDict.save_to_disk writes it
 _SAVED = "state.json"  # Dataset.save_to_disk writes it, one for each split

@@ -68,8 +68,8 @@ def tokenizer_problems(folder: Path, tokenizer: PreTrainedTokenizerBase, has_pai
         if told >= types:
             has = f"the model has {types} token type{'' if types == 1 else 's'}"
             problems.append(
-                f"--model {folder}: its tokenizer marks the second text of a pair with token type {told}, but {has}: the "
-                "tokenizer is another model's"
+                f"--model {folder}: its tokenizer marks the second text of a pair with token type {told}, but {has}: "
+                "the tokenizer is another model's"
             )
     return problems
 

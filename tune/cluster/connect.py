@@ -18,6 +18,7 @@ from tune.cluster.ray_patches import no_worker_messages, small_and_local
 from tune.cluster.temporary import temporary_folder
 from tune.cluster.versions import refused_versions, version_problem
 from tune.process.signals import own_handlers
+from tune.process.surroundings import in_source_folder
 from tune.spec.sweep_spec import SweepSpec
 
 CONNECT_TIMEOUT_S = 5.0
@@ -95,7 +96,9 @@ def _private_ray(spec: SweepSpec, node: Node) -> Iterator[None]:
             stack.enter_context(multi_process_service(temporary))
         stack.enter_context(private_token(temporary))
         stack.callback(ray.shutdown)
-        with small_and_local(), own_handlers():
+        # Ray puts the working directory on the workers' path of imports: a user's datasets.py would be imported there.
+        aside = contextlib.nullcontext() if in_source_folder() else contextlib.chdir(temporary)
+        with small_and_local(), own_handlers(), aside:
             ray.init(
                 address="local",
                 num_cpus=int(node.cpus),

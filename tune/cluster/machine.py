@@ -8,24 +8,86 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 
-def usable_cores() -> int:
-    """CPU cores that this process may use: its affinity, and its control group's quota (a container's limit)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+def usable_cores(root: Path = Path("/")) -> int:
+    """CPU cores that this process may use: its affinity, and the quotas of its control groups (a container's limit).
+
+    Args:
+        root: Where /proc and /sys are.
+    """
+    cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    return max(1, int(min([cores, *_quotas(root)])))
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """The quota of each control group that this process is in, and of those above it, in cores."""
+    groups: list[tuple[str, str]] = []  # the controllers ("" for version 2) and the path
     with contextlib.suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        if quota != "max":
-            cores = min(cores, max(1, int(int(quota) / int(period))))
-    return cores
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            groups.append((controllers, path.strip("/")))
+    for controllers, path in groups or [("", "")]:
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        mount = root / "sys/fs/cgroup" / controllers
+        # Inside a container the path may be the one outside: the mount's own files are then the container's.
+        for folder in (mount / path, *(mount / path).parents):
+            if not folder.is_relative_to(mount):
+                break
+            with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
+                yield _quota_v1(folder) if controllers else _quota_v2(folder)
 
 
-def usable_gpus() -> int:
-    """NVIDIA GPUs that this process may use; found without importing torch, which takes seconds."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([name for name in visible.split(",") if name.strip() and name.strip() != "-1"])
+def _quota_v1(folder: Path) -> float:
+    quota = int((folder / "cpu.cfs_quota_us").read_text())
+    if quota <= 0:
+        raise ValueError("no quota")
+    return quota / int((folder / "cpu.cfs_period_us").read_text())
+
+
+def _quota_v2(folder: Path) -> float:
+    quota, period = (folder / "cpu.max").read_text().split()
+    return int(quota) / int(period)  # "max" is no integer: no quota
+
+
+def usable_gpus(root: Path = Path("/")) -> int:
+    """NVIDIA GPUs that this process may use; found without importing torch, which takes seconds.
+
+    Args:
+        root: Where /proc and /dev are.
+    """
+    there = _gpus_there(root)
+    visible = os.environ.get(VISIBLE)
+    if visible is None:
+        return there or 0
+    count = 0
+    for name in visible.split(","):
+        bare = name.strip()
+        is_one = bare.isdigit() and (there is None or int(bare) < there)
+        if not is_one and not (bare.startswith(("GPU-", "MIG-")) and there != 0):
+            break  # CUDA takes no name behind one that it does not know
+        count += 1
+    return count
+
+
+def _gpus_there(root: Path) -> int | None:
+    """The GPUs of this machine; None where there are some and nobody says how many (Windows' Linux, Jetson)."""
     with contextlib.suppress(OSError):
-        return len(list(Path("/proc/driver/nvidia/gpus").iterdir()))
-    return 0
+        return len(list((root / "proc/driver/nvidia/gpus").iterdir()))
+    return None if any((root / "dev" / name).exists() for name in ("dxg", "nvhost-gpu", "nvidiactl")) else 0
+
+
+def no_gpu_note(root: Path = Path("/")) -> str:
+    """Why trials train on the CPU although CUDA_VISIBLE_DEVICES names GPUs or hides them; empty if it does neither."""
+    visible = os.environ.get(VISIBLE)
+    if visible is None or usable_gpus(root):
+        return ""
+    if not visible.strip() or visible.strip() in ("-1", "NoDevFiles"):
+        hides = _gpus_there(root) != 0
+        return f"{VISIBLE}={visible} hides this machine's GPUs: trials train on the CPU" if hides else ""
+    return f"{VISIBLE}={visible} names no GPU of this machine: trials train on the CPU"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainable.data.load import DataRequest, TextData, load_data
+from trainable.data.missing_paths import may_be_local, what_is_there
 from trainable.data.splits import rows_needed
 from trainable.data.tokens import TokenizedSplit, load_tokenizer, tokenize
 from trainable.errors import UserError
@@ -17,7 +18,6 @@ from trainable.hub.download import HubError, resolve_model
 from trainable.hub.model_checks import model_problems
 from trainable.hub.model_folder import encoder_widths, longest_row, model_bytes, model_fingerprint
 from trainable.metrics import F1Average
-from trainable.paths import may_be_local, what_is_there
 from trainable.tasks import DEFAULT_TASK, TASKS
 from trainable.tasks.base import Task
 from tune.spec.sources import PRESETS

@@ -21,8 +21,9 @@ _stop_asked = threading.Event()
 class Signals:
     """While this context is open, Ctrl-C, SIGTERM and SIGHUP end the sweep in order, and a second one ends it at once.
 
-    The first signal raises KeyboardInterrupt in the main thread. Only a command line may use this class: in a notebook
-    the signals belong to the notebook.
+    The first signal raises KeyboardInterrupt in the main thread. Where SIGHUP is ignored it stays so: nohup ignores it
+    for the sweep to outlive its terminal. Only a command line may use this class: in a notebook the signals belong to
+    the notebook.
     """
 
     def __init__(self) -> None:
@@ -30,7 +31,9 @@ class Signals:
         """The number of the first signal; None as long as none came."""
 
     def __enter__(self) -> Signals:
-        self._before = {number: signal.signal(number, self._receive) for number in SIGNALS}
+        nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        heard = [number for number in SIGNALS if not (nohup and number == signal.SIGHUP)]
+        self._before = {number: signal.signal(number, self._receive) for number in heard}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -85,5 +88,5 @@ def own_handlers() -> Iterator[None]:
     yield
     if threading.current_thread() is threading.main_thread():
         for number, handler in before.items():
-            if callable(handler):
+            if handler is not None:  # one that C code has set can't be set again from here
                 signal.signal(number, handler)

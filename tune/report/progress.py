@@ -87,7 +87,7 @@ class Progress:
         elif not self._reader_gone:
             try:
                 print(text, file=self._out, flush=True)
-            except BrokenPipeError:  # the sweep goes on without its reader
+            except (OSError, ValueError):  # its reader is gone, or the stream was closed: the sweep goes on without
                 self._reader_gone = True
 
     def say_each(self, lines: Iterable[str]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 
 from trainable.metrics import METRICS
 from trainable.redaction import one_line
 from tune.cluster.disk import disk_bytes
+from tune.cluster.machine import no_gpu_note
 from tune.cluster.node_facts import gpus_here
 from tune.cluster.nodes import Node
 from tune.cluster.plan import Plan
@@ -43,6 +45,7 @@ def introduction(inputs: Inputs, plan: Plan, out: str) -> list[str]:
         f"F1 {'of class ' + one_line(data.label_names[1]) if inputs.f1_average == 'binary' else 'macro'}",
         *(f"note: {note}" for note in data.notes),
         f"model {spec.model}; {plan}",
+        *([f"note: {why}"] if spec.address is None and (why := no_gpu_note()) else []),
         f"space {_space_in_words(inputs)}",
         *_settings_in_words(inputs),
     ]
@@ -184,13 +187,14 @@ def nothing_left_to_do(report: SweepReport, spec: SweepSpec, out: str) -> list[s
 
 def conclusion(report: SweepReport, out: str) -> list[str]:
     """Say the result, where everything is, and what to try next. `out` is what the user calls the run directory."""
+    pasted = shlex.quote(out)
     lines = [
         *summary(report),
         "",
         f"best model   {out}/best   (transformers.pipeline('text-classification', ...) opens it)",
         f"report       {out}/report.html and report.json; every trial: {out}/study.db (Optuna)",
-        f"curves       tensorboard --logdir {out}",
-        f"score again  python -m tune.evaluate {out}{'' if report.test else ' --split validation'}",
+        f"curves       tensorboard --logdir {pasted}",
+        f"score again  python -m tune.evaluate {pasted}{'' if report.test else ' --split validation'}",
     ]
     if report.name == "demo":
         lines += [

@@ -22,6 +22,8 @@ SAME_FAILURES = 5  # if the first so many trials all fail the same way, further 
 
 FailureKind = Literal["failed", "died", "memory", "storage"]
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # Ray colours its tracebacks
+# What Ray's memory monitor says of a worker that it ended. While the worker starts, no exception is named.
+_SHORT_OF_MEMORY = re.compile(r"running low on memory|memory usage threshold|memory monitor")
 _NUMBERS = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?")
 
 
@@ -77,6 +79,8 @@ def failure_in_file(error_file: Path | None, trial_folder: Path) -> Failure:
 def why_it_failed(text: str) -> tuple[FailureKind, str]:
     """The kind and the reason of a failure, from Ray's account of it."""
     last = text.rpartition("\n")[2].strip() or "the worker died without a word"
+    if _SHORT_OF_MEMORY.search(text):
+        return "memory", "the machine was short of memory, and Ray ended the trial's worker"
     if "OutOfMemoryError" in text or "MemoryError" in text:
         return "memory", last
     # Ray begins what a worker raised with "ray::" and the worker's name. A worker that died could not say anything.

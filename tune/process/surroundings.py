@@ -1,0 +1,84 @@
+"""What a command does before anything else about where it was started: streams, the working directory, caches.
+
+Nothing here imports more than the standard library.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+# Caches of the libraries below, which they put below HOME. Each takes the folder that its variable names.
+CACHES = {
+    "HF_HOME": "huggingface",
+    "XDG_CACHE_HOME": "cache",
+    "MPLCONFIGDIR": "matplotlib",
+    "TORCHINDUCTOR_CACHE_DIR": "inductor",
+    "TRITON_CACHE_DIR": "triton",
+}
+
+
+def get_ready(say: Callable[[str], None]) -> None:
+    """Make the process run wherever it was started.
+
+    Args:
+        say: Shows a line to the user.
+    """
+    keep_streams_open()
+    leave_working_directory()
+    if said := use_temporary_caches():
+        say(said)
+
+
+def keep_streams_open() -> None:
+    """Let output that nobody can read, or that the stream has no letters for, end no sweep."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass  # a standard stream was closed: a file or socket would take its number, and get what is printed
+    os.close(number)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - as long as the process
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def leave_working_directory() -> None:
+    """Take the working directory off the path of imports, where `python -m` puts it.
+
+    A user's evaluate.py or datasets.py would otherwise be imported in place of the library.
+    """
+    if not in_source_folder():
+        here = os.path.realpath(os.curdir)
+        sys.path[:] = [path for path in sys.path if os.path.realpath(path or os.curdir) != here]
+
+
+def in_source_folder() -> bool:
+    """Whether the working directory is the one from which this program is imported."""
+    return os.path.realpath(os.curdir) == os.path.realpath(Path(__file__).parents[2])
+
+
+def use_temporary_caches() -> str:
+    """Where the home folder can't be written to, put the caches of the libraries into a temporary folder.
+
+    Returns:
+        What was done, for the user; empty where nothing had to be.
+    """
+    home = os.path.expanduser("~")
+    if os.path.isdir(home) and os.access(home, os.W_OK | os.X_OK):
+        return ""
+    unset = [name for name in CACHES if name not in os.environ]
+    if not unset:
+        return ""
+    folder = os.path.join(tempfile.gettempdir(), f"finetune-search-cache-{os.getuid()}")
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    if os.stat(folder).st_uid != os.getuid():  # somebody else was there first
+        folder = tempfile.mkdtemp(prefix="finetune-search-cache-")
+    for name in unset:
+        os.environ[name] = os.path.join(folder, CACHES[name])
+    os.environ.setdefault("USER", str(os.getuid()))  # getpass asks for it before the list of users
+    what = "is missing" if not os.path.isdir(home) else "can't be written to"
+    return f"note: the home folder {home} {what}: caches go to {folder}"
