@@ -25,11 +25,11 @@ from trainable.storage.folders import sweep_asides
 from trainable.storage.trouble import storage_told
 from trainable.storage.urls import is_url, url_problem
 from tune.process.restart import continuing_command, restart_or_exit
-from tune.process.signals import Signals, heed_signals
+from tune.process.signals import Signals, finish_asked, heed_signals
 from tune.process.surroundings import get_ready
 from tune.process.watch import Watch
 from tune.report.sweep_result import SweepResult
-from tune.run_dir.layout import open_run_dir
+from tune.run_dir.layout import open_run_dir, stored_spec
 from tune.spec.flags import Action, Request, parse
 from tune.spec.in_memory import is_in_memory, write_tables
 from tune.spec.sources import Given, given_from_python, merge
@@ -187,6 +187,8 @@ def _search(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, launch: Launch
             heed_signals()
             progress.end_table()
             records, winner = book.records(), book.leader
+            if finish_asked():
+                progress.say(f"finishing now, as asked: {book.finished} of {spec.num_trials} trials are done")
             if winner is None:
                 raise SweepFailed(no_trial_finished(records, run_dir))
             test, reads = None, test_reads_before(run_dir)
@@ -212,7 +214,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with Signals() as signals:
         try:
             problems: list[str] = []
-            request = parse(words, problems)
+            request = parse(words, problems, stored_spec)
             if request.action is not None:
                 return _act(request.action, request.submit, problems)
             if request.submit is not None:
@@ -253,7 +255,10 @@ def _act(action: Action, server: str | None, problems: list[str]) -> int:
 
             return show(action.sweep)
         from tune.cluster import jobs
+        from tune.sweep.stop_run import stop_run
 
+        if action.name == "stop" and stored_spec(action.sweep) is not None:
+            return stop_run(action.sweep, action.finish)
         return (jobs.attach if action.name == "attach" else jobs.stop)(action.sweep, server)
     except UserError as error:
         print(error, file=sys.stderr)

@@ -12,6 +12,7 @@ import tune.search
 from tests.tune.test_bad_input import refused
 from trainable.errors import UserError
 from tune.report.sweep_result import SweepResult
+from tune.run_dir.layout import stored_spec
 from tune.spec.field_types import flag_name
 from tune.spec.flags import make_parser, parse
 from tune.spec.sweep_spec import SweepSpec, trials_of_all_configurations
@@ -106,11 +107,13 @@ def test_out_alone_goes_on_with_the_sweep_that_is_there(tmp_path: Path) -> None:
     stored = {"name": "mine", "model": "/m", "dataset": "/d", "num_trials": 5, "seed": 3, "resolved": {"f1": "macro"}}
     (tmp_path / "spec.yaml").write_text(yaml.safe_dump(stored))
     problems: list[str] = []
-    request = parse(["--out", str(tmp_path), "--num-trials", "9"], problems)
+    request = parse(["--out", str(tmp_path), "--num-trials", "9"], problems, stored_spec)
     assert problems == []
     assert (request.spec.name, request.spec.dataset, request.spec.seed, request.spec.num_trials) == ("mine", "/d", 3, 9)
-    assert parse(["--out", str(tmp_path), "--fresh"], []).spec.name == "demo", "starting over names its own settings"
-    assert parse(["--out", str(tmp_path / "none")], []).spec.name == "demo"
+    assert parse(["--out", str(tmp_path), "--fresh"], [], stored_spec).spec.name == "demo", (
+        "starting over names its own settings"
+    )
+    assert parse(["--out", str(tmp_path / "none")], [], stored_spec).spec.name == "demo"
 
 
 # Few configurations

@@ -170,7 +170,8 @@ def _usable_tables(
     problems += _unknown_labels(list(tables.values()), columns.label, request.skip_labels, names)
     for name, table in tables.items():
         if blank:
-            tables[name] = _without(table, _blank_rows(table, blank), "have a blank text or label", notes)
+            what = "have a blank text or label" if request.skip_blank_rows else "have a blank text"
+            tables[name] = _without(table, _blank_rows(table, blank), what, notes)
         if request.skip_labels:
             rows = _rows_labelled(tables[name], columns.label, request.skip_labels, names)
             tables[name] = _without(tables[name], rows, f"have the label {', '.join(request.skip_labels)}", notes)

@@ -8,14 +8,18 @@ import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # From the first signal to the end of the process. What is not written by then is computed again when the sweep is
 # continued.
 STOP_LIMIT_S = 12.0
 
+# `--stop RUN --finish` sends it. Tune takes SIGUSR1 for itself, and our watch SIGUSR2; macOS has no real-time signals.
+FINISH: int = getattr(signal, "SIGRTMIN", None) or signal.SIGURG
+
 _stop_asked = threading.Event()
+_finish_asked = threading.Event()
 
 
 class Signals:
@@ -33,11 +37,13 @@ class Signals:
     def __enter__(self) -> Signals:
         nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
         heard = [number for number in SIGNALS if not (nohup and number == signal.SIGHUP)]
-        self._before = {number: signal.signal(number, self._receive) for number in heard}
+        self._before: dict[int, Any] = {number: signal.signal(number, self._receive) for number in heard}
+        self._before[FINISH] = signal.signal(FINISH, lambda number, frame: _finish_asked.set())
         return self
 
     def __exit__(self, *_: object) -> None:
         _stop_asked.clear()
+        _finish_asked.clear()
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -62,6 +68,11 @@ def heed_signals() -> None:
         raise KeyboardInterrupt
 
 
+def finish_asked() -> bool:
+    """Whether a signal asked to end the search, and to make the result from what is done."""
+    return _finish_asked.is_set()
+
+
 def end_at_once(code: int) -> NoReturn:
     """End this process and every process that it started, without any cleaning up."""
     end_descendants()
@@ -84,7 +95,7 @@ def end_descendants() -> None:
 @contextlib.contextmanager
 def own_handlers() -> Iterator[None]:
     """Keep this process's own signal handlers over a block in which Ray starts, which sets some of its own."""
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: signal.getsignal(number) for number in (*SIGNALS, FINISH)}
     yield
     if threading.current_thread() is threading.main_thread():
         for number, handler in before.items():

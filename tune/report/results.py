@@ -253,7 +253,7 @@ def build_report(
             validation=inputs.majority("validation"), test={} if test is None else inputs.majority("test")
         ),
         warnings=[],
-        notes=[*data.notes, *memory_notes(records)],
+        notes=[*data.notes, *memory_notes(records), *_early_notes(records, spec.num_trials)],
         trials=[trial_row(record) for record in records],
         wall_s=wall_s,
         train_s=sum(record.seconds for record in records),
@@ -290,6 +290,12 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+def _early_notes(records: Sequence[TrialRecord], num_trials: int) -> list[str]:
+    """Say that the sweep was finished before its end, as `--stop RUN --finish` asks."""
+    done = sum(record.state != "RUNNING" for record in records)
+    return [f"the sweep was finished early, as asked: after {done} of {num_trials} trials"] if done < num_trials else []
 
 
 def memory_notes(records: Sequence[TrialRecord]) -> list[str]:

@@ -7,6 +7,7 @@ lies inside the deeper ones (a trial's state/, a model) is named by whoever writ
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ from trainable.storage.base import Storage
 from trainable.storage.folder import FolderStorage
 from trainable.storage.folders import MANIFEST, is_whole, link, recorded_sha256
 from trainable.storage.trouble import storage_failed
-from trainable.storage.urls import open_storage
+from trainable.storage.urls import is_url, open_storage
 from tune.run_dir import documents, lock
 
 SPEC, STUDY, LOG, INCUMBENT, LOCK = "spec.yaml", "study.db", "log.txt", "incumbent.json", ".lock"
@@ -227,3 +228,9 @@ def open_run_dir(out: str | Path, reading: bool = False) -> RunDir:
     except OSError as error:
         raise UserError([f"--out {str(out).partition('?')[0]}: its copy here has no place: {error}"]) from error
     return RunDir(storage.root, storage)
+
+
+def stored_spec(out: str) -> str | None:
+    """The specification of the sweep in a run directory on this machine; None where there is none."""
+    file = os.path.join(os.path.expanduser(out), SPEC)
+    return file if not is_url(out) and os.path.isfile(file) else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -31,10 +31,15 @@ SWITCHES = {
     "--plan": "say what would be done (trials, slots, GPUs, disk, nodes) and end; nothing is trained or written",
 }
 
+FINISH = "with --stop RUN: end the search now, and make best/ and the report from the trials that are done"
+
 ActionName = Literal["attach", "stop", "status"]
 ACTIONS: dict[ActionName, tuple[str, str]] = {
     "attach": ("ID", "follow the log of a sweep that was submitted"),
-    "stop": ("ID", "stop a submitted sweep in order; its command goes on with it later"),
+    "stop": (
+        "RUN|ID",
+        "stop a sweep in order, by its run directory on this machine or its job's ID; its command goes on later",
+    ),
     "status": ("RUN", "tell the state of the sweep in a run directory: exit code 0 finished, 3 running, 4 stopped"),
 }
 """Flags that act on a sweep that exists already, instead of running one: what their value is called, and their help."""
@@ -47,7 +52,9 @@ class Action:
     name: ActionName
     """attach, stop or status."""
     sweep: str
-    """The sweep: a job's ID for attach and stop, a run directory for status."""
+    """The sweep: a run directory for status and stop, a job's ID for attach and stop."""
+    finish: bool = False
+    """Whether stop is to end the search alone, and to make best/ and the report from what is done."""
 
 
 @dataclass(frozen=True)
@@ -79,19 +86,30 @@ class _Parser(argparse.ArgumentParser):
         raise UserError([message])
 
 
-def parse(argv: Sequence[str], problems: list[str]) -> Request:
-    """What a command line asks for; what is wrong with it is appended to `problems`."""
+def parse(
+    argv: Sequence[str], problems: list[str], stored_spec: Callable[[str], str | None] = lambda out: None
+) -> Request:
+    """What a command line asks for.
+
+    Args:
+        argv: The words of the command line.
+        problems: What is wrong with them is appended here.
+        stored_spec: Gives the specification of the sweep in a run directory, so that --out alone goes on with it; None
+            where there is none.
+    """
     parser = make_parser()
     arguments, unexpected = _parsed(parser, argv, problems)
     problems += [f"unexpected argument {shown(word)}" for word in unexpected]
     action = _action(arguments)
+    if arguments.finish and (action is None or not action.finish):
+        problems.append("--finish goes with --stop RUN")
     if action is not None:
         problems += _others_beside(action, argv, arguments.spec)
     if arguments.spec is not None and arguments.preset is not None:
         problems.append("give SPEC.yaml or --preset, not both; a YAML file can name its preset itself")
     flags = _given_by_flags(arguments, problems)
     if arguments.spec is None and arguments.preset is None and not {"model", "dataset"} & flags.values.keys():
-        arguments.spec = _spec_of_run(arguments)
+        arguments.spec = stored_spec(arguments.out) if arguments.out is not None and not arguments.fresh else None
     if arguments.submit is not None and action is None:
         if "address" in flags.values:
             problems.append(
@@ -120,7 +138,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "machines": (
         "gpus_per_trial", "cpus_per_trial", "max_concurrent", "accelerator", "address", "max_retries", "submit",
     ),
-    "the run directory": ("fresh", "allow_new_space", "keep_top", "checkpoint_budget", "status", "attach", "stop"),
+    "the run directory": (
+        "fresh", "allow_new_space", "keep_top", "checkpoint_budget", "status", "stop", "finish", "attach",
+    ),
 }  # fmt: skip
 """The flags as --help shows them, by the names of their values."""
 
@@ -189,6 +209,7 @@ def _flags() -> dict[str, dict[str, Any]]:
     flags["set"] = {"action": "append", "default": [], "metavar": "KEY=VALUE", "help": help_of_set}
     for switch, text in SWITCHES.items():
         flags[switch[2:].replace("-", "_")] = {"action": "store_true", "help": text}
+    flags["finish"] = {"action": "store_true", "help": FINISH}
     for action, (metavar, text) in ACTIONS.items():
         flags[action] = {"metavar": metavar, "help": text}
     return flags
@@ -244,7 +265,7 @@ def _known_words(argv: Sequence[str], flags: Sequence[str], problems: list[str])
     while rest:
         word = rest.pop(0)
         flag, equals, _ = word.partition("=")
-        if not word.startswith("-") or word in ("-h", "--help", "--version", *switches):
+        if not word.startswith("-") or word in ("-h", "--help", "--version", "--finish", *switches):
             words.append(word)
             continue
         has_value = not equals and bool(rest) and not rest[0].startswith("--")
@@ -308,25 +329,17 @@ def _given_by_flags(arguments: argparse.Namespace, problems: list[str]) -> Given
 def _action(arguments: argparse.Namespace) -> Action | None:
     """The action that a flag asks for; the first one where several do."""
     asked = [(name, getattr(arguments, name)) for name in ACTIONS if getattr(arguments, name) is not None]
-    return Action(*asked[0]) if asked else None
+    return Action(*asked[0], finish=arguments.finish and asked[0][0] == "stop") if asked else None
 
 
 def _others_beside(action: Action, argv: Sequence[str], spec: str | None) -> list[str]:
     """The problem with words that mean nothing beside an action."""
     flag = flag_name(action.name)
-    allowed = (flag,) if action.name == "status" else (flag, "--submit")
+    allowed = {"status": (flag,), "stop": (flag, "--submit", "--finish")}.get(action.name, (flag, "--submit"))
     flags = [word.partition("=")[0] for word in argv if word.startswith("--")]
     others = [shown(spec)] * (spec is not None) + [_cut(word) for word in flags if word not in allowed]
     goes = "stands alone" if action.name == "status" else "goes with --submit ADDRESS alone"
     return [f"{flag} {goes}; leave out {', '.join(others)}"] if others else []
-
-
-def _spec_of_run(arguments: argparse.Namespace) -> str | None:
-    """The specification in the run directory that --out names, so that --out alone goes on with the sweep there."""
-    if arguments.out is None or arguments.fresh or is_url(arguments.out):
-        return None
-    file = os.path.join(os.path.expanduser(arguments.out), "spec.yaml")
-    return file if os.path.isfile(file) else None
 
 
 def _run_directory(given: str | None, spec: SweepSpec, problems: list[str]) -> str | Path:

@@ -60,7 +60,7 @@ def _beside(folder: Path, given: Given) -> Given:
     values = dict(given.values)
     for name in PATHS:
         value = values.get(name)
-        if isinstance(value, str) and not os.path.isabs(value) and "\0" not in value:
+        if isinstance(value, str) and value.strip() and not os.path.isabs(value) and "\0" not in value:
             there = os.path.join(folder, value)
             if value.startswith(("./", "../")) or os.path.lexists(there):
                 values[name] = os.path.normpath(there)

@@ -14,7 +14,7 @@ from trainable.job import Assignment
 from trainable.redaction import one_line
 from tune.cluster.plan import Plan
 from tune.cluster.waiting_notice import WaitingNotices
-from tune.process.signals import heed_signals
+from tune.process.signals import finish_asked, heed_signals
 from tune.report.progress import Progress
 from tune.report.tensorboard import TensorBoardLog
 from tune.run_dir.layout import RunDir
@@ -112,8 +112,8 @@ class SweepCallback(Callback):
             self._end_badly(assignment, failure_in_file(error_file, self._run_dir.trial(assignment.number)))
 
     def _was_over(self, trial: Any) -> bool:
-        """Whether a trial's end changes nothing: the sweep halts, or Tune tells of the same end twice."""
-        over = self._halt.error is not None or trial.trial_id in self._over
+        """Whether a trial's end changes nothing: the sweep halts or is to finish now, or Tune tells of it twice."""
+        over = self._halt.error is not None or finish_asked() or trial.trial_id in self._over
         self._over.add(trial.trial_id)
         return over
 

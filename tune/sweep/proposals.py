@@ -16,7 +16,7 @@ from trainable.config import TrialConfig
 from tune.run_dir.attributes import CONFIG, POINT
 from tune.samplers import SAMPLERS
 from tune.spec.space import Choice, Fixed, Float, Int, Space, Value, all_configurations, fixed_values
-from tune.spec.sweep_spec import SweepSpec
+from tune.spec.sweep_spec import SweepSpec, trials_of_all_configurations
 
 
 def derived_seed(seed: int, number: int, what: str) -> int:
@@ -51,9 +51,9 @@ class Proposals:
         self._study = study
         self._point_waits = point_waits
         self._searched = IntersectionSearchSpace(include_pruned=True)
-        self._grid = all_configurations(spec.space)
-        if self._grid is not None and len(self._grid) > spec.num_trials:
-            self._grid = None  # not all of them will be tried: the sampler says which are worth it
+        # Where not all configurations will be tried, the sampler says which are worth it.
+        tries_all = spec.repeat_configurations or trials_of_all_configurations(spec) == spec.num_trials
+        self._grid = all_configurations(spec.space) if tries_all else None
         self._points: dict[int, Mapping[str, Value]] = {}  # by trial, of those that this driver begins
         self._unused = _unused_points(spec, study)
 

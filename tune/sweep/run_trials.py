@@ -14,6 +14,7 @@ from trainable.trial import FineTuningTrial
 from tune.cluster.plan import Plan
 from tune.cluster.ray_patches import no_keys_in_actors, tune_mended
 from tune.cluster.temporary import temporary_folder
+from tune.process.signals import finish_asked
 from tune.report.progress import Progress
 from tune.run_dir.layout import RunDir
 from tune.spec.sweep_spec import SweepSpec
@@ -123,4 +124,4 @@ class HaltStopper(Stopper):
 
     def stop_all(self) -> bool:
         """Whether the sweep has to end now."""
-        return self._halt.error is not None
+        return self._halt.error is not None or finish_asked()

@@ -8,6 +8,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
+from tune.process.signals import finish_asked
 from tune.sweep.halt import Halt
 from tune.sweep.trial_book import TrialBook
 
@@ -42,7 +43,7 @@ class StudySearcher(Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """Tune's config of the next trial; None if none is to be started now, FINISHED if none is left."""
         with self._halt.on_error():
-            if self._halt.error is None and self._book.remaining:
+            if self._halt.error is None and not finish_asked() and self._book.remaining:
                 if self._book.open >= self._limit():
                     return None
                 assignment = self._book.issue()
