@@ -158,6 +158,7 @@ def _search(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, launch: Launch
     """Run the trials that remain, choose the winner, score it on the test split, and write the result."""
     from tune.prepare.identity import spec_document
     from tune.prepare.launch import choose_precision_for, make_job
+    from tune.report.advice import advice, validation_note
     from tune.report.files import write_best, write_report
     from tune.report.finished import known_test_scores
     from tune.report.progress import Progress
@@ -172,12 +173,16 @@ def _search(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, launch: Launch
         sweep_asides(run_dir.root)
         run_dir.write_spec(spec_document(inputs, sweep_id, stored.precision))
         book = TrialBook(spec, run_dir)
-        with Progress(spec, run_dir.log_file, book.records()) as progress:
+        sizes = {name: len(split) for name, split in inputs.data.splits.items()}
+        share = sizes.get("test", 0) / sizes["validation"]
+        with Progress(spec, run_dir.log_file, book.records(), test_share=share) as progress:
             progress.say_each(launch_lines(inputs, launch, run_dir.name))
             precision = choose_precision_for(inputs, stored, launch, progress.say)
             job = make_job(inputs, plan, run_dir, sweep_id, precision)
             if job.train.truncated:
                 progress.say(f"note: {job.train.truncated} training rows were cut to {inputs.max_length} tokens")
+            if costly := validation_note(len(job.train.ids), len(job.validation.ids), len(job.validation)):
+                progress.say(costly)
             run_dir.publish_progress()  # whoever reads a spec with a precision expects a study beside it
             run_dir.write_spec(spec_document(inputs, sweep_id, precision))
             if book.finished:
@@ -197,7 +202,9 @@ def _search(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, launch: Launch
                 test = score_winner(winner, plan, job, run_dir, lambda: inputs.tokenize("test"), progress.say)
                 reads = max(reads + (not is_known), 1)
             wall_s = time.monotonic() - began + wall_s_before(run_dir)
-            report = build_report(inputs, sweep_id, precision, records, winner, test, wall_s, reads)
+            never = test.never_predicted if test is not None and test.never_predicted else []
+            found = advice(inputs, records, winner, job.train.truncated, never)
+            report = build_report(inputs, sweep_id, precision, records, winner, test, wall_s, reads, found)
             write_best(run_dir, report)
             book.keep_only_what_was_asked_for()
             write_report(run_dir, report)

@@ -68,9 +68,14 @@ class Inputs:
         return tokenize(rows.texts, rows.labels, self.tokenizer, self.max_length)
 
     @property
+    def longest_row(self) -> int | None:
+        """The tokens that the model has positions for; None if it sets no limit."""
+        return longest_row(self.model.path)
+
+    @property
     def max_length(self) -> int:
         """Tokens to which a row is cut: as asked for, but at most as many as the model has positions for."""
-        return min(self.spec.max_length, longest_row(self.model.path) or self.spec.max_length)
+        return min(self.spec.max_length, self.longest_row or self.spec.max_length)
 
     def majority(self, split: str) -> dict[str, float]:
         """The scores on a split of always giving the answer that is most frequent in training."""

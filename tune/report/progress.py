@@ -6,9 +6,10 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
+from io import StringIO
 from pathlib import Path
 from types import TracebackType
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -21,9 +22,11 @@ from trainable.metrics import METRICS, Metric
 from trainable.redaction import one_line, plain
 from tune.report.text import clock, short
 from tune.run_dir.records import TrialRecord
+from tune.spec.space import Fixed
 from tune.spec.sweep_spec import SweepSpec
 
 ENDED_SHOWN = 8
+NOTEBOOK_WIDTH = 110  # characters
 OUTCOMES = {"COMPLETE": "done", "PRUNED": "stopped", "FAIL": "failed"}  # what the table calls Optuna's states
 
 
@@ -35,7 +38,12 @@ class Progress:
     """
 
     def __init__(
-        self, spec: SweepSpec, log_file: Path, earlier: Sequence[TrialRecord] = (), out: TextIO | None = None
+        self,
+        spec: SweepSpec,
+        log_file: Path,
+        earlier: Sequence[TrialRecord] = (),
+        out: TextIO | None = None,
+        test_share: float = 0.0,
     ) -> None:
         """Get ready to show a sweep.
 
@@ -44,11 +52,15 @@ class Progress:
             log_file: Every line is appended to it.
             earlier: The trials that an earlier driver has run.
             out: Where the user reads; standard output where it is None.
+            test_share: The rows of the test split for each row of the validation split: the winner is scored on them.
         """
         self.spec = spec
+        self._test_share = test_share
+        self._eval_s = 0.0
         self._log_file = log_file
         self._out = out or sys.stdout
         self._live: Live | None = None
+        self._notebook: NotebookTable | None = None
         self._reader_gone = False  # the other end of the pipe was closed
         self._began: float | None = None  # when the first trial took its worker, monotonic seconds
         self._running: dict[int, tuple[TrialConfig, EpochScores | None]] = {}  # with the last epoch
@@ -63,6 +75,8 @@ class Progress:
         if self._out.isatty():
             self._live = Live(console=Console(file=self._out), get_renderable=self._table, refresh_per_second=2)
             self._live.start()
+        elif self._out is sys.stdout and in_notebook():
+            self._notebook = NotebookTable()
         return self
 
     def __exit__(
@@ -78,6 +92,9 @@ class Progress:
         if self._live is not None:
             self._live.stop()
             self._live = None
+        if self._notebook is not None:
+            self._notebook.show(self._table())
+            self._notebook = None
 
     def say(self, text: str) -> None:
         """Show a line to the user, above the table where there is one, and log it."""
@@ -97,10 +114,12 @@ class Progress:
 
     def _event(self, text: str) -> None:
         """Log a line, and show it only where no table says the same."""
-        if self._live is None:
+        if self._live is None and self._notebook is None:
             self.say(text)
         else:
             self._logged(text)
+        if self._notebook is not None:
+            self._notebook.show(self._table())
 
     def _logged(self, text: str) -> str:
         text = plain(text)
@@ -119,6 +138,7 @@ class Progress:
         config, _ = self._running[number]
         self._running[number] = (config, epoch)
         self._epochs += 1
+        self._eval_s += epoch.eval_s
         scores = ", ".join(f"{metric.name} {epoch.scores[metric.name]:.4f}" for metric in _shown_metrics())
         self._event(f"trial {number} epoch {epoch.epoch}/{config.epochs}: train_loss {epoch.train_loss:.4f}, {scores}")
 
@@ -155,43 +175,80 @@ class Progress:
         return time.monotonic() - self._began if self._began is not None else 0.0
 
     def _time_left(self) -> str:
-        """Estimate the time left from the trials that this driver has run; of a running trial, its done part counts."""
+        """Estimate the time left from the trials that this driver has run; of a running trial, its done part counts.
+
+        The winner's score on the test split takes as long a row as validation does.
+        """
         parts = [epoch.schedule_percent / 100 if epoch else 0.0 for _, epoch in self._running.values()]
         done = sum(self._counts.values()) - self._ended_before + sum(parts)
         if done == 0:
             return "?"
         left = self.spec.num_trials - self._ended_before - done
-        return f"about {clock(self._elapsed_s() / done * left)}"
+        test_s = self._test_share * self._eval_s / self._epochs if self._epochs else 0.0
+        return f"about {clock(self._elapsed_s() / done * left + test_s)}"
 
     def _table(self) -> Group:
-        table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
-        widths = {"trial": 5, "state": 9, "epoch": 5, "train_loss": 10}
+        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold", expand=True)
+        widths = {"trial": 5, "state": 9, "epoch": 5}
         widths |= {metric.column: max(len(metric.column), 6) for metric in _shown_metrics()}
         for name, width in widths.items():
             table.add_column(name, justify="left" if name == "state" else "right", no_wrap=True, min_width=width)
         table.add_column("configuration", overflow="ellipsis", no_wrap=True, ratio=1)  # a narrow terminal cuts it
+        best = self._best
+        if best is not None and best.number not in [record.number for record in self._ended]:
+            self._add_ended(table, best)  # it never scrolls away
         for record in self._ended:
-            mark = " *" if self._best is not None and record.number == self._best.number else ""
-            state, epochs = OUTCOMES[record.state] + mark, len(record.epochs)
-            table.add_row(*_cells(record.number, state, epochs, record.config, record.best))
+            self._add_ended(table, record)
         for number, (config, epoch) in sorted(self._running.items()):
-            epochs = epoch.epoch if epoch else 0
-            table.add_row(*_cells(number, "running", epochs, config, epoch), style="cyan")
+            table.add_row(*self._cells(number, "running", config, epoch), style="cyan")
         return Group(table, Text(one_line(self.summary()), style="bold"))
+
+    def _add_ended(self, table: Table, record: TrialRecord) -> None:
+        is_best = self._best is not None and record.number == self._best.number
+        state = OUTCOMES[record.state] + (" *" if is_best else "")
+        style = "green" if is_best else None
+        table.add_row(*self._cells(record.number, state, record.config, record.best), style=style)
+
+    def _cells(self, number: int, state: str, config: TrialConfig, shown: EpochScores | None) -> list[Text]:
+        """Fill a row with the scores of one epoch, whose number stands beside them: the best, or the last so far."""
+        found = shown.scores if shown else {}  # what an earlier version recorded may lack a newer score
+        scores = [f"{found[metric.name]:.4f}" if metric.name in found else "" for metric in _shown_metrics()]
+        epoch = f"{shown.epoch if shown else 0}/{config.epochs}"
+        cells = [str(number), state, epoch, *scores, self._short(config)]
+        return [Text(one_line(cell)) for cell in cells]  # rich would read markup in a string
+
+    def _short(self, config: TrialConfig) -> str:
+        """What tells the trial from the others: what is searched, without the epochs, which stand in their column."""
+        same = {name for name, domain in self.spec.space.items() if isinstance(domain, Fixed)} | {"epochs"}
+        return short(config, without=same)
+
+
+class NotebookTable:
+    """A table in a notebook's cell: one output, which is updated in place. What the cell has printed stays."""
+
+    def __init__(self) -> None:
+        """Show nothing yet."""
+        from IPython import display
+
+        shown: Any = display  # it has no types
+        self._handle = shown.display({"text/plain": ""}, raw=True, display_id=True)
+
+    def show(self, table: Group) -> None:
+        """Replace what is shown."""
+        text = StringIO()
+        Console(file=text, width=NOTEBOOK_WIDTH).print(table)
+        self._handle.update({"text/plain": text.getvalue()}, raw=True)
+
+
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook."""
+    shell = sys.modules.get("IPython")
+    return shell is not None and hasattr(shell.get_ipython(), "kernel")
 
 
 def _shown_metrics() -> list[Metric]:
     """The scores for which a terminal has room."""
     return [metric for metric in METRICS.values() if metric.while_running]
-
-
-def _cells(number: int, state: str, epochs: int, config: TrialConfig, shown: EpochScores | None) -> list[Text]:
-    """Fill a row: the epochs run of those planned, and the scores of the best epoch, or of the last while it runs."""
-    losses = [f"{shown.train_loss:.4f}" if shown else ""]
-    found = shown.scores if shown else {}  # what an earlier version recorded may lack a newer score
-    scores = [f"{found[metric.name]:.4f}" if metric.name in found else "" for metric in _shown_metrics()]
-    cells = [str(number), state, f"{epochs}/{config.epochs}", *losses, *scores, short(config)]
-    return [Text(one_line(cell)) for cell in cells]  # rich would read markup in a string
 
 
 def outcome(record: TrialRecord, metric: str) -> str:

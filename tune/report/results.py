@@ -74,18 +74,22 @@ class SplitScores(_Part):
 
     scores: Scores
     rows: int
+    never_predicted: list[str] | None = None
+    """Classes that some rows have and no row was given; None in a report of a version that did not look."""
 
     @model_validator(mode="before")
     @classmethod
     def _from_flat(cls, value: object) -> object:
         if not isinstance(value, Mapping) or "scores" in value:
             return value
-        return {"scores": {name: value[name] for name in value if name != "rows"}, "rows": value.get("rows")}
+        others = {name: value[name] for name in ("rows", "never_predicted") if name in value}
+        return {"scores": {name: value[name] for name in value if name not in others}, "rows": None, **others}
 
     @model_serializer
     def as_json(self) -> dict[str, Any]:
         """The flat object that report.json and best/metrics.json hold."""
-        return {**self.scores, "rows": self.rows}
+        never = {} if self.never_predicted is None else {"never_predicted": self.never_predicted}
+        return {**self.scores, "rows": self.rows, **never}
 
 
 class Majority(_Part):
@@ -145,6 +149,8 @@ class SweepReport(_Part):
     """What the user must not overlook, a sentence each."""
     notes: list[str]
     """What else is worth knowing, a sentence each."""
+    advice: list[str] = []
+    """What the numbers call for next, a sentence each."""
     trials: list[TrialRow]
     wall_s: float
     """How long the sweep took with all its restarts, seconds."""
@@ -214,6 +220,7 @@ def build_report(
     test: SplitScores | None,
     wall_s: float,
     test_reads: int,
+    advice: Sequence[str] = (),
 ) -> SweepReport:
     """Put the report together.
 
@@ -226,6 +233,7 @@ def build_report(
         test: The winner's scores on the test split; None where there is none.
         wall_s: How long the sweep took with all its restarts, seconds.
         test_reads: How often a model was scored on the test split, with all its restarts.
+        advice: What the numbers call for next.
     """
     spec, data, best = inputs.spec, inputs.data, winner.best
     if best is None:
@@ -254,6 +262,7 @@ def build_report(
         ),
         warnings=[],
         notes=[*data.notes, *memory_notes(records), *_early_notes(records, spec.num_trials)],
+        advice=list(advice),
         trials=[trial_row(record) for record in records],
         wall_s=wall_s,
         train_s=sum(record.seconds for record in records),

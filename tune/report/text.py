@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from trainable.config import TrialConfig
 
 
@@ -12,7 +14,7 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def short(config: TrialConfig) -> str:
-    """A configuration in a line: the hyperparameters that were given."""
-    values = config.named().items()
+def short(config: TrialConfig, without: Collection[str] = ()) -> str:
+    """A configuration in a line: the hyperparameters that were given, without some of them."""
+    values = [(name, value) for name, value in config.named().items() if name not in without]
     return " ".join(f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in values)

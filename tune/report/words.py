@@ -190,6 +190,7 @@ def conclusion(report: SweepReport, out: str) -> list[str]:
     pasted = shlex.quote(out)
     lines = [
         *summary(report),
+        *(f"next: {text}" for text in report.advice),
         "",
         f"best model   {out}/best   (transformers.pipeline('text-classification', ...) opens it)",
         f"report       {out}/report.html and report.json; every trial: {out}/study.db (Optuna)",

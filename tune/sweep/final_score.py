@@ -84,4 +84,7 @@ def score_on_test(
         job.task,
     )
     scored: Scored = where_trials_run(plan, _fetch_and_score, *arguments, say=say)
-    return SplitScores(scores=scored.scores, rows=len(test))
+    answered = [sum(column) for column in zip(*scored.confusion, strict=True)]
+    rows = map(sum, scored.confusion)
+    never = [name for name, n, has in zip(job.label_names, answered, rows, strict=True) if has and not n]
+    return SplitScores(scores=scored.scores, rows=len(test), never_predicted=never)
