@@ -25,7 +25,7 @@ from trainable.storage.folders import sweep_asides
 from trainable.storage.trouble import storage_told
 from trainable.storage.urls import is_url, url_problem
 from tune.process.restart import continuing_command, restart_or_exit
-from tune.process.signals import Signals, finish_asked, heed_signals
+from tune.process.signals import Signals, ask_to_finish, finish_asked, heed_signals
 from tune.process.surroundings import get_ready
 from tune.process.watch import Watch
 from tune.report.sweep_result import SweepResult
@@ -222,8 +222,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             problems: list[str] = []
             request = parse(words, problems, stored_spec)
-            if request.action is not None:
+            if request.action is not None and not _is_finished_here(request.action, problems):
                 return _act(request.action, request.submit, problems)
+            if request.action is not None:
+                ask_to_finish()
+                request = parse(["--out", request.action.sweep], problems, stored_spec)
             if request.submit is not None:
                 from tune.cluster.jobs import submit
 
@@ -250,6 +253,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             tell_our_mistake(out)
             return 1
     return 0
+
+
+def _is_finished_here(action: Action, problems: list[str]) -> bool:
+    """Whether `--stop RUN --finish` names a sweep that no process runs: this one makes its result then."""
+    if problems or not action.finish or stored_spec(action.sweep) is None:
+        return False
+    return open_run_dir(os.path.expanduser(action.sweep), reading=True).owner() is None
 
 
 def _act(action: Action, server: str | None, problems: list[str]) -> int:

@@ -36,9 +36,12 @@ def test_nothing_is_said_where_nothing_is_wrong() -> None:
 
 def test_trials_that_were_all_best_at_their_end() -> None:
     told = (
-        "each of the 4 trials that ran to their end was best in its last epoch: widen epochs, as in --space epochs=3..6"
+        "each of the 4 trials of two epochs or more that ran to their end was best in its last epoch: widen epochs, as "
+        "in --space epochs=3..6"
     )
     assert given(best=3) == [told]
+    single = [record(i, 0.9, best=1, epochs=1) for i in range(4)]
+    assert advice(inputs(), single, single[0], 0, []) == [], "of a single epoch the last is always the best"
     records = [record(i, 0.9, best=3 - (i == 2)) for i in range(4)]
     assert advice(inputs(), records, records[0], 0, []) == [], "one was not"
     stopped = [replace(each, state="PRUNED") for each in records]

@@ -649,7 +649,7 @@ MODELS = {
     "truncated weights": (lambda f: cut(f / "model.safetensors"), ["model.safetensors is damaged or cut off"]),
     "weights left at a pointer": (
         lambda f: (f / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n"),
-        ["model.safetensors is damaged or cut off"],
+        ["model.safetensors is a pointer of git LFS"],
     ),
     "weights whose header is a list": (
         lambda f: (f / "model.safetensors").write_bytes((4).to_bytes(8, "little") + b"[1] "),

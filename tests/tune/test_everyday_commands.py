@@ -80,7 +80,33 @@ def test_a_name_of_the_hub_that_may_be_a_path(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     (problem, *_) = refused(["--dataset", "data/imbd", "--model", "builtin:minilm"], capsys)
-    assert problem.endswith("As a folder it is not there; did you mean data/imdb?")
+    assert problem.endswith("No such path is here, either; did you mean data/imdb?")
+
+
+def test_a_file_of_the_working_directory_that_is_mistyped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "reviews.csv").write_text("text,label\na film,1\n")
+    (tmp_path / "banking77").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name, meant in (("reviws.csv", "reviews.csv"), ("bankin77", "banking77")):
+        (problem,) = refused(["--dataset", name, "--model", "builtin:minilm"], capsys)
+        assert problem.startswith(f"--dataset {name}: ")
+        assert problem.endswith(f"; did you mean {meant}?")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name"),
+    [
+        ("imdb", "imdb"), ("data/imdb", "imdb"), ("data/imdb/", "imdb"), ("imdb.csv", "imdb"), ("./imdb.json.gz", "imdb"),
+        ("imdb/train.csv", "imdb"), ("imdb/Training.parquet", "imdb"), ("train.tsv", "train"), ("glue/mrpc", "mrpc"),
+        ("..", "sweep"), ("v1.5", "v1.5"),
+    ],
+)  # fmt: skip
+def test_a_sweep_is_called_like_its_data(dataset: str, name: str) -> None:
+    problems: list[str] = []
+    assert parse(["--dataset", dataset, "--model", "m"], problems).spec.name == name
+    assert problems == []
 
 
 def test_relative_paths_in_a_spec_are_the_specs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,12 +69,20 @@ def test_a_sweep_is_finished_with_what_is_done_and_goes_on_later(
     values = {record.number: record.value for record in status(out).records}
     assert {number: values[number] for number in before} == before
     assert "stopped; the same command goes on" in capsys.readouterr().out
+    # Now no process runs the sweep, and two more trials are done than the report says.
+    command = [sys.executable, "-m", "tune.search", "--stop", str(out), "--finish"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, ""), ended.stderr
+    report = json.loads((out / "report.json").read_text())
+    assert sum(row["state"] == "COMPLETE" for row in report["trials"]) >= len(done) + 2
+    assert {record.number: record.value for record in status(out).records} == values, "no trial was run"
 
 
 def test_a_sweep_that_nobody_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "spec.yaml").write_text("model: m\n")
     assert main(["--stop", str(tmp_path)]) == 2
-    assert capsys.readouterr().err == f"--stop {tmp_path}: no process runs this sweep\n"
+    told = "no process runs this sweep; with --finish, the result is made of what is done"
+    assert capsys.readouterr().err == f"--stop {tmp_path}: {told}\n"
 
 
 @pytest.mark.parametrize("words", [["--finish"], ["--status", "x", "--finish"]])

@@ -136,8 +136,7 @@ def test_a_letter_that_the_stream_has_not() -> None:
 @pytest.mark.parametrize("home", ["missing", "closed"])
 def test_without_a_home_the_caches_are_temporary(home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "none") if home == "missing" else "/")
-    if home == "closed":  # to root, no folder is
-        monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "access", lambda *_: False)  # to root, no folder is closed
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
     for name in CACHES:
         monkeypatch.delenv(name, raising=False)
@@ -149,8 +148,9 @@ def test_without_a_home_the_caches_are_temporary(home: str, tmp_path: Path, monk
 
 
 def test_with_a_home_nothing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert use_temporary_caches() == ""
+    for home in (tmp_path, tmp_path / "that" / "can be made"):
+        monkeypatch.setenv("HOME", str(home))
+        assert use_temporary_caches() == ""
 
 
 def test_modules_in_the_working_directory_shadow_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 _SHOWN = 8
+_MEANT = "did you mean "
 
 
 def what_is_there(path: str | Path) -> str:
@@ -25,13 +26,18 @@ def what_is_there(path: str | Path) -> str:
     missing = whole.relative_to(above).parts[0]
     close = difflib.get_close_matches(missing, names, n=1, cutoff=0.6) if len(missing) <= 100 else []
     if close:
-        return f"did you mean {above / close[0]}?"
+        return f"{_MEANT}{above / close[0]}?"
     more = f", ... ({len(names)} in all)" if len(names) > _SHOWN else ""
     where = "the working directory" if str(above) == "." else above
     return f"{where} holds {', '.join(names[:_SHOWN]) or 'nothing'}{more}"
 
 
-def may_be_local(name: str) -> bool:
-    """Whether a name that the hub could have is more likely a mistyped path: the folder before its slash is there."""
+def local_hint(name: str) -> str:
+    """What is on this disk instead of a name that the hub has not, as a sentence to append.
+
+    Empty where the name does not look like a mistyped path: the folder before its slash is missing, or the working
+    directory holds nothing that is called nearly so.
+    """
     folder = os.path.dirname(name)
-    return bool(folder) and os.path.isdir(folder)
+    there = what_is_there(name) if os.path.isdir(folder or os.curdir) else ""
+    return f". No such path is here, either; {there}" if there and (folder or there.startswith(_MEANT)) else ""

@@ -14,7 +14,7 @@ from trainable.data.class_folders import class_folders, read_class_folder
 from trainable.data.file_checks import FileProblems
 from trainable.data.folders import ALIASES, NO_SPLIT, Found, find_files, match_splits
 from trainable.data.formats import KNOWN, read_table, suffix_of
-from trainable.data.missing_paths import may_be_local, what_is_there
+from trainable.data.missing_paths import local_hint, what_is_there
 from trainable.data.splits import SPLITS
 from trainable.data.tables import Table, joined
 from trainable.data.unpacking import UTF_8
@@ -89,7 +89,8 @@ def open_source(
 
 def is_folder(dataset: str) -> bool:
     """Whether a data set's name means a local folder or file; every other name means the hub."""
-    return os.path.exists(os.path.expanduser(dataset)) or dataset.startswith(("/", "./", "../", "~"))
+    is_path = dataset.startswith(("/", "./", "../", "~")) or bool(suffix_of(dataset))
+    return is_path or os.path.exists(os.path.expanduser(dataset))
 
 
 def _open_local(path: Path, wanted: Wanted, problems: list[str]) -> Source:
@@ -227,8 +228,7 @@ def _open_hub(dataset: str, split_names: Sequence[str], problems: list[str], nam
     try:
         loaded: dict[str, Any] = load_hub_dataset(repository, config)
     except HubError as error:
-        local = f". As a folder it is not there; {what_is_there(dataset)}" if may_be_local(dataset) else ""
-        problems.append(f"--dataset {dataset}: {error}{local}")
+        problems.append(f"--dataset {dataset}: {error}{local_hint(dataset)}")
         return Source({}, is_local=False)
     tables = {}
     notes: list[str] = []

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainable.data.load import DataRequest, TextData, load_data
-from trainable.data.missing_paths import may_be_local, what_is_there
+from trainable.data.missing_paths import local_hint, what_is_there
 from trainable.data.splits import rows_needed
 from trainable.data.tokens import TokenizedSplit, load_tokenizer, tokenize
 from trainable.errors import UserError
@@ -160,8 +160,7 @@ def _find_folder(name: str, problems: list[str]) -> Path | None:
         try:
             folder = resolve_model(name)
         except HubError as error:
-            there = f". As a folder it is not there; {what_is_there(name)}" if may_be_local(name) else ""
-            problems.append(f"--model {name}: {error}{there}")
+            problems.append(f"--model {name}: {error}{local_hint(name)}")
             return None
     if not os.path.exists(folder) and (there := what_is_there(folder)):
         problems.append(f"--model {name}: no such folder; {there}")

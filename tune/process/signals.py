@@ -16,7 +16,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOP_LIMIT_S = 12.0
 
 # `--stop RUN --finish` sends it. Tune takes SIGUSR1 for itself, and our watch SIGUSR2; macOS has no real-time signals.
-FINISH: int = getattr(signal, "SIGRTMIN", None) or signal.SIGURG
+FINISH_SIGNAL: int = getattr(signal, "SIGRTMIN", None) or signal.SIGURG
 
 _stop_asked = threading.Event()
 _finish_asked = threading.Event()
@@ -38,7 +38,7 @@ class Signals:
         nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
         heard = [number for number in SIGNALS if not (nohup and number == signal.SIGHUP)]
         self._before: dict[int, Any] = {number: signal.signal(number, self._receive) for number in heard}
-        self._before[FINISH] = signal.signal(FINISH, lambda number, frame: _finish_asked.set())
+        self._before[FINISH_SIGNAL] = signal.signal(FINISH_SIGNAL, lambda number, frame: _finish_asked.set())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -68,8 +68,13 @@ def heed_signals() -> None:
         raise KeyboardInterrupt
 
 
+def ask_to_finish() -> None:
+    """End the search before it begins, and make the result from what is done; while `Signals` is open."""
+    _finish_asked.set()
+
+
 def finish_asked() -> bool:
-    """Whether a signal asked to end the search, and to make the result from what is done."""
+    """Whether somebody asked to end the search, and to make the result from what is done."""
     return _finish_asked.is_set()
 
 
@@ -95,7 +100,7 @@ def end_descendants() -> None:
 @contextlib.contextmanager
 def own_handlers() -> Iterator[None]:
     """Keep this process's own signal handlers over a block in which Ray starts, which sets some of its own."""
-    before = {number: signal.getsignal(number) for number in (*SIGNALS, FINISH)}
+    before = {number: signal.getsignal(number) for number in (*SIGNALS, FINISH_SIGNAL)}
     yield
     if threading.current_thread() is threading.main_thread():
         for number, handler in before.items():

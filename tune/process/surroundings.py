@@ -68,7 +68,10 @@ def use_temporary_caches() -> str:
         What was done, for the user; empty where nothing had to be.
     """
     home = os.path.expanduser("~")
-    if os.path.isdir(home) and os.access(home, os.W_OK | os.X_OK):
+    there = home
+    while not os.path.isdir(there) and there != os.path.dirname(there):
+        there = os.path.dirname(there)  # the libraries make a home that is missing, where they may
+    if os.access(there, os.W_OK | os.X_OK):
         return ""
     unset = [name for name in CACHES if name not in os.environ]
     if not unset:

@@ -40,12 +40,13 @@ def advice(
 
 
 def _longer_schedules(space: Space, done: Sequence[TrialRecord]) -> list[str]:
-    if len(done) < ENOUGH_TRIALS or any(record.best_epoch != record.config.epochs for record in done):
+    telling = [record for record in done if record.config.epochs > 1]  # the last of one epoch is always the best
+    if len(telling) < ENOUGH_TRIALS or any(record.best_epoch != record.config.epochs for record in telling):
         return []
-    most = max(record.config.epochs for record in done)
+    most = max(record.config.epochs for record in telling)
     return [
-        f"each of the {len(done)} trials that ran to their end was best in its last epoch: widen epochs, as in "
-        f"--space epochs={most}..{2 * most}"
+        f"each of the {len(telling)} trials of two epochs or more that ran to their end was best in its last epoch: "
+        f"widen epochs, as in --space epochs={most}..{2 * most}"
     ]
 
 

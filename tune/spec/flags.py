@@ -31,7 +31,7 @@ SWITCHES = {
     "--plan": "say what would be done (trials, slots, GPUs, disk, nodes) and end; nothing is trained or written",
 }
 
-FINISH = "with --stop RUN: end the search now, and make best/ and the report from the trials that are done"
+_FINISH_HELP = "with --stop RUN: end the search now, and make best/ and the report from the trials that are done"
 
 ActionName = Literal["attach", "stop", "status"]
 ACTIONS: dict[ActionName, tuple[str, str]] = {
@@ -209,7 +209,7 @@ def _flags() -> dict[str, dict[str, Any]]:
     flags["set"] = {"action": "append", "default": [], "metavar": "KEY=VALUE", "help": help_of_set}
     for switch, text in SWITCHES.items():
         flags[switch[2:].replace("-", "_")] = {"action": "store_true", "help": text}
-    flags["finish"] = {"action": "store_true", "help": FINISH}
+    flags["finish"] = {"action": "store_true", "help": _FINISH_HELP}
     for action, (metavar, text) in ACTIONS.items():
         flags[action] = {"metavar": metavar, "help": text}
     return flags

@@ -206,8 +206,7 @@ def build_spec(given: Given, problems: list[str]) -> SweepSpec:
         for name in REQUIRED
         if given.values.get(name) is None and given.whole
     ]
-    last = Path(str(values.get("dataset", ""))).name
-    values.setdefault("name", last if last not in ("", "..") else "sweep")
+    values.setdefault("name", _name_of(str(values.get("dataset", ""))))
     missing = [name for name in REQUIRED if name not in values]
     spec = SweepSpec.model_validate({**dict.fromkeys(missing, "missing"), **values})
     spec = spec.model_copy(update=dict.fromkeys(missing, ""))  # which validation would refuse
@@ -228,6 +227,19 @@ def _sound_values(given: Given, problems: list[str]) -> dict[str, Any]:
         elif name in wrong:
             problems.append(f"{given.where(name)} {wrong[name]}")
     return {name: value for name, value in values.items() if name in SweepSpec.model_fields and name not in wrong}
+
+
+def _name_of(dataset: str) -> str:
+    """A sweep's name, made of its data set's: imdb for the folder imdb, for imdb.csv.gz and for imdb/train.csv."""
+    from trainable.data.folders import ALIASES
+    from trainable.data.formats import suffix_of  # not above: numpy, which it imports, would slow --help down
+
+    path = Path(dataset)
+    suffix = suffix_of(path.name)
+    name = path.name.removesuffix(suffix)
+    if suffix and any(name.lower() in names for names in ALIASES.values()):
+        name = path.parent.name or name
+    return name if name not in ("", "..") else "sweep"
 
 
 def _checked_together(spec: SweepSpec, given: Given, problems: list[str]) -> SweepSpec:

@@ -8,7 +8,7 @@ import socket
 import time
 
 from trainable.errors import UserError
-from tune.process.signals import FINISH
+from tune.process.signals import FINISH_SIGNAL
 from tune.run_dir.layout import RunDir, open_run_dir
 
 _POLL_S = 0.2
@@ -30,7 +30,7 @@ def stop_run(name: str, finish: bool) -> int:
     if host != socket.gethostname():
         raise UserError([f"--stop {name}: process {process} on {host} runs it; give the command there"])
     try:
-        os.kill(process, FINISH if finish else signal.SIGTERM)
+        os.kill(process, FINISH_SIGNAL if finish else signal.SIGTERM)
         while run_dir.owner() is not None:
             time.sleep(_POLL_S)
     except PermissionError:
@@ -50,5 +50,6 @@ def _running(run_dir: RunDir) -> tuple[int, str]:
     owner = run_dir.owner()
     process, _, host = (owner or "").partition(" on ")
     if not process.isdigit():
-        raise UserError([f"--stop {run_dir.name}: no process runs this sweep"])
+        told = "no process runs this sweep; with --finish, the result is made of what is done"
+        raise UserError([f"--stop {run_dir.name}: {told}"])
     return int(process), host or socket.gethostname()
