@@ -11,7 +11,7 @@ from tune.prepare.check import check_request
 from tune.prepare.identity import StoredSweep, spec_document
 from tune.prepare.inputs import Inputs
 from tune.prepare.launch import make_job
-from tune.run_dir.layout import RunDir, open_run_dir
+from tune.run_dir.layout import RunDir, open_run_dir, stored_spec
 from tune.spec.flags import parse
 from tune.spec.sweep_spec import SweepSpec
 
@@ -36,6 +36,6 @@ class Checked:
 def checked(argv: Sequence[str], problems: list[str] | None = None) -> Checked:
     """Raises UserError, as the command line does."""
     problems = [] if problems is None else problems
-    request = parse(argv, problems)
+    request = parse(argv, problems, stored_spec)
     run_dir = open_run_dir(request.out)
     return Checked(*check_request(request, run_dir, problems), run_dir)

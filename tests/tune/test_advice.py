@@ -18,7 +18,7 @@ SPACE = {"learning_rate": Float(1e-5, 1e-3, True), "batch_size": Choice((8, 16))
 def inputs(max_length: int = 128, longest: int | None = 512, rows: int = 100) -> Any:
     return types.SimpleNamespace(
         spec=types.SimpleNamespace(space=SPACE), max_length=max_length, longest_row=longest,
-        data=types.SimpleNamespace(splits={"train": range(rows)}),
+        data=types.SimpleNamespace(splits={"train": range(rows)}, label_names=("ABBR", "DESC", "LOC", "NUM")),
     )  # fmt: skip
 
 
@@ -84,3 +84,7 @@ def test_a_validation_split_that_takes_more_than_a_third() -> None:
     rows = int(note.split("--validation-rows ")[1].split()[0])
     assert validation_note(800 * 20, rows * 20, rows) == ""
     assert rows / (rows + 3 * 800) == pytest.approx(0.2, abs=0.01)
+
+
+def test_a_winner_of_one_class_is_warned_of_elsewhere() -> None:
+    assert given(best=2, never=("ABBR", "DESC", "LOC")) == []

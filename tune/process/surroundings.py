@@ -19,6 +19,7 @@ CACHES = {
     "TORCHINDUCTOR_CACHE_DIR": "inductor",
     "TRITON_CACHE_DIR": "triton",
 }
+READ_ONLY = "HF_DATASETS_CACHE"  # what `datasets` writes, where the hub's cache is only read
 
 
 def get_ready(say: Callable[[str], None]) -> None:
@@ -73,7 +74,9 @@ def use_temporary_caches() -> str:
         there = os.path.dirname(there)  # the libraries make a home that is missing, where they may
     if os.access(there, os.W_OK | os.X_OK):
         return ""
-    unset = [name for name in CACHES if name not in os.environ]
+    can_be_read = os.path.isdir(os.path.join(home, ".cache", "huggingface", "hub"))  # models that were put there before
+    caches = {(READ_ONLY if name == "HF_HOME" and can_be_read else name): where for name, where in CACHES.items()}
+    unset = [name for name in caches if name not in os.environ]
     if not unset:
         return ""
     folder = os.path.join(tempfile.gettempdir(), f"finetune-search-cache-{os.getuid()}")
@@ -81,7 +84,10 @@ def use_temporary_caches() -> str:
     if os.stat(folder).st_uid != os.getuid():  # somebody else was there first
         folder = tempfile.mkdtemp(prefix="finetune-search-cache-")
     for name in unset:
-        os.environ[name] = os.path.join(folder, CACHES[name])
+        os.environ[name] = os.path.join(folder, caches[name])
     os.environ.setdefault("USER", str(os.getuid()))  # getpass asks for it before the list of users
+    if home == "~":  # no HOME, and no user of this number: Ray asks for one when it is imported
+        os.environ["HOME"] = folder
+        return f"note: there is no home folder: caches go to {folder}"
     what = "is missing" if not os.path.isdir(home) else "can't be written to"
     return f"note: the home folder {home} {what}: caches go to {folder}"

@@ -72,6 +72,5 @@ def _last_epoch_line(found: Status, now: float) -> str:
 def _continuing_command(found: Status) -> str:
     if is_url(found.run):
         return "the command that began it"
-    spec, out = shlex.quote(f"{found.run}/spec.yaml"), shlex.quote(found.run)
     on_head = "   (on the cluster's head)" if found.spec.address is not None else ""
-    return f"python -m tune.search {spec} --out {out}{on_head}"
+    return f"python -m tune.search --out {shlex.quote(found.run)}{on_head}"

@@ -61,7 +61,7 @@ def place_problems(run_dir: RunDir, fresh: bool = False) -> list[str]:
             return [f"--out {root}: holds files but no sweep; give a new folder"]
     existing = next(path for path in (root, *root.parents) if path.exists())
     if not os.access(existing, os.W_OK):
-        return [f"--out {root}: {existing} can't be written to"]
+        return [f"--out {root}: {existing} can't be written to; give another --out"]
     return _kind_problems(run_dir) if run_dir.holds_sweep and not fresh else []
 
 
