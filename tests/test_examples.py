@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -47,8 +48,11 @@ def test_the_notebook_runs_and_keeps_what_it_printed(tmp_path: Path) -> None:
     cells["parameters"].source = f"OUT = 'run'\nTRAIN_ROWS = {TRAIN_ROWS}"
     NotebookClient(notebook, timeout=800, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
     text = {name: "".join(_texts(cell)) for name, cell in cells.items() if cell.cell_type == "code"}
-    places = [text["search"].find(line) for line in ("sweep demo: 2 trials ", "trial 0 started: ", "best model ")]
+    places = [text["search"].find(line) for line in ("sweep demo: 2 trials ", "trial state", "best model ")]
     assert -1 < places[0] < places[1] < places[2], text["search"]
+    assert text["search"].count("trial state") == 1, "the table is one output, which is updated"
+    assert "2 done" in text["search"][places[1] : places[2]], "and shows the end"
+    assert "Missing packages" not in text["search"]
     assert "accuracy" in text["report"]
     assert "trial 1" in text["curves"] or "image/png" in json.dumps(cells["curves"].outputs)
     assert "'label': '" in text["label"]
@@ -56,4 +60,5 @@ def test_the_notebook_runs_and_keeps_what_it_printed(tmp_path: Path) -> None:
 
 def _texts(cell: nbformat.NotebookNode) -> list[str]:
     """What a cell shows, as text."""
-    return [output.get("text") or output.get("data", {}).get("text/plain", "") for output in cell.outputs]
+    texts = [output.get("text") or output.get("data", {}).get("text/plain", "") for output in cell.outputs]
+    return [re.sub(r"\x1b\[[0-9;]*m", "", text) for text in texts]

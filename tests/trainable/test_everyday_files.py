@@ -326,6 +326,13 @@ def test_splits_are_found_by_the_names_that_people_give_them(alias: str, spelled
     assert notes_of(tmp_path) == ([] if known else [f"data: {spelled(alias)}.csv is the {split} split"])
 
 
+def test_a_label_column_that_is_called_like_a_class(tmp_path: Path) -> None:
+    rows = [(text, "spam" if label == "bad" else "ham") for text, label in PLAIN]
+    (tmp_path / "train.csv").write_text(delimited([("message", "spam"), *rows]).partition("\n")[2])
+    data = load_data(DataRequest(str(tmp_path)))
+    assert (data.text_columns, data.label_column) == (("message",), "spam")
+
+
 def test_data_files_that_are_not_used_are_named(tmp_path: Path) -> None:
     files = {name: delimited(PLAIN) for name in ("train.csv", "extra.csv", "lexicon.json.gz", "README.md")}
     put(tmp_path, {**files, "lexicon.json.gz": gzip.compress(b"[]"), "dataset_infos.json": "{}"})

@@ -26,7 +26,7 @@ POINTS = [
 ]
 
 
-def command(module: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+def command(module: str, *arguments: object, cwd: Path, limit_s: float = 110) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     return subprocess.run(
         [sys.executable, "-m", module, *map(str, arguments)],
@@ -34,7 +34,7 @@ def command(module: str, *arguments: object, cwd: Path) -> subprocess.CompletedP
         text=True,
         cwd=cwd,
         env=environment,
-        timeout=110,
+        timeout=limit_s,
     )
 
 

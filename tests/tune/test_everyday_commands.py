@@ -98,7 +98,7 @@ def test_a_file_of_the_working_directory_that_is_mistyped(
 @pytest.mark.parametrize(
     ("dataset", "name"),
     [
-        ("imdb", "imdb"), ("data/imdb", "imdb"), ("data/imdb/", "imdb"), ("imdb.csv", "imdb"), ("./imdb.json.gz", "imdb"),
+        ("imdb", "imdb"), ("data/imdb", "imdb"), ("data/imdb/", "imdb"), ("./imdb.json.gz", "imdb"), ("a.csv", "a"),
         ("imdb/train.csv", "imdb"), ("imdb/Training.parquet", "imdb"), ("train.tsv", "train"), ("glue/mrpc", "mrpc"),
         ("..", "sweep"), ("v1.5", "v1.5"),
     ],

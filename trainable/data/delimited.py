@@ -6,6 +6,7 @@ import csv
 import shlex
 from pathlib import Path
 
+from trainable.data.column_choice import TEXT_NAMES
 from trainable.data.columns import Column, ColumnBuilder, Places
 from trainable.data.delimiters import NAMES, DelimitedRows, Layout, find_layout
 from trainable.data.file_checks import FileProblems
@@ -113,8 +114,13 @@ def _lines(numbers: list[int]) -> str:
 
 
 def _repeated(header: list[str], columns: dict[int, Column]) -> int | None:
-    """The first column whose name also stands below it as one of a few values: the header is more likely a row."""
+    """The first column whose name also stands below it as one of a few values: the header is more likely a row.
+
+    Unless another column is called like a text, as in message,spam above rows of spam.
+    """
     for i, name in enumerate(header):
+        if any(other.strip().lower() in TEXT_NAMES for other in header[:i] + header[i + 1 :]):
+            continue
         cells = columns[i][:1000]
         distinct = set(cells)
         if name.strip() and name in distinct and 2 * len(distinct) <= len(cells):

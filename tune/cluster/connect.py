@@ -61,6 +61,7 @@ def connected(spec: SweepSpec) -> Iterator[list[Node]]:
         UserError: The cluster does not answer, or it or the notebook's Ray lets in anybody without a token.
     """
     os.environ.update({name: os.environ.get(name, value) for name, value in RAY_SETTINGS.items()})
+    logging.getLogger("ray.widgets").setLevel(logging.ERROR)  # in a notebook, its import asks for a package
     import ray
 
     logging.getLogger("ray").setLevel(logging.ERROR)

@@ -227,17 +227,21 @@ class NotebookTable:
     """A table in a notebook's cell: one output, which is updated in place. What the cell has printed stays."""
 
     def __init__(self) -> None:
-        """Show nothing yet."""
-        from IPython import display
-
-        shown: Any = display  # it has no types
-        self._handle = shown.display({"text/plain": ""}, raw=True, display_id=True)
+        """Show nothing yet, so that what is printed before the first trial stands above."""
+        self._handle: Any = None
 
     def show(self, table: Group) -> None:
         """Replace what is shown."""
         text = StringIO()
-        Console(file=text, width=NOTEBOOK_WIDTH).print(table)
-        self._handle.update({"text/plain": text.getvalue()}, raw=True)
+        # In a notebook Rich would otherwise show each table as an output of its own, and write nothing into `text`.
+        Console(file=text, width=NOTEBOOK_WIDTH, force_jupyter=False).print(table)
+        if self._handle is None:
+            from IPython import display
+
+            shown: Any = display  # it has no types
+            self._handle = shown.display({"text/plain": text.getvalue()}, raw=True, display_id=True)
+        else:
+            self._handle.update({"text/plain": text.getvalue()}, raw=True)
 
 
 def in_notebook() -> bool:
