@@ -82,6 +82,11 @@ READ: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
         ("question", "passage"),
         "label",
     ),
+    "a pair beside its parses": (
+        {"sentence1": TEXT, "sentence1_parse": prose(4), "sentence2": OTHER, "sentence2_parse": prose(5), "y": LABEL},
+        ("sentence1", "sentence2"),
+        "y",
+    ),
     "half a pair": ({"sentence1": TEXT, "label": LABEL}, ("sentence1",), "label"),
     "stars": (
         {"review_id": [f"R{i}" for i in range(ROWS)], "stars": [1, 2, 3, 4, 5] * 12, "text": TEXT},
@@ -144,6 +149,11 @@ ASKED: dict[str, tuple[dict[str, Any], str, list[str]]] = {
         "column with one class for each row is supported. Name it with --label-column",
         [],
     ),
+    "a label of spans": (
+        {"text": TEXT, "label": [[[0, 5, "PERSON"]]] * ROWS},
+        "train.jsonl: which column is the label?",
+        ["'label' holds an array"],
+    ),
     "a label inside an object": (
         {"text": TEXT, "meta": [{"label": i} for i in LABEL]},
         "train.jsonl: which column is the label?",
@@ -185,6 +195,7 @@ def test_what_is_not_used_is_said(tmp_path: Path) -> None:
         ([1, 2, 3, 4, 5], ("1", "2", "3", "4", "5"), None),
         (["NA", "null"], ("NA", "null"), None),
         ([-1, 0, 1], ("-1", "0", "1"), None),
+        (["Arts, Culture", "Trade, Money"], ("Arts, Culture", "Trade, Money"), None),
     ],
 )
 def test_labels_of_one_class(labels: list[Any], classes: tuple[str, ...], note: str | None, tmp_path: Path) -> None:
@@ -235,7 +246,10 @@ def test_a_strict_label_of_another_spelling_is_unknown(tmp_path: Path) -> None:
     ("labels", "told"),
     [
         ([[0, 1], [1]], f"label 'label' holds lists such as [0, 1]: {MULTI_LABEL}"),
+        ([[], [0, 1], [1]], f"label 'label' holds lists such as [0, 1]: {MULTI_LABEL}"),
         (["a|b", "a", "b"], f"labels such as 'a|b' name several classes: {MULTI_LABEL}"),
+        (["a;b", "a", "b"], f"labels such as 'a;b' name several classes: {MULTI_LABEL}"),
+        (["a, b", "a", "b"], f"labels such as 'a, b' name several classes: {MULTI_LABEL}"),
         ([0.5, 1.0], f"label 'label' holds numbers such as 0.5: {REGRESSION}"),
         (list(range(60)), f"60 classes in 60 rows, all of them numbers: {REGRESSION}; is the label column the "
          "right one?"),
@@ -268,7 +282,7 @@ def test_rows_with_a_blank_are_told_and_left_out_where_asked(tmp_path: Path) -> 
     assert "1 of 60 rows have a blank text or label and were left out" in data.notes[0]
 
 
-@pytest.mark.parametrize("missing", ["no column", None, "", -1])
+@pytest.mark.parametrize("missing", ["no column", None, "", -1, "?"])
 def test_a_test_split_without_labels_is_replaced_by_a_cut(missing: Any, tmp_path: Path) -> None:
     put(tmp_path, text=TEXT, label=LABEL)
     put(tmp_path, "test", text=OTHER, **({} if missing == "no column" else {"label": [missing] * ROWS}))
@@ -282,6 +296,22 @@ def test_a_test_split_of_nulls_in_parquet(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": TEXT, "label": LABEL}), tmp_path / "train.parquet")
     pq.write_table(pa.table({"text": OTHER, "label": pa.nulls(ROWS)}), tmp_path / "test.parquet")
     assert any("has no label in column 'label'" in note for note in load(tmp_path).notes)
+
+
+def test_a_column_that_names_splits_is_told(tmp_path: Path) -> None:
+    put(tmp_path, text=TEXT, label=LABEL, part=["train", "Train", "dev"] * (ROWS // 3))
+    (note,) = notes_of(tmp_path)
+    assert note.startswith("train.jsonl: column 'part' says dev, train, and is not used")
+    put(tmp_path, "test", text=OTHER, label=LABEL)
+    assert notes_of(tmp_path) == [], "the files are the splits"
+
+
+def test_a_row_whose_list_is_empty_has_no_label(tmp_path: Path) -> None:
+    put(tmp_path, text=TEXT, label=[["a"], ["b"], []] * (ROWS // 3))
+    assert (
+        refusals(tmp_path)[0] == "train.jsonl, line 3: label 'label' is missing; --skip-blank-rows leaves such rows out"
+    )
+    assert sum(map(len, load(tmp_path, skip_blank_rows=True).splits.values())) == 40
 
 
 def test_a_class_of_one_row_stays_in_train(tmp_path: Path) -> None:

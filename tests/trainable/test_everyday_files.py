@@ -166,7 +166,8 @@ WAYS: dict[str, tuple[str, str | bytes, Rows]] = {
     "the hub's converted branch": ("default/train/0000.parquet", parquet(PLAIN), PLAIN),
     "another name": ("Reviews Dataset.csv", delimited(PLAIN), PLAIN),
     "a name with the split in it": ("imdb_Train_v2.csv", delimited(PLAIN), PLAIN),
-    "capitals": ("TRAIN.csv", delimited(PLAIN), PLAIN),
+    "capitals": ("TRAIN.CSV", delimited(PLAIN), PLAIN),
+    "capitals, compressed": ("TRAIN.CSV.GZ", gzip.compress(delimited(PLAIN).encode()), PLAIN),
 }  # fmt: skip
 
 
@@ -234,6 +235,11 @@ REFUSED: dict[str, tuple[dict[str, str | bytes], str]] = {
         {"train.json": json.dumps({"columns": ["text", "label"], "index": [0], "data": [["a", 1]]}, indent=1)},
         "train.json: holds columns, not rows, as pandas' to_json writes them; make rows of them: pandas.read_json("
         "'train.json', orient='split').to_json('train.rows.jsonl', orient='records', lines=True)",
+    ),
+    "pandas' to_json, index": (
+        {"train.json": json.dumps({f"r{i}": row for i, row in enumerate(as_json(PLAIN))})},
+        "train.json: holds rows by their names as pandas' to_json writes them; make lines of them: pandas.read_json("
+        "'train.json', orient='index').to_json('train.rows.jsonl', orient='records', lines=True)",
     ),
     "columns of lists": (
         {"train.json": json.dumps({"text": ["a", "b"], "label": [1, 0]})},

@@ -92,7 +92,7 @@ DATA: dict[str, tuple[Callable[[Path], Path], dict[str, Any], str]] = {
     "SST-2-like": (like_sst2, {"classes": 2, "rows": {"train": 170, "validation": 60, "test": 30}}, "text sentence"),
     "pairs": (
         of_pairs,
-        {"classes": 2, "rows": {"train": 173, "validation": 31, "test": 36}},
+        {"classes": 2, "rows": {"train": 174, "validation": 30, "test": 36}},
         "text question1 + question2",
     ),
     "77 classes": (of_77_classes, {"classes": 77, "rows": {"train": 539, "validation": 77, "test": 154}}, "text text"),

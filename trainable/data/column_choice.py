@@ -171,7 +171,9 @@ def _pair(names: Sequence[str]) -> tuple[str, str] | None:
     by_name = {name.lower(): name for name in names}
     known = [(by_name[a], by_name[b]) for a, b in PAIRS if a in by_name and b in by_name]
     pairs = known or [(a, b) for a, b in combinations(names, 2) if _differ_in_number(a, b)]
-    return pairs[0] if len(pairs) == 1 else None
+    # sentence1 and sentence2, where sentence1_parse and sentence2_parse are beside them.
+    plain = [(a, b) for a, b in pairs if all(c.startswith(a) and d.startswith(b) for c, d in pairs)]
+    return (plain or pairs)[0] if len(pairs) == 1 or plain else None
 
 
 def _differ_in_number(one: str, other: str) -> bool:
@@ -199,7 +201,11 @@ def _clear_text(texts: Sequence[str], kinds: Mapping[str, ColumnKind]) -> tuple[
 
 def _there_are(table: Table) -> str:
     there = f"there are {listed(list(table.columns))}" if table.columns else "there are none"
-    nested = [f"{shown(name)} holds {words}" for name, words in table.left_out.items() if "object" in words]
+    nested = [
+        f"{shown(name)} holds {words}"
+        for name, words in table.left_out.items()
+        if "object" in words or name.lower() in (*LABEL_NAMES, *TEXT_NAMES)
+    ]
     return "; ".join([there, *nested[:5]])
 
 

@@ -134,7 +134,7 @@ def _no_header(path: Path | str, header: list[str], columns: dict[int, Column], 
     names = [f"column{i + 1}" for i in columns]
     names[text], names[label] = "text", "label"
     first = shlex.quote("1i " + delimiter.join(names).replace("\t", "\\t"))
-    is_plain = Path(path).suffix in (".csv", ".tsv")  # not compressed
+    is_plain = Path(path).suffix.lower() in (".csv", ".tsv")  # not compressed
     how = f"sed -i {first} {shlex.quote(str(path))}" if is_plain else f"its first line may be {delimiter.join(names)!r}"
     row = shown(",".join(header)[:80])
     return f"was taken for the header, but looks like a row: {row}; if the file has no header, give it one: {how}"

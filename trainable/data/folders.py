@@ -14,7 +14,7 @@ from trainable.errors import listed, nearest, shown
 
 ALIASES = {
     "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev", "development", "eval"),
+    "validation": ("validation", "valid", "validate", "val", "dev", "development", "eval", "evaluation"),
     "test": ("test", "testing"),
 }
 NO_SPLIT = "none"  # what --test-split says where no test split is wanted

@@ -35,10 +35,11 @@ KNOWN = f"{', '.join(SUFFIXES)}, each also as {' or '.join(COMPRESSIONS)}"
 
 
 def suffix_of(name: str) -> str:
-    """The ending of a file that can be read, with that of its compression: ".csv", ".csv.gz"; else ""."""
-    packed = next((end for end in COMPRESSIONS if name.endswith(end)), "")
-    inner = next((end for end in SUFFIXES if name.removesuffix(packed).endswith(end)), "")
-    return inner + packed if inner else ""
+    """The ending of a file that can be read, with that of its compression: ".csv", ".CSV.gz"; else ""."""
+    lower = name.lower()
+    packed = next((end for end in COMPRESSIONS if lower.endswith(end)), "")
+    inner = next((end for end in SUFFIXES if lower.removesuffix(packed).endswith(end)), "")
+    return name[len(name) - len(inner + packed) :] if inner else ""
 
 
 def read_table(path: Path, problems: list[str], encoding: str = UTF_8) -> Table | None:
@@ -79,8 +80,8 @@ def read_table(path: Path, problems: list[str], encoding: str = UTF_8) -> Table 
 
 
 def _read(path: Path, suffix: str, encoding: str, found: FileProblems) -> Table | None:
-    packed = path.suffix if path.suffix in COMPRESSIONS else ""
-    inner = suffix.removesuffix(packed)
+    packed = path.suffix if path.suffix.lower() in COMPRESSIONS else ""
+    inner = suffix.removesuffix(packed).lower()
     encoding = encoding if inner in TEXT_SUFFIXES else UTF_8
     if packed or encoding != UTF_8:
         return read_unpacked(path, inner, encoding, FORMATS[inner], found)

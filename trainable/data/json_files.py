@@ -196,11 +196,11 @@ def _tell_one_object(path: Path, found: FileProblems) -> None:
     to_lines = f"to_json({mended!r}, orient='records', lines=True)"
     name = next((name for name, value in whole.items() if _is_rows(value)), None)
     if _is_columns(whole):
-        is_split = {"columns", "data"} <= whole.keys()
-        orient = ", orient='split'" if is_split else ""
+        orient = _orient(whole)
+        what = "rows by their names" if "index" in orient else "columns, not rows,"
         found.add(
             None,
-            "holds columns, not rows, as pandas' to_json writes them; make rows of them: "
+            f"holds {what} as pandas' to_json writes them; make {'lines' if 'index' in orient else 'rows'} of them: "
             f"pandas.read_json({path.name!r}{orient}).{to_lines}",
         )
     elif name is not None:
@@ -220,6 +220,15 @@ def _is_columns(whole: Mapping[str, Any]) -> bool:
     kinds = {type(value) for value in whole.values()}
     lengths = {len(value) for value in whole.values() if isinstance(value, dict | list)}
     return kinds in ({dict}, {list}) and len(lengths) == 1 and len(whole) > 1
+
+
+def _orient(whole: Mapping[str, Any]) -> str:
+    """How `pandas.read_json` is told the way in which the object was written; empty for its default, columns."""
+    if {"columns", "data"} <= whole.keys():
+        return ", orient='split'"
+    inner = next(iter(whole.values()))
+    is_by_row = isinstance(inner, dict) and len(whole) > len(inner) and not all(key.isdigit() for key in inner)
+    return ", orient='index'" if is_by_row else ""
 
 
 def _is_rows(value: object) -> bool:

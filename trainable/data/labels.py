@@ -130,7 +130,7 @@ class SingleLabelReader:
         """Read labels as text, so that 1 in parquet, 1.0 in parquet and "1" in CSV are the same class."""
         found = FileProblems(table.path)
         cells = table.columns[column]
-        if several := next((cell for cell in cells if isinstance(cell, list) and len(cell) != 1), None):
+        if several := next((cell for cell in cells if isinstance(cell, list) and len(cell) > 1), None):
             found.add(None, f"label {shown(column)} holds lists such as {shown(several)}: {MULTI_LABEL}")
             problems += found.take()
             return LabelColumn(table, [""] * len(table))
@@ -233,9 +233,12 @@ def folded(key: str) -> str:
 
 
 def is_blank(cell: Any) -> bool:
-    """Whether a cell holds nothing: null, not a number, or blanks."""
+    """Whether a cell holds nothing: null, not a number, blanks, or a list of nothing."""
     return (
-        cell is None or (isinstance(cell, float) and math.isnan(cell)) or (isinstance(cell, str) and not cell.strip())
+        cell is None
+        or (isinstance(cell, float) and math.isnan(cell))
+        or (isinstance(cell, str) and not cell.strip())
+        or cell == []
     )
 
 
@@ -276,10 +279,11 @@ def _strange_labels(
         numbers = all(re.fullmatch(r"-?\d+(\.\d+)?", key) for key in names)
         looks = f", all of them numbers: {REGRESSION}" if numbers else ""
         return [f"{path}: {len(names)} classes in {rows} rows{looks}; is the label column the right one?"]
-    parts = {part.strip() for key in names for part in key.split("|")}
-    if any("|" in key for key in names) and len(parts) < len(names):
-        several = next(key for key in names if "|" in key)
-        return [f"{path}: labels such as {shown(several)} name several classes: {MULTI_LABEL}"]
+    for sign in "|;,":
+        several = [key for key in names if sign in key]
+        parts = {part.strip() for key in names for part in key.split(sign)}
+        if several and len(parts) < len(names) and (sign == "|" or parts & names.keys()):
+            return [f"{path}: labels such as {shown(several[0])} name several classes: {MULTI_LABEL}"]
     if wishes.are_strict:
         return []
     marks = [(key, sum(n for k, n in counts.items() if k.strip() == key)) for key in names if key in NO_LABEL_MARKS]

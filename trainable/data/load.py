@@ -9,10 +9,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from trainable.data.column_choice import ChosenColumns, choose_columns, has_columns
+from trainable.data.column_kinds import SAMPLE_ROWS
 from trainable.data.file_checks import FileProblems, is_unicode
-from trainable.data.folders import NO_SPLIT
+from trainable.data.folders import ALIASES, NO_SPLIT
 from trainable.data.formats import read_table
 from trainable.data.labels import (
+    NO_LABEL_MARKS,
     SINGLE_LABEL,
     SKIP_BLANK_ROWS,
     Classes,
@@ -25,7 +27,7 @@ from trainable.data.sources import Source, open_source
 from trainable.data.splits import SPLITS, Split, cut_missing, first_rows, note_leaks
 from trainable.data.tables import Table
 from trainable.data.unpacking import UTF_8
-from trainable.errors import UserError, nearest, shown
+from trainable.errors import UserError, listed, nearest, shown
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ def load_data(request: DataRequest, reader: LabelReader = SINGLE_LABEL) -> TextD
     columns = choose_columns(leader, request.text_columns, request.label_column, notes, problems)
     if columns is None:
         raise UserError(problems)
+    notes += _split_columns(leader, columns) if len(source.tables) == 1 else []
     tables = _usable_tables(source, columns, request, notes, problems)
     wishes = LabelWishes(request.positive_label, request.strict_labels, request.skip_labels)
     label_columns = {name: reader.read(table, columns.label, notes, problems) for name, table in tables.items()}
@@ -149,6 +152,20 @@ def load_file(
     return None if problems else Split(texts, labels)
 
 
+def _split_columns(table: Table, columns: ChosenColumns) -> list[str]:
+    """Tell of a column that says of each row which split it belongs to; its file is read as a single split."""
+    known = {alias for aliases in ALIASES.values() for alias in aliases}
+    found = []
+    for name in table.columns.keys() - set(columns.names):
+        values = {str(cell).strip().lower() for cell in table.columns[name][:SAMPLE_ROWS]}
+        if len(values) > 1 and values <= known:
+            found.append(
+                f"{table.path}: column {shown(name)} says {listed(sorted(values))}, and is not used: all rows are "
+                "train, and the other splits are cut from them. For its splits, make a file of each"
+            )
+    return found
+
+
 def _is_id(key: str, names: Sequence[str]) -> bool:
     return key.isdigit() and int(key) < len(names)
 
@@ -160,7 +177,7 @@ def _usable_tables(
     tables = {}
     for name, table in source.tables.items():
         is_test = name == "test" and columns.label in source.tables.get("train", table).columns
-        if is_test and (why := _has_no_labels(table, columns.label)):
+        if is_test and (why := _has_no_labels(table, columns.label, request.strict_labels)):
             notes.append(f"{table.path}: {why}, so the test split is not scored on")
         elif has_columns(table, columns.names, problems):
             tables[name] = table
@@ -179,12 +196,14 @@ def _usable_tables(
     return tables
 
 
-def _has_no_labels(table: Table, label: str) -> str:
+def _has_no_labels(table: Table, label: str, are_strict: bool) -> str:
     """Why a test split has no labels at all, as a predicate; empty if it has some."""
+    marks = () if are_strict else NO_LABEL_MARKS
     if label not in table.columns:
         empty = table.left_out.get(label) == "null"
         return f"has no label in column {shown(label)}" if empty else f"has no column {shown(label)}"
-    return f"has no label in column {shown(label)}" if all(map(is_blank, table.columns[label])) else ""
+    empty = all(is_blank(cell) or str(cell).strip() in marks for cell in table.columns[label])
+    return f"has no label in column {shown(label)}" if empty else ""
 
 
 def _blank_rows(table: Table, columns: Sequence[str]) -> set[int]:

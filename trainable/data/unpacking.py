@@ -66,7 +66,9 @@ def _write(blocks: Iterable[bytes], path: Path, encoding: str, inner: Path, foun
     except (OSError, EOFError, zlib.error) as error:  # damage; a full disk has a strerror
         if getattr(error, "strerror", None):
             raise
-        found.add(None, f"is damaged or not in {COMPRESSIONS[path.suffix]} format: {str(error).splitlines()[0]}")
+        found.add(
+            None, f"is damaged or not in {COMPRESSIONS[path.suffix.lower()]} format: {str(error).splitlines()[0]}"
+        )
         return False
     return True
 
@@ -82,11 +84,11 @@ def _blocks(path: Path, encoding: str) -> Iterator[bytes]:
 
 
 def _opened(path: Path) -> Any:
-    if path.suffix == ".gz":
+    if path.suffix.lower() == ".gz":
         import gzip
 
         return gzip.open(path)
-    if path.suffix == ".zst":
+    if path.suffix.lower() == ".zst":
         import pyarrow as pa
 
         return pa.input_stream(str(path), compression="zstd")
