@@ -18,8 +18,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from trainable.data.formats import FileOptions
 from trainable.data.load import TextData, load_file
 from trainable.data.splits import SPLITS, Split
+from trainable.data.unpacking import UTF_8
 from trainable.errors import UserError
 from trainable.metrics import METRICS, F1Average
 from trainable.redaction import plain
@@ -101,7 +103,8 @@ def _read_split(spec: Mapping[str, Any], name: str, problems: list[str]) -> Spli
 def _read_file(path: Path, spec: Mapping[str, Any], problems: list[str]) -> Split | None:
     resolved = spec["resolved"]
     known = TextData(tuple(resolved["text_columns"]), resolved["label_column"], tuple(resolved["label_names"]), {})
-    return load_file(path, known, problems, encoding=spec.get("encoding", "utf-8"))
+    options = FileOptions(spec.get("encoding", UTF_8), spec.get("column_names"))
+    return load_file(path, known, problems, options=options)
 
 
 def _score(run_dir: RunDir, resolved: Mapping[str, Any], rows: Split) -> Scored:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from trainable.data.formats import FORMATS, SUFFIXES, read_table
+from trainable.data.formats import FORMATS, SUFFIXES, FileOptions, read_table
 from trainable.data.tables import Table
 
 Columns = dict[str, list[str]]
@@ -263,7 +263,7 @@ def test_other_encodings_are_named(suffix: str, encoding: str, tmp_path: Path) -
     path.write_bytes(path.read_text("utf-8").encode(encoding))
     hint = f"save it as UTF-8, or say which encoding it has: --encoding {encoding}"
     assert told(path) == [f": is {encoding.upper()}, not UTF-8; {hint}"]
-    table = read_table(path, [], encoding)
+    table = read_table(path, [], FileOptions(encoding))
     assert table is not None
     assert table.columns == GOOD
 

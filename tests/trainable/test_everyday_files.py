@@ -275,7 +275,7 @@ REFUSED: dict[str, tuple[dict[str, str | bytes], str]] = {
     "no header": (
         {"train.csv": delimited(PLAIN).partition("\n")[2]},
         f"train.csv, line 1: was taken for the header, but looks like a row: '{PLAIN[0][0]},bad'; if the file has no "
-        "header, give it one: sed -i '1i text,label' train.csv",
+        "header, say what its columns are: --column-names text,label",
     ),
     "commas that nobody quoted": (
         {"train.csv": "text,label\n" + "".join(f"{t}, too,{y}\n" for t, y in PLAIN)},
@@ -330,6 +330,26 @@ def test_splits_are_found_by_the_names_that_people_give_them(alias: str, spelled
         assert list(data.splits[name].texts[0]) == [text for text, _ in made_up(20, seed)]
     known = spelled(alias) == split
     assert notes_of(tmp_path) == ([] if known else [f"data: {spelled(alias)}.csv is the {split} split"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("train.csv", delimited(QUOTED)),
+        ("train.csv", delimited(QUOTED, ";")),
+        ("train.tsv", unquoted(QUOTED)),
+        ("train.csv.gz", gzip.compress(delimited(QUOTED).partition("\n")[2].encode())),
+        ("train.jsonl", "\n".join(map(json.dumps, as_json(QUOTED)))),
+    ],
+)
+def test_columns_of_a_file_without_a_header_are_named(name: str, content: str | bytes, tmp_path: Path) -> None:
+    """A file that has these names in its header is read the same, so that splits may differ."""
+    data = load(put(tmp_path, {name: content}), column_names=("text", "label"))
+    assert all_rows(data) == sorted(QUOTED)
+    if isinstance(content, str) and not name.endswith(".jsonl"):
+        put(tmp_path, {name: content.partition("\n")[2]})
+        assert load(tmp_path, column_names=("text", "label")) == data
+        assert "where --column-names has 3" in refusal(tmp_path, column_names=("text", "label", "more"))
 
 
 def test_a_label_column_that_is_called_like_a_class(tmp_path: Path) -> None:

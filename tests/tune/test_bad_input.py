@@ -81,7 +81,7 @@ DATA = [
     csv(
         "no header",
         TRAIN.partition("\n")[2],
-        "train.csv, line 1: was taken for the header, but … sed -i '1i text,label'",
+        "train.csv, line 1: was taken for the header, but … --column-names text,label",
     ),
     csv("NUL", TRAIN + "nul\0,1\n", "train.csv, line 14: holds a NUL character"),
     csv("bad UTF-8", TRAIN.encode() + b"caf\xe9,1\n", "train.csv, line 14: is not UTF-8 (byte 0xe9)"),

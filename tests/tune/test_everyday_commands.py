@@ -100,7 +100,7 @@ def test_a_file_of_the_working_directory_that_is_mistyped(
     [
         ("imdb", "imdb"), ("data/imdb", "imdb"), ("data/imdb/", "imdb"), ("./imdb.json.gz", "imdb"), ("a.csv", "a"),
         ("imdb/train.csv", "imdb"), ("imdb/Training.parquet", "imdb"), ("train.tsv", "train"), ("glue/mrpc", "mrpc"),
-        ("..", "sweep"), ("v1.5", "v1.5"),
+        ("imdb/data", "imdb"), ("data", "data"), ("..", "sweep"), ("v1.5", "v1.5"),
     ],
 )  # fmt: skip
 def test_a_sweep_is_called_like_its_data(dataset: str, name: str) -> None:

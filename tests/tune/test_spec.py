@@ -65,6 +65,7 @@ SOME: dict[str, list[Any]] = {  # values of every field
     "test": [None, "test.tsv"],
     "strict_labels": [False, True],
     "encoding": ["utf-8", "cp1252"],
+    "column_names": [None, ("a", "b"), ("label", "n a m e", "x")],
     "skip_labels": [None, ("-",), ("-", "n/a")],
     "skip_blank_rows": [False, True],
     "validation_rows": [None, 200],

@@ -122,6 +122,16 @@ def test_streams_that_are_closed(closed: str, tmp_path: Path) -> None:
     assert int((tmp_path / "here").read_text()) > 2, "no file got the number of a closed stream"
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_goes_breaks_nothing(unbuffered: str) -> None:
+    code = f"import sys; {READY}[print('line ' * 9) for _ in range(9999)]; print('the end', file=sys.stderr)"
+    command = f'{sys.executable} -c "{code}" | head -n 1; exit ${{PIPESTATUS[0]}}'
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stderr) == (0, "the end\n")
+    assert done.stdout == "line " * 9 + "\n"
+
+
 def test_a_letter_that_the_stream_has_not() -> None:
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     said = subprocess.run(

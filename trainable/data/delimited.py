@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from trainable.data.column_choice import TEXT_NAMES
@@ -17,28 +17,36 @@ from trainable.errors import listed, shown
 _MAX_LINES_SHOWN = 8
 
 
-def read_csv(path: Path, found: FileProblems) -> Table | None:
-    """Read a file whose cells are separated by commas; problems are noted in `found`."""
-    return _read(path, ",", found)
+def read_csv(path: Path, found: FileProblems, column_names: Sequence[str] | None = None) -> Table | None:
+    """Read a file whose cells are separated by commas.
+
+    Args:
+        path: The file.
+        found: Problems are noted here.
+        column_names: Of a file without a header; None means that its first row is the header.
+    """
+    return _read(path, ",", found, column_names)
 
 
-def read_tsv(path: Path, found: FileProblems) -> Table | None:
-    """Read a file whose cells are separated by tabs; problems are noted in `found`."""
-    return _read(path, "\t", found)
+def read_tsv(path: Path, found: FileProblems, column_names: Sequence[str] | None = None) -> Table | None:
+    """Read a file whose cells are separated by tabs; otherwise as `read_csv`."""
+    return _read(path, "\t", found, column_names)
 
 
-def _read(path: Path, expected: str, found: FileProblems) -> Table | None:
+def _read(path: Path, expected: str, found: FileProblems, column_names: Sequence[str] | None) -> Table | None:
     if not is_text(path, "any", found):
         return None
     layout = find_layout(path, expected)
-    builder: ColumnBuilder | None = None
-    header: list[str] = []
+    header = list(column_names or [])
+    builder = ColumnBuilder(len(header)) if column_names is not None else None
     header_line = 1
     ragged = _RaggedLines()
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = DelimitedRows(file, layout)
         try:
             for line, cells in rows:
+                if line == 1 and [cell.strip() for cell in cells] == header:
+                    continue  # it is named as the user says, by a header
                 if builder is None:
                     header, header_line, builder = cells, line, ColumnBuilder(len(cells))
                     if len(header) > MAX_COLUMNS:
@@ -50,13 +58,13 @@ def _read(path: Path, expected: str, found: FileProblems) -> Table | None:
             found.add(f"line {rows.line}", _csv_problem(str(error)))
     if builder is None:
         return Table(path, {}, Places("line", []))
-    ragged.tell(len(header), layout, found)
+    ragged.tell(len(header), layout, found, "--column-names" if column_names is not None else "the header")
     columns = dict(enumerate(builder.columns()))
-    label = _repeated(header, columns)
+    label = _repeated(header, columns) if column_names is None else None
     if label is None:
         check_header([name.strip() for name in header], f"line {header_line}", found)
     else:
-        found.add(f"line {header_line}", _no_header(found.path, header, columns, label, layout.delimiter))
+        found.add(f"line {header_line}", _no_header(header, columns, label))
     notes = [*layout.notes(found.path), *ragged.notes(found.path, layout), *nameless_notes(header, found.path)]
     if blank := [shown(name) for name in header if name.strip() and name != name.strip()]:
         notes.append(f"{found.path}: the blanks around the column names {listed(blank)} are left out")
@@ -84,8 +92,8 @@ class _RaggedLines:
         self._counts[which].add(len(cells))
         return None
 
-    def tell(self, width: int, layout: Layout, found: FileProblems) -> None:
-        """Note the rows that do not fit, with the likely reason."""
+    def tell(self, width: int, layout: Layout, found: FileProblems, header: str) -> None:
+        """Note the rows that do not fit what `header` says, with the likely reason."""
         name = NAMES[layout.delimiter]
         fix = "must stand in quotes" if layout.is_quoted else "must stand in quotes, and all texts with quotes too"
         reasons = {
@@ -95,7 +103,7 @@ class _RaggedLines:
         for which, lines in self._lines.items():
             if lines:
                 counts = " or ".join(map(str, sorted(self._counts[which])[:3]))
-                there = f"{counts} column{'' if counts == '1' else 's'} where the header has {width}"
+                there = f"{counts} column{'' if counts == '1' else 's'} where {header} has {width}"
                 has = "has" if len(lines) == 1 else "have"
                 found.add(_lines(lines), f"{has} {there}; {reasons[which]}")
 
@@ -128,16 +136,14 @@ def _repeated(header: list[str], columns: dict[int, Column]) -> int | None:
     return None
 
 
-def _no_header(path: Path | str, header: list[str], columns: dict[int, Column], label: int, delimiter: str) -> str:
-    """Tell that the file has no header, with a command that gives it one."""
+def _no_header(header: list[str], columns: dict[int, Column], label: int) -> str:
+    """Tell that the file has no header, with the flag that names its columns."""
     text = max((i for i in columns if i != label), key=lambda i: sum(map(len, columns[i][:100])), default=label)
     names = [f"column{i + 1}" for i in columns]
     names[text], names[label] = "text", "label"
-    first = shlex.quote("1i " + delimiter.join(names).replace("\t", "\\t"))
-    is_plain = Path(path).suffix.lower() in (".csv", ".tsv")  # not compressed
-    how = f"sed -i {first} {shlex.quote(str(path))}" if is_plain else f"its first line may be {delimiter.join(names)!r}"
     row = shown(",".join(header)[:80])
-    return f"was taken for the header, but looks like a row: {row}; if the file has no header, give it one: {how}"
+    how = f"say what its columns are: --column-names {','.join(names)}"
+    return f"was taken for the header, but looks like a row: {row}; if the file has no header, {how}"
 
 
 def _csv_problem(error: str) -> str:

@@ -7,6 +7,8 @@ readers shift ragged rows, take the texts "NA" and "null" for missing cells and 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from trainable.data.arrow_files import read_arrow
@@ -17,6 +19,18 @@ from trainable.data.other_formats import other_format
 from trainable.data.parquet import read_parquet
 from trainable.data.tables import Table
 from trainable.data.unpacking import COMPRESSIONS, UTF_8, read_unpacked
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """What the user says about files that are text."""
+
+    encoding: str = UTF_8
+    column_names: tuple[str, ...] | None = None
+    """Of .csv and .tsv files without a header; None means that their first line is the header."""
+
+
+AS_THEY_ARE = FileOptions()
 
 # A reader gets a regular file that is not empty. It notes what is wrong; its table counts only if nothing is.
 Reader = Callable[[Path, FileProblems], Table | None]
@@ -29,6 +43,8 @@ FORMATS: dict[str, Reader] = {
     ".json": read_json,
     ".arrow": read_arrow,
 }
+HEADERLESS: dict[str, Callable[..., Table | None]] = {".csv": read_csv, ".tsv": read_tsv}
+"""The readers that take `column_names`."""
 SUFFIXES = tuple(FORMATS)
 TEXT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json")
 KNOWN = f"{', '.join(SUFFIXES)}, each also as {' or '.join(COMPRESSIONS)}"
@@ -42,13 +58,13 @@ def suffix_of(name: str) -> str:
     return name[len(name) - len(inner + packed) :] if inner else ""
 
 
-def read_table(path: Path, problems: list[str], encoding: str = UTF_8) -> Table | None:
+def read_table(path: Path, problems: list[str], options: FileOptions = AS_THEY_ARE) -> Table | None:
     """Read a file as its ending says.
 
     Args:
         path: The file.
         problems: What is wrong is appended here.
-        encoding: Of the files that are text.
+        options: What the user says about files that are text.
 
     Returns:
         A table with at least one row, or None; then everything that is wrong was appended to `problems`.
@@ -66,7 +82,7 @@ def read_table(path: Path, problems: list[str], encoding: str = UTF_8) -> Table 
         elif not (suffix := suffix_of(path.name)):
             found.add(None, f"can't read {path.suffix or 'a file without an ending'}; known: {KNOWN}")
         else:
-            table = _read(path, suffix, encoding, found)
+            table = _read(path, suffix, options, found)
     except OSError as error:
         found.add(None, f"can't be read: {error.strerror or error}")
     here = found.take()
@@ -79,10 +95,13 @@ def read_table(path: Path, problems: list[str], encoding: str = UTF_8) -> Table 
     return table
 
 
-def _read(path: Path, suffix: str, encoding: str, found: FileProblems) -> Table | None:
+def _read(path: Path, suffix: str, options: FileOptions, found: FileProblems) -> Table | None:
     packed = path.suffix if path.suffix.lower() in COMPRESSIONS else ""
     inner = suffix.removesuffix(packed).lower()
-    encoding = encoding if inner in TEXT_SUFFIXES else UTF_8
+    read = FORMATS[inner]
+    if options.column_names is not None and inner in HEADERLESS:  # other formats name their columns themselves
+        read = partial(HEADERLESS[inner], column_names=options.column_names)
+    encoding = options.encoding if inner in TEXT_SUFFIXES else UTF_8
     if packed or encoding != UTF_8:
-        return read_unpacked(path, inner, encoding, FORMATS[inner], found)
-    return FORMATS[inner](path, found)
+        return read_unpacked(path, inner, encoding, read, found)
+    return read(path, found)

@@ -12,7 +12,7 @@ from trainable.data.column_choice import ChosenColumns, choose_columns, has_colu
 from trainable.data.column_kinds import SAMPLE_ROWS
 from trainable.data.file_checks import FileProblems, is_unicode
 from trainable.data.folders import ALIASES, NO_SPLIT
-from trainable.data.formats import read_table
+from trainable.data.formats import AS_THEY_ARE, FileOptions, read_table
 from trainable.data.labels import (
     NO_LABEL_MARKS,
     SINGLE_LABEL,
@@ -40,6 +40,8 @@ class DataRequest:
     """Files that are a split, by the split's name: validation, test."""
     encoding: str = UTF_8
     """Of the files that are text."""
+    column_names: tuple[str, ...] | None = None
+    """Of CSV and TSV files without a header; None means that their first line is the header."""
     text_columns: tuple[str, ...] | None = None
     """One or two names; None means guess."""
     label_column: str | None = None
@@ -97,7 +99,8 @@ def load_data(request: DataRequest, reader: LabelReader = SINGLE_LABEL) -> TextD
     """
     problems: list[str] = []
     notes: list[str] = []
-    source = open_source(request.dataset, request.split_names, problems, request.files, request.encoding)
+    options = FileOptions(request.encoding, request.column_names)
+    source = open_source(request.dataset, request.split_names, problems, request.files, options)
     notes += source.notes
     if not source.tables:
         raise UserError(problems)
@@ -131,14 +134,18 @@ def load_data(request: DataRequest, reader: LabelReader = SINGLE_LABEL) -> TextD
 
 
 def load_file(
-    path: Path, data: TextData, problems: list[str], reader: LabelReader = SINGLE_LABEL, encoding: str = UTF_8
+    path: Path,
+    data: TextData,
+    problems: list[str],
+    reader: LabelReader = SINGLE_LABEL,
+    options: FileOptions = AS_THEY_ARE,
 ) -> Split | None:
     """Read one more labelled file, with the columns and classes of `data`.
 
     Returns:
         Its rows, or None if `problems` is not empty.
     """
-    table = read_table(path, problems, encoding)
+    table = read_table(path, problems, options)
     if table is None or not has_columns(table, (*data.text_columns, data.label_column), problems):
         return None
     wrong: list[str] = []

@@ -13,11 +13,10 @@ from trainable.data.arrow_tables import class_names, table_from_arrow
 from trainable.data.class_folders import class_folders, read_class_folder
 from trainable.data.file_checks import FileProblems
 from trainable.data.folders import ALIASES, NO_SPLIT, Found, find_files, match_splits
-from trainable.data.formats import KNOWN, read_table, suffix_of
+from trainable.data.formats import AS_THEY_ARE, KNOWN, FileOptions, read_table, suffix_of
 from trainable.data.missing_paths import local_hint, what_is_there
 from trainable.data.splits import SPLITS
 from trainable.data.tables import Table, joined
-from trainable.data.unpacking import UTF_8
 from trainable.errors import listed, nearest, shown
 
 _DATASET_DICT = "dataset_dict.json"  # DatasetDict.save_to_disk writes it
@@ -46,8 +45,8 @@ class Wanted:
     """What the user calls train, validation and test."""
     files: Mapping[str, Path]
     """The splits whose files the user names; none is looked for."""
-    encoding: str
-    """Of the files that are text."""
+    options: FileOptions
+    """What the user says about files that are text."""
 
 
 def open_source(
@@ -55,7 +54,7 @@ def open_source(
     split_names: Sequence[str],
     problems: list[str],
     files: Mapping[str, str] | None = None,
-    encoding: str = UTF_8,
+    options: FileOptions = AS_THEY_ARE,
 ) -> Source:
     """Open a data set; everything that is wrong is appended to `problems`.
 
@@ -64,7 +63,7 @@ def open_source(
         split_names: The names of its train, validation and test splits.
         problems: Sentences are appended here.
         files: Files that are a split whatever the data set holds, by the split's name.
-        encoding: Of the files that are text.
+        options: What the user says about files that are text.
     """
     files = files or {}
     if split_names[2] == NO_SPLIT and "test" in files:
@@ -74,11 +73,11 @@ def open_source(
     if not is_folder(dataset):
         source = _open_hub(dataset, split_names, problems, named)
     else:
-        wanted = Wanted(tuple(split_names), named, encoding)
+        wanted = Wanted(tuple(split_names), named, options)
         source = _open_local(Path(os.path.expanduser(dataset)), wanted, problems)
     tables = dict(source.tables)
     for split, path in named.items():
-        table = read_table(path, problems, encoding)
+        table = read_table(path, problems, options)
         if table is not None:
             tables[split] = table
     notes = [note for table in tables.values() for note in table.notes]
@@ -104,7 +103,7 @@ def _open_local(path: Path, wanted: Wanted, problems: list[str]) -> Source:
     except OSError as error:
         problems.append(f"--dataset {path}: can't be read: {error.strerror or error}")
         return Source({})
-    table = read_table(path, problems, wanted.encoding)
+    table = read_table(path, problems, wanted.options)
     return Source({} if table is None else {"train": table})
 
 
@@ -123,7 +122,7 @@ def _open_folder(folder: Path, wanted: Wanted, problems: list[str]) -> Source:
         if "train" in by_split or ("train" in wanted.files and by_split):
             return _open_split_folders(folder, by_split, wanted, notes, problems)
         if len(class_folders(folder)) > 1:
-            table = read_class_folder(folder, problems, wanted.encoding)
+            table = read_class_folder(folder, problems, wanted.options.encoding)
             return Source({} if table is None else {"train": table})
         deeper = [path for path in inside if _may_hold_data(path)]
         if len(deeper) == 1:
@@ -155,7 +154,7 @@ def _open_files(found: Found, wanted: Wanted, problems: list[str]) -> Source:
     problems += found.problems
     tables = {}
     for split, paths in found.files.items():
-        parts = [read_table(path, problems, wanted.encoding) for path in paths]
+        parts = [read_table(path, problems, wanted.options) for path in paths]
         whole = [part for part in parts if part is not None]
         if len(whole) == len(parts):
             table = joined(whole, problems)
@@ -176,7 +175,7 @@ def _open_split_folders(
             opened = _open_files(Found({split: paths}), wanted, problems)
             tables |= opened.tables
         elif len(class_folders(inside)) > 1:
-            table = read_class_folder(inside, problems, wanted.encoding)
+            table = read_class_folder(inside, problems, wanted.options.encoding)
             if table is not None:
                 tables[split] = table
         else:

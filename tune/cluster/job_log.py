@@ -29,7 +29,7 @@ def follow(client: JobSubmissionClient, server: Server, job: str, out: str) -> i
     Raises:
         KeyboardInterrupt: The user pressed Ctrl-C. How to come back is printed first.
     """
-    shown, last_answer, reader_gone = 0, time.monotonic(), False
+    shown, last_answer = 0, time.monotonic()
     try:
         while True:
             try:
@@ -42,10 +42,7 @@ def follow(client: JobSubmissionClient, server: Server, job: str, out: str) -> i
                     _print_next_steps(lost, server, job, out)
                     return 1
             else:
-                try:
-                    print(plain(text[shown:]) if not reader_gone else "", end="", flush=not reader_gone)
-                except BrokenPipeError:  # the program that read our output has ended; the sweep has not
-                    reader_gone = True
+                print(plain(text[shown:]), end="", flush=True)
                 shown = max(shown, len(text))
                 if details.status.is_terminal():
                     return _exit_code(details)

@@ -119,6 +119,7 @@ def load_spec_data(spec: SweepSpec, problems: list[str]) -> TextData | None:
     request = DataRequest(
         dataset=str(BUILTIN_DATASETS.get(spec.dataset, spec.dataset)),
         encoding=spec.encoding,
+        column_names=spec.column_names,
         text_columns=spec.text_columns,
         label_column=spec.label_column,
         positive_label=spec.positive_label,

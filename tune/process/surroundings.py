@@ -5,6 +5,7 @@ Nothing here imports more than the standard library.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import tempfile
@@ -43,8 +44,43 @@ def keep_streams_open() -> None:
         stream = getattr(sys, name)
         if stream is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - as long as the process
-        elif hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+        elif isinstance(stream, io.TextIOWrapper):
+            setattr(sys, name, _Stream.in_place_of(stream))
+
+
+class _Stream(io.TextIOWrapper):
+    """A stream whose reader may go, as that of `| head` does: what is printed then goes nowhere, and nothing fails."""
+
+    @classmethod
+    def in_place_of(cls, stream: io.TextIOWrapper) -> _Stream:
+        """Take over a stream; letters that it can't write become escapes."""
+        encoding, is_line_buffered, is_unbuffered = stream.encoding, stream.line_buffering, stream.write_through
+        stream.flush()
+        return cls(
+            stream.detach(),
+            encoding,
+            "backslashreplace",
+            line_buffering=is_line_buffered,
+            write_through=is_unbuffered,
+        )
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except BrokenPipeError:
+            self._let_go()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except BrokenPipeError:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.fileno())
+        os.close(nowhere)
 
 
 def leave_working_directory() -> None:

@@ -108,15 +108,28 @@ def _on_off(value: object) -> bool:
 
 
 def _columns(value: object) -> tuple[str, ...]:
+    names = _different_names(value)
+    if names is None or len(names) > 2:
+        raise ValueError(f"must be one column or two (a,b), but got {shown(value)}")
+    return names
+
+
+def _column_names(value: object) -> tuple[str, ...]:
+    names = _different_names(value)
+    if names is None or len(names) < 2:
+        raise ValueError(f"must be two names or more, each another (a,b,c), but got {shown(value)}")
+    return names
+
+
+def _different_names(value: object) -> tuple[str, ...] | None:
     names = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
     if (
         not isinstance(names, (list, tuple))
-        or not 1 <= len(names) <= 2
         or not all(isinstance(name, str) and name.strip() and "\0" not in name and is_unicode(name) for name in names)
         or len(set(names)) != len(names)
     ):
-        raise ValueError(f"must be one column or two (a,b), but got {shown(value)}")
-    return tuple(names)
+        return None
+    return tuple(names) or None
 
 
 def _resource(value: float) -> float:
@@ -149,6 +162,18 @@ Columns = Annotated[
                     "maxItems": 2,
                     "uniqueItems": True,
                 },
+            ]
+        }
+    ),
+]
+ColumnNames = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_column_names),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": r"^[^,]*[^,\s][^,]*(,[^,]*[^,\s][^,]*)+$"},
+                {"type": "array", "items": {"type": "string", "pattern": r"\S"}, "minItems": 2, "uniqueItems": True},
             ]
         }
     ),

@@ -16,8 +16,8 @@ DEFAULT_PRESET = "demo"
 PATHS = ("model", "dataset", "validation", "test", "points")  # fields that may be paths
 # Columns, split names and classes are facts of the data set that they were written for.
 FACTS_OF_A_DATASET = (
-    "validation", "test", "encoding", "text_columns", "label_column", "positive_label", "skip_labels", "train_split",
-    "validation_split", "test_split",
+    "validation", "test", "encoding", "column_names", "text_columns", "label_column", "positive_label",
+    "skip_labels", "train_split", "validation_split", "test_split",
 )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from tune.spec.field_types import (
     AboveOne,
     ClassLabel,
     ClassLabels,
+    ColumnNames,
     Columns,
     Cores,
     Flag,
@@ -63,6 +64,9 @@ class SweepSpec(BaseModel):
 
     encoding: Annotated[TextEncoding, Flag()] = "utf-8"
     """Encoding of data files that are text, such as windows-1252."""
+
+    column_names: Annotated[ColumnNames | None, Flag("A,B[,...]")] = None
+    """What the columns are of csv and tsv files without a header."""
 
     text_columns: Annotated[Columns | None, Flag("A[,B]")] = None
     """One text column or a pair: a[,b]; guessed when unambiguous."""
@@ -230,14 +234,15 @@ def _sound_values(given: Given, problems: list[str]) -> dict[str, Any]:
 
 
 def _name_of(dataset: str) -> str:
-    """A sweep's name, made of its data set's: imdb for the folder imdb, for imdb.csv.gz and for imdb/train.csv."""
+    """A sweep's name, made of its data set's: imdb for imdb, imdb.csv.gz, imdb/train.csv and imdb/data."""
     from trainable.data.folders import ALIASES
     from trainable.data.formats import suffix_of  # not above: numpy, which it imports, would slow --help down
 
     path = Path(dataset)
     suffix = suffix_of(path.name)
     name = path.name.removesuffix(suffix)
-    if suffix and any(name.lower() in names for names in ALIASES.values()):
+    says_nothing = {"data", "dataset"} if not suffix else {alias for names in ALIASES.values() for alias in names}
+    if name.lower() in says_nothing:
         name = path.parent.name or name
     return name if name not in ("", "..") else "sweep"
 
@@ -284,6 +289,6 @@ def spec_as_yaml_values(spec: SweepSpec) -> dict[str, Any]:
     values = {name: getattr(spec, name) for name in SweepSpec.model_fields}
     values["space"] = {name: str(domain) for name, domain in spec.space.items()}
     values["points"] = [point.named() for point in spec.points] or None
-    for name in ("text_columns", "skip_labels"):
+    for name in ("column_names", "text_columns", "skip_labels"):
         values[name] = list(values[name]) if values[name] else None
     return {name: value for name, value in values.items() if value is not None}
