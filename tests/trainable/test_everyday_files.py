@@ -251,6 +251,12 @@ REFUSED: dict[str, tuple[dict[str, str | bytes], str]] = {
         "train.json: holds one object, whose rows stand under 'data'; make lines of them: pandas.DataFrame(json.load("
         "open('train.json'))['data']).to_json('train.rows.jsonl', orient='records', lines=True)",
     ),
+    "tables of lists under keys": (
+        {"train.json": json.dumps({"train": [["a b", "x"], ["c", "y"]], "val": [["d", "x"]]})},
+        "train.json: holds one object, whose fields train, val are tables without column names; make a file of each, "
+        "and name the columns with --column-names: [pandas.DataFrame(rows).to_csv(f'{name}.csv', index=False, "
+        "header=False) for name, rows in json.load(open('train.json')).items()]",
+    ),
     "Label Studio": (
         {"train.json": json.dumps([{"id": 1, "annotations": [{"result": []}], "data": {"text": "a"}}] * 4)},
         "train.json: is an export of Label Studio in JSON; export it as CSV or TSV instead",

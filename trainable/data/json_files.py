@@ -209,6 +209,13 @@ def _tell_one_object(path: Path, found: FileProblems) -> None:
             f"holds one object, whose rows stand under {shown(name)}; make lines of them: "
             f"pandas.DataFrame(json.load(open({path.name!r}))[{name!r}]).{to_lines}",
         )
+    elif all(_is_lists(value) for value in whole.values()):
+        found.add(
+            None,
+            f"holds one object, whose fields {listed(list(whole)[:20])} are tables without column names; make a file "
+            "of each, and name the columns with --column-names: [pandas.DataFrame(rows).to_csv(f'{name}.csv', "
+            f"index=False, header=False) for name, rows in json.load(open({path.name!r})).items()]",
+        )
     else:
         found.add(None, f"holds one object with the fields {listed(list(whole)[:20])}, not one a row")
 
@@ -220,6 +227,10 @@ def _is_columns(whole: Mapping[str, Any]) -> bool:
     kinds = {type(value) for value in whole.values()}
     lengths = {len(value) for value in whole.values() if isinstance(value, dict | list)}
     return kinds in ({dict}, {list}) and len(lengths) == 1 and len(whole) > 1
+
+
+def _is_lists(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, list) for row in value)
 
 
 def _orient(whole: Mapping[str, Any]) -> str:
