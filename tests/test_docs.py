@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -99,3 +101,35 @@ def test_the_readmes_specification_is_one(tmp_path: Path) -> None:
 
 def test_architecture_stays_short() -> None:
     assert len((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").splitlines()) < 100
+
+
+def strings_of_the_program() -> str:
+    """Every string in the sources, in lower case; a gap stands where an f-string has a value."""
+    found = []
+    for path in [*ROOT.glob("tune/**/*.py"), *ROOT.glob("trainable/**/*.py")]:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.JoinedStr):
+                parts = (str(part.value) if isinstance(part, ast.Constant) else "\0" for part in node.values)
+                found.append("".join(parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inside:
+                found.append(node.value)
+    return " \n".join(found).lower()
+
+
+MESSAGES = re.findall(r"^\| (`.*?`) \|", (ROOT / "docs" / "errors.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+
+
+def test_the_refusals_that_are_explained_are_the_program_s() -> None:
+    """At least two thirds of the words of each message stand in the sources, in runs of two or more."""
+    assert len(MESSAGES) > 40
+    words_of_program = re.findall(r"[a-z'-]+|\0", strings_of_the_program())
+    pairs = set(pairwise(words_of_program))
+    unknown = []
+    for message in [each for cell in MESSAGES for each in re.findall(r"`(.*?)`", cell)]:
+        words = re.findall(r"[a-z'-]+", message.lower())
+        known = {i + k for i, pair in enumerate(pairwise(words)) if pair in pairs for k in (0, 1)}
+        if 3 * len(known) < 2 * len(words):
+            unknown.append(message)
+    assert unknown == []
