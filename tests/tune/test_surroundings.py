@@ -7,12 +7,23 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
-from tune.cluster.machine import no_gpu_note, usable_cores, usable_gpus
+from tune.cluster.machine import (
+    memory_note,
+    no_gpu_note,
+    slots_in_memory,
+    usable_cores,
+    usable_gpus,
+    usable_memory,
+)
+from tune.cluster.nodes import local_nodes
 from tune.process.signals import Signals
 from tune.process.surroundings import CACHES, leave_working_directory, use_temporary_caches
+from tune.spec.sweep_spec import SweepSpec
 from tune.sweep.failures import why_it_failed
 
 CORES = usable_cores()
@@ -59,6 +70,46 @@ def put(root: Path, files: dict[str, str]) -> Path:
 )
 def test_cores_are_those_of_the_control_group(files: dict[str, str], cores: int, tmp_path: Path) -> None:
     assert usable_cores(put(tmp_path, files)) == cores
+
+
+LOW = f"{4 << 30}\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "limit"),
+    [
+        ({}, None),
+        ({"sys/fs/cgroup/memory.max": LOW}, 4),
+        ({"sys/fs/cgroup/memory.max": "max\n"}, None),
+        (
+            {"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/memory.max": LOW, "sys/fs/cgroup/a/b/memory.max": "max"},
+            4,
+        ),
+        ({"proc/self/cgroup": "7:memory:/m\n", "sys/fs/cgroup/memory/m/memory.limit_in_bytes": LOW}, 4),
+        ({"proc/self/cgroup": "7:memory:/m\n", "sys/fs/cgroup/memory/m/memory.limit_in_bytes": f"{1 << 62}"}, None),
+    ],
+)
+def test_memory_is_that_of_the_control_group(files: dict[str, str], limit: int | None, tmp_path: Path) -> None:
+    root = put(tmp_path, files)
+    assert usable_memory(root) == (psutil.virtual_memory().total if limit is None else limit << 30)
+
+
+def test_cores_without_memory_are_not_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = put(tmp_path, {"sys/fs/cgroup/memory.max": LOW})
+    monkeypatch.setattr("tune.cluster.machine.usable_cores", lambda root=None: 8)
+    monkeypatch.setattr("tune.cluster.nodes.usable_cores", lambda: 8)
+    monkeypatch.setattr("tune.cluster.nodes.slots_in_memory", lambda: slots_in_memory(root))
+    told = "8 cores would run 8 trials side by side, but 4.0 GiB of memory hold 2; --set num_cpus=N says otherwise"
+    assert memory_note(root) == told
+    (node,) = local_nodes(SweepSpec(name="s", model="m", dataset="d"))
+    assert node.cpus == 2
+    (node,) = local_nodes(SweepSpec(name="s", model="m", dataset="d", num_cpus=8))
+    assert node.cpus == 8, "what the user says counts"
+    put(tmp_path, {"sys/fs/cgroup/memory.max": "1000"})
+    assert slots_in_memory(root) == 1
+    put(tmp_path, {"sys/fs/cgroup/memory.max": f"{64 << 30}"})
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=64 << 30))
+    assert memory_note(root) == ""
 
 
 # GPUs

@@ -1,6 +1,6 @@
-"""What this process may use of this machine: cores and GPUs.
+"""What this process may use of this machine: cores, memory and GPUs.
 
-psutil and nvidia-ml-py are no replacement: psutil does not read a control group's quota, and NVML lists GPUs that
+psutil and nvidia-ml-py are no replacement: psutil does not read a control group's limits, and NVML lists GPUs that
 CUDA_VISIBLE_DEVICES hides.
 """
 
@@ -11,7 +11,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+WORKER_BYTES = 3 << 29  # what a worker takes with the smallest models in use (MiniLM, of 90 MB): 1.5 GiB
 
 
 def usable_cores(root: Path = Path("/")) -> int:
@@ -24,23 +27,52 @@ def usable_cores(root: Path = Path("/")) -> int:
     return max(1, int(min([cores, *_quotas(root)])))
 
 
+def usable_memory(root: Path = Path("/")) -> int:
+    """Bytes of memory that this process may use: the machine's, and the limits of its control groups."""
+    limits = []
+    for folder, is_v1 in _groups("memory", root):
+        with contextlib.suppress(OSError, ValueError):  # "max" is no integer: no limit
+            limits.append(int((folder / ("memory.limit_in_bytes" if is_v1 else "memory.max")).read_text()))
+    return min([psutil.virtual_memory().total, *limits])
+
+
+def slots_in_memory(root: Path = Path("/")) -> int:
+    """How many workers the usable memory holds, at least one."""
+    return max(1, usable_memory(root) // WORKER_BYTES)
+
+
+def memory_note(root: Path = Path("/")) -> str:
+    """That memory, and not the cores, limits how many trials run side by side; empty if it does not."""
+    slots = slots_in_memory(root)
+    if slots >= usable_cores(root):
+        return ""
+    cores = f"{usable_cores(root)} cores would run {usable_cores(root)} trials side by side"
+    return f"{cores}, but {usable_memory(root) / 2**30:.1f} GiB of memory hold {slots}; --set num_cpus=N says otherwise"
+
+
 def _quotas(root: Path) -> Iterator[float]:
     """The quota of each control group that this process is in, and of those above it, in cores."""
+    for folder, is_v1 in _groups("cpu", root):
+        with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
+            yield _quota_v1(folder) if is_v1 else _quota_v2(folder)
+
+
+def _groups(controller: str, root: Path) -> Iterator[tuple[Path, bool]]:
+    """The folders of the control groups that this process is in, and of those above; whether each is of version 1."""
     groups: list[tuple[str, str]] = []  # the controllers ("" for version 2) and the path
     with contextlib.suppress(OSError, ValueError):
         for line in (root / "proc/self/cgroup").read_text().splitlines():
             _, controllers, path = line.split(":", 2)
             groups.append((controllers, path.strip("/")))
     for controllers, path in groups or [("", "")]:
-        if controllers and "cpu" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
         mount = root / "sys/fs/cgroup" / controllers
         # Inside a container the path may be the one outside: the mount's own files are then the container's.
         for folder in (mount / path, *(mount / path).parents):
             if not folder.is_relative_to(mount):
                 break
-            with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
-                yield _quota_v1(folder) if controllers else _quota_v2(folder)
+            yield folder, bool(controllers)
 
 
 def _quota_v1(folder: Path) -> float:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from tune.cluster.machine import usable_cores, usable_gpus
+from tune.cluster.machine import slots_in_memory, usable_cores, usable_gpus
 from tune.spec.sweep_spec import SweepSpec
 
 ACCELERATOR = "accelerator_type:"  # Ray's prefix of the resource that names the kind of a node's GPUs
@@ -45,8 +45,11 @@ class Autoscaler(Enum):
 
 
 def local_nodes(spec: SweepSpec) -> list[Node]:
-    """What a private Ray on this machine would offer: what the spec says, else the cores and GPUs we may use."""
-    cpus = spec.num_cpus if spec.num_cpus is not None else usable_cores()
+    """What a private Ray on this machine would offer: what the spec says, else the cores and GPUs we may use.
+
+    Cores for which there is no memory are not offered.
+    """
+    cpus = spec.num_cpus if spec.num_cpus is not None else min(usable_cores(), slots_in_memory())
     gpus = spec.num_gpus if spec.num_gpus is not None else usable_gpus()
     return [Node(cpus, gpus, here=True)]
 

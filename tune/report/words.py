@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from trainable.metrics import METRICS
 from trainable.redaction import one_line
 from tune.cluster.disk import disk_bytes
-from tune.cluster.machine import no_gpu_note
+from tune.cluster.machine import memory_note, no_gpu_note
 from tune.cluster.node_facts import gpus_here
 from tune.cluster.nodes import Node
 from tune.cluster.plan import Plan
@@ -45,10 +45,17 @@ def introduction(inputs: Inputs, plan: Plan, out: str) -> list[str]:
         f"F1 {'of class ' + one_line(data.label_names[1]) if inputs.f1_average == 'binary' else 'macro'}",
         *(f"note: {note}" for note in data.notes),
         f"model {spec.model}; {plan}",
-        *([f"note: {why}"] if spec.address is None and (why := no_gpu_note()) else []),
+        *(f"note: {note}" for note in _notes_on_machine(spec)),
         f"space {_space_in_words(inputs)}",
         *_settings_in_words(inputs),
     ]
+
+
+def _notes_on_machine(spec: SweepSpec) -> list[str]:
+    """What differs from what somebody who knows this machine expects."""
+    if spec.address is not None:
+        return []
+    return [note for note in (no_gpu_note(), memory_note() if spec.num_cpus is None else "") if note]
 
 
 def _space_in_words(inputs: Inputs) -> str:
