@@ -14,7 +14,8 @@ import pytest
 
 from trainable.data.columns import Column, Places
 from trainable.data.labels import SINGLE_LABEL, Classes, LabelColumn, LabelReader, LabelWishes
-from trainable.data.load import DataRequest, load_data, load_file
+from trainable.data.load import load_data, load_file
+from trainable.data.request import DataRequest
 from trainable.data.splits import Label
 from trainable.data.tables import Table
 from trainable.data.tokens import load_tokenizer, tokenize

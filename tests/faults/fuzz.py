@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 import yaml
 
 from trainable.data.formats import read_table
-from trainable.data.load import DataRequest, load_data
+from trainable.data.load import load_data
+from trainable.data.request import DataRequest
 from trainable.errors import UserError
 from tune.spec.flags import parse
 from tune.spec.sources import Given, given_from_file, merge

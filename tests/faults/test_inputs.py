@@ -684,7 +684,8 @@ def _spoil(add: Callable[..., None]) -> Callable[..., None]:
 # VmHWM and not ru_maxrss, which a process takes over from the one that started it.
 MEASURE = """
 import re, sys
-from trainable.data.load import DataRequest, load_data
+from trainable.data.load import load_data
+from trainable.data.request import DataRequest
 data = load_data(DataRequest(sys.argv[1]))
 print(int(re.search('VmHWM: *([0-9]+) kB', open('/proc/self/status').read().replace('\\t', ''))[1]) * 1024)
 """

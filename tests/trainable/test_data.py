@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from trainable.data.formats import KNOWN
-from trainable.data.load import DataRequest, TextData, load_data, load_file
+from trainable.data.load import TextData, load_data, load_file
+from trainable.data.request import DataRequest
 from trainable.data.sources import hub_name
 from trainable.data.splits import Split, stratified_cut
 from trainable.errors import UserError

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from trainable.data.labels import MULTI_LABEL, REGRESSION
-from trainable.data.load import DataRequest, TextData, load_data, load_file
+from trainable.data.load import TextData, load_data, load_file
+from trainable.data.request import DataRequest
 from trainable.errors import UserError
 
 WORDS = "river lamp window ticket pencil kettle drawer basket curtain bicycle table spoon".split()  # noqa: SIM905

@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from trainable.data.folders import ALIASES, NO_SPLIT
-from trainable.data.load import DataRequest, TextData, load_data
+from trainable.data.load import TextData, load_data
 from trainable.data.parquet import SPARE_BYTES
+from trainable.data.request import DataRequest
 from trainable.errors import UserError
 
 WORDS = (

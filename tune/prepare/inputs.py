@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainable.data.load import DataRequest, TextData, load_data
+from trainable.data.load import TextData, load_data
 from trainable.data.missing_paths import local_hint, what_is_there
+from trainable.data.request import DataRequest
 from trainable.data.splits import rows_needed
 from trainable.data.tokens import TokenizedSplit, load_tokenizer, tokenize
 from trainable.errors import UserError
