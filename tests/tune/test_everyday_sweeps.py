@@ -150,6 +150,9 @@ def test_what_a_sweep_may_be_asked_later(tiny_model: Path, tmp_path: Path) -> No
     assert "--repeat-configurations" in done.stdout
 
     out = ["--out", "runs/my reviews"]
+    done = command("tune.search", *out, "--num-trials", 5, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert "each configuration was tried" in done.stdout.splitlines()[0]
     point = {"learning_rate": 1e-3, "batch_size": 32, "epochs": 1}
     (tmp_path / "points.json").write_text(json.dumps([point]))
     done = command(

@@ -186,8 +186,13 @@ def no_trial_finished(records: Sequence[TrialRecord], run_dir: RunDir) -> str:
 
 def nothing_left_to_do(report: SweepReport, spec: SweepSpec, out: str) -> list[str]:
     """Say that the sweep is finished already, and show its result."""
+    few = trials_of_all_configurations(spec)
+    go_on = "--num-trials N goes on to N"
+    if few is not None and few <= spec.num_trials:
+        go_on = f"each configuration was tried; {go_on} with a wider --space and --allow-new-space, or with "
+        go_on += "--repeat-configurations"
     return [
-        f"nothing left to do: all {spec.num_trials} trials are finished; --num-trials N goes on to N",
+        f"nothing left to do: all {spec.num_trials} trials are finished; {go_on}",
         *conclusion(report, out),
     ]
 
