@@ -7,13 +7,11 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import psutil
 import pytest
 
 from tune.cluster.machine import (
-    memory_note,
     no_gpu_note,
     slots_in_memory,
     usable_cores,
@@ -21,6 +19,7 @@ from tune.cluster.machine import (
     usable_memory,
 )
 from tune.cluster.nodes import local_nodes
+from tune.cluster.plan import make_plan
 from tune.process.signals import Signals
 from tune.process.surroundings import CACHES, leave_working_directory, use_temporary_caches
 from tune.spec.sweep_spec import SweepSpec
@@ -94,22 +93,20 @@ def test_memory_is_that_of_the_control_group(files: dict[str, str], limit: int |
     assert usable_memory(root) == (psutil.virtual_memory().total if limit is None else limit << 30)
 
 
-def test_cores_without_memory_are_not_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trials_without_memory_are_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = put(tmp_path, {"sys/fs/cgroup/memory.max": LOW})
-    monkeypatch.setattr("tune.cluster.machine.usable_cores", lambda root=None: 8)
     monkeypatch.setattr("tune.cluster.nodes.usable_cores", lambda: 8)
+    monkeypatch.setattr("tune.cluster.nodes.usable_gpus", lambda: 0)
     monkeypatch.setattr("tune.cluster.nodes.slots_in_memory", lambda: slots_in_memory(root))
-    told = "8 cores would run 8 trials side by side, but 4.0 GiB of memory hold 2; --set num_cpus=N says otherwise"
-    assert memory_note(root) == told
-    (node,) = local_nodes(SweepSpec(name="s", model="m", dataset="d"))
-    assert node.cpus == 2
-    (node,) = local_nodes(SweepSpec(name="s", model="m", dataset="d", num_cpus=8))
-    assert node.cpus == 8, "what the user says counts"
+    spec = SweepSpec(name="s", model="m", dataset="d")
+    plan = make_plan(spec, local_nodes(spec), [])
+    assert (plan.slots, plan.slots_without_memory, plan.local_cores) == (2, 6, 8)
+    few = spec.model_copy(update={"num_trials": 2})
+    assert make_plan(few, local_nodes(few), []).slots_without_memory == 0, "nobody misses any"
+    said = spec.model_copy(update={"num_cpus": 8})
+    assert make_plan(said, local_nodes(said), []).slots == 8, "what the user says counts"
     put(tmp_path, {"sys/fs/cgroup/memory.max": "1000"})
-    assert slots_in_memory(root) == 1
-    put(tmp_path, {"sys/fs/cgroup/memory.max": f"{64 << 30}"})
-    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=64 << 30))
-    assert memory_note(root) == ""
+    assert make_plan(spec, local_nodes(spec), []).slots == 1, "one trial is always tried"
 
 
 # GPUs

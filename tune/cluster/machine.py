@@ -41,15 +41,6 @@ def slots_in_memory(root: Path = Path("/")) -> int:
     return max(1, usable_memory(root) // WORKER_BYTES)
 
 
-def memory_note(root: Path = Path("/")) -> str:
-    """That memory, and not the cores, limits how many trials run side by side; empty if it does not."""
-    slots = slots_in_memory(root)
-    if slots >= usable_cores(root):
-        return ""
-    cores = f"{usable_cores(root)} cores would run {usable_cores(root)} trials side by side"
-    return f"{cores}, but {usable_memory(root) / 2**30:.1f} GiB of memory hold {slots}; --set num_cpus=N says otherwise"
-
-
 def _quotas(root: Path) -> Iterator[float]:
     """The quota of each control group that this process is in, and of those above it, in cores."""
     for folder, is_v1 in _groups("cpu", root):

@@ -31,6 +31,8 @@ class Node:
     """What Ray calls it; empty for this machine."""
     accelerators: tuple[str, ...] = ()
     """Kinds of its GPUs, as Ray calls them (H100)."""
+    memory_slots: int | None = None
+    """For how many trials there is memory; None where we don't ask."""
 
 
 class Autoscaler(Enum):
@@ -47,11 +49,11 @@ class Autoscaler(Enum):
 def local_nodes(spec: SweepSpec) -> list[Node]:
     """What a private Ray on this machine would offer: what the spec says, else the cores and GPUs we may use.
 
-    Cores for which there is no memory are not offered.
+    Memory limits the trials unless the spec says how many cores there are.
     """
-    cpus = spec.num_cpus if spec.num_cpus is not None else min(usable_cores(), slots_in_memory())
+    cpus = spec.num_cpus if spec.num_cpus is not None else usable_cores()
     gpus = spec.num_gpus if spec.num_gpus is not None else usable_gpus()
-    return [Node(cpus, gpus, here=True)]
+    return [Node(cpus, gpus, here=True, memory_slots=slots_in_memory() if spec.num_cpus is None else None)]
 
 
 def nodes_now() -> list[Node]:

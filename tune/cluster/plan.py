@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tune.cluster.nodes import ACCELERATOR, Autoscaler, Node
 from tune.spec.sweep_spec import SweepSpec
@@ -31,6 +31,8 @@ class Plan:
     """How many trials run side by side once all the nodes came that will be asked for."""
     accelerator: str | None = None
     """The kind of GPU that a node must have to be given trials; None if any will do."""
+    slots_without_memory: int = 0
+    """How many trials the cores and GPUs would run side by side for which there is no memory."""
 
     def slots_on(self, nodes: Iterable[Node]) -> int:
         """How many trials these nodes run side by side."""
@@ -87,6 +89,7 @@ def make_plan(
     if slots == 0:
         problems += _no_slot_problems(spec, nodes, autoscaler, cpus_each, gpus_each)
     allowed = min(spec.num_trials, spec.max_concurrent or spec.num_trials)
+    with_memory = sum(_slots(replace(node, memory_slots=None), cpus_each, gpus_each) for node in nodes)
     all_on_local_cores = len(nodes) == 1 and nodes[0].here and not gpus_each
     return Plan(
         min(slots, allowed),
@@ -97,6 +100,7 @@ def make_plan(
         elastic=not any(node.here for node in every),
         most_slots=allowed if autoscaler is Autoscaler.ON_DEMAND else min(slots, allowed),
         accelerator=spec.accelerator,
+        slots_without_memory=max(0, min(with_memory, allowed) - slots),
     )
 
 
@@ -113,12 +117,12 @@ def open_trials(spec: SweepSpec, slots: int, autoscaler: Autoscaler) -> int:
 
 def _slots(node: Node, cpus: float, gpus: float) -> int:
     """How many trials a node runs side by side, each with so many cores and GPUs."""
-    by_cpu = math.floor(node.cpus / cpus + 1e-9)
-    if not gpus:
-        return by_cpu
-    # Ray puts a trial's fraction on one GPU: three trials of 0.4 need two GPUs.
-    by_gpu = int(node.gpus) * math.floor(1 / gpus + 1e-9) if gpus <= 1 else math.floor(node.gpus / gpus)
-    return min(by_cpu, by_gpu)
+    slots = math.floor(node.cpus / cpus + 1e-9)
+    if gpus:
+        # Ray puts a trial's fraction on one GPU: three trials of 0.4 need two GPUs.
+        by_gpu = int(node.gpus) * math.floor(1 / gpus + 1e-9) if gpus <= 1 else math.floor(node.gpus / gpus)
+        slots = min(slots, by_gpu)
+    return slots if node.memory_slots is None else min(slots, node.memory_slots)
 
 
 def _gpus_per_trial(

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from trainable.metrics import METRICS
 from trainable.redaction import one_line
 from tune.cluster.disk import disk_bytes
-from tune.cluster.machine import memory_note, no_gpu_note
+from tune.cluster.machine import no_gpu_note, usable_memory
 from tune.cluster.node_facts import gpus_here
 from tune.cluster.nodes import Node
 from tune.cluster.plan import Plan
@@ -45,17 +45,17 @@ def introduction(inputs: Inputs, plan: Plan, out: str) -> list[str]:
         f"F1 {'of class ' + one_line(data.label_names[1]) if inputs.f1_average == 'binary' else 'macro'}",
         *(f"note: {note}" for note in data.notes),
         f"model {spec.model}; {plan}",
-        *(f"note: {note}" for note in _notes_on_machine(spec)),
+        *([f"note: {why}"] if spec.address is None and (why := no_gpu_note()) else []),
+        *([_memory_note(plan)] if plan.slots_without_memory else []),
         f"space {_space_in_words(inputs)}",
         *_settings_in_words(inputs),
     ]
 
 
-def _notes_on_machine(spec: SweepSpec) -> list[str]:
-    """What differs from what somebody who knows this machine expects."""
-    if spec.address is not None:
-        return []
-    return [note for note in (no_gpu_note(), memory_note() if spec.num_cpus is None else "") if note]
+def _memory_note(plan: Plan) -> str:
+    slots = plan.slots + plan.slots_without_memory
+    memory = f"{usable_memory() / 2**30:.1f} GiB of memory hold {plan.slots}"
+    return f"note: there are cores for {slots} trials side by side, but {memory}; --set num_cpus=N says otherwise"
 
 
 def _space_in_words(inputs: Inputs) -> str:
