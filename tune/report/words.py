@@ -82,7 +82,7 @@ def _settings_in_words(inputs: Inputs) -> list[str]:
     spec, defaults = inputs.spec, SweepSpec.model_fields
     said = ("name", "model", "dataset", "space", "points", "text_columns", "label_column")
     given = [
-        f"{name} {one_line(str(getattr(spec, name)))} ({_origin(inputs.origins, name, name, False)})"
+        f"{name} {one_line(_as_given(getattr(spec, name)))} ({_origin(inputs.origins, name, name, False)})"
         for name in defaults
         if name not in said and name in inputs.origins and getattr(spec, name) != defaults[name].default
     ]
@@ -91,6 +91,10 @@ def _settings_in_words(inputs: Inputs) -> list[str]:
         most = f"the model has positions for {inputs.max_length} tokens"
         lines.append(f"note: {most}: max_length {spec.max_length} is lowered to that")
     return lines
+
+
+def _as_given(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def launch_lines(inputs: Inputs, launch: Launch, out: str) -> list[str]:
