@@ -21,24 +21,22 @@ PAIR = {
 
 def main(out: Path, train_rows: int | None) -> None:
     """Run the sweep (or continue the one in `out`), print its result, and use its best model."""
-    report = tune.search.run(
-        {
-            "preset": "demo",
-            "num_trials": 2,
-            "train_rows": train_rows,
-            "space": {"learning_rate": "log:3e-5..2e-4", "batch_size": 16, "epochs": "1..2"},
-        },
+    result = tune.search.run(
+        preset="demo",
+        num_trials=2,
+        train_rows=train_rows,
+        space={"learning_rate": "log:3e-5..2e-4", "batch_size": 16, "epochs": "1..2"},
         out=out,
     )
-    # The report is what report.json holds.
-    for trial in report["trials"]:
-        print(f"trial {trial['number']}: {trial['state']}, {report['metric']} {trial['value']}, {trial['config']}")
-    print(f"test f1 {report['test']['f1']:.4f}; always one class would get {report['majority']['test']['f1']:.4f}")
+    # As a mapping, the result is what report.json holds.
+    for trial in result["trials"]:
+        print(f"trial {trial['number']}: {trial['state']}, {result['metric']} {trial['value']}, {trial['config']}")
+    print(f"test f1 {result['test']['f1']:.4f}; always one class would get {result['majority']['test']['f1']:.4f}")
 
-    # best/ is a model like any other to transformers.
+    # The best model is like any other to transformers.
     from transformers import pipeline
 
-    classify = pipeline("text-classification", str(out / "best"), device="cpu")
+    classify = pipeline("text-classification", result.best, device="cpu")
     print(f"{PAIR['text']}\n{PAIR['text_pair']}\n-> {classify(PAIR)}")
 
 
