@@ -1,5 +1,6 @@
 # make search    set up, then run the embedded demo (offline, minutes on two cores)
 # make test      set up, then run the tests
+# make slow-test set up, then run the tests that take minutes
 # make check     set up, then lint, format and types
 # make schema    set up, then write sweep.schema.json anew, from which editors complete a YAML file
 # make faults    set up, then kill, fill and damage sweeps in every way we know (half an hour)
@@ -12,7 +13,7 @@ VENV ?= .venv
 ROUNDS ?= 1
 BIN := $(VENV)/bin
 
-.PHONY: search test check schema faults cluster-test docs bench clean
+.PHONY: search test slow-test check schema faults cluster-test docs bench clean
 .DEFAULT_GOAL := search
 
 search: $(VENV)/.ready
@@ -20,6 +21,9 @@ search: $(VENV)/.ready
 
 test: $(VENV)/.ready
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+slow-test: $(VENV)/.ready
+	@$(BIN)/python -m pytest -n 2 -m "slow and not cluster and not gpu and not network"
 
 check: $(VENV)/.ready
 	@$(BIN)/ruff check --quiet .

@@ -64,7 +64,11 @@ def test_folders_and_files_stay_whole(shim: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "step", [25, pytest.param(1, marks=[pytest.mark.faults, pytest.mark.timeout(900)])], ids=["some", "every"]
+    "step",
+    [
+        pytest.param(25, marks=pytest.mark.slow, id="some"),
+        pytest.param(1, marks=[pytest.mark.faults, pytest.mark.timeout(900)], id="every"),
+    ],
 )
 def test_the_study_stays_whole(shim: Path, tmp_path: Path, step: int) -> None:
     made = run_scenarios(shim, tmp_path, step, *STUDIES)

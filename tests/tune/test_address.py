@@ -66,6 +66,7 @@ def flags(folder: Path, model: Path) -> list[object]:
     return ["--dataset", data, "--model", model, "--num-trials", 2, "--precision", "fp32", "--out", "run"]
 
 
+@pytest.mark.slow
 def test_an_existing_cluster_is_used_and_left_running(
     tmp_path: Path, tiny_model: Path, token: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -123,6 +123,8 @@ def test_a_file_becomes_a_report_with_default_settings(kind: str, tiny_model: Pa
     assert "agrees with report.json" in again.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(240)
 def test_what_a_sweep_may_be_asked_later(tiny_model: Path, tmp_path: Path) -> None:
     """No test score; a space of few configurations; then a point, fewer trials, and replicates."""
     rows = [(text, int(is_good(text))) for text in sentences(80)]

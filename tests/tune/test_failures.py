@@ -65,7 +65,7 @@ def test_a_sweep_whose_trials_all_fail_says_so(tmp_path: Path, tiny_model: Path)
     assert not (tmp_path / "run" / "best").exists()
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])  # Ctrl-C: below
+@pytest.mark.parametrize("how", [pytest.param(signal.SIGKILL, marks=pytest.mark.slow), signal.SIGTERM])  # Ctrl-C: below
 def test_a_stopped_sweep_goes_on_with_the_same_command(tmp_path: Path, tiny_model: Path, how: signal.Signals) -> None:
     points = [{**LEARNS, "epochs": epochs} for epochs in (3, 400, 400, 3)]
     arguments = [*flags(tmp_path, tiny_model, points), "--set", "state_interval_s=0"]
@@ -113,6 +113,7 @@ def test_a_stopped_sweep_goes_on_with_the_same_command(tmp_path: Path, tiny_mode
     assert first_epoch >= len(kept), "the trial started over"
 
 
+@pytest.mark.slow
 def test_stopped_before_the_first_trial_it_goes_on_too(tmp_path: Path, tiny_model: Path) -> None:
     arguments = [str(a) for a in flags(tmp_path, tiny_model, [LEARNS, LEARNS])]
     arguments[arguments.index("fp32")] = "auto"

@@ -34,6 +34,8 @@ def wait_for(out: Path, trials: int, process: subprocess.Popen[str]) -> None:
     raise AssertionError("no trial finished in time")
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(240)
 def test_a_sweep_is_finished_with_what_is_done_and_goes_on_later(
     tiny_model: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -53,6 +53,7 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)  # two whole runs, each with a Ray of its own
 def test_mrpc_runs_from_the_hub_and_then_from_the_cache(repos: dict[tuple[str, str], Path], tmp_path: Path) -> None:
     with Hub(repos) as hub:
