@@ -17,7 +17,7 @@ from trainable.data.formats import KNOWN
 from trainable.data.load import TextData, load_data, load_file
 from trainable.data.request import DataRequest
 from trainable.data.sources import hub_name
-from trainable.data.splits import Split, stratified_cut
+from trainable.data.splits import Split, stratified_cut, stratified_rows
 from trainable.errors import UserError
 from trainable.hub import download as hub
 
@@ -423,3 +423,16 @@ def test_a_split_that_the_hub_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_hub_names(name: str, parts: tuple[str, str | None]) -> None:
     assert hub_name(name) == parts
+
+
+@pytest.mark.parametrize("rows", [2, 7, 20, 59, 60])
+def test_stratified_rows_give_each_class_its_share(rows: int) -> None:
+    labels = (0,) * 30 + (1,) * 20 + (2,) * 10
+    split = Split((tuple(f"text {i}" for i in range(60)),), labels)
+    chosen = stratified_rows(split, rows, seed=3)
+    assert len(chosen) == rows
+    assert len(set(chosen.texts[0])) == rows
+    counts = Counter(chosen.labels)
+    for label, size in Counter(labels).items():
+        assert abs(counts[label] - size * rows / 60) < 1
+    assert chosen == stratified_rows(split, rows, seed=3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -330,6 +331,7 @@ def test_validation_is_cut_to_the_rows_that_are_asked_for(tmp_path: Path) -> Non
     data = load(tmp_path, validation_rows=20)
     assert len(data.splits["validation"]) == 20
     assert data == replace(load(tmp_path, validation_rows=20))
+    assert Counter(data.splits["validation"].labels) == {0: 10, 1: 10}, "each class has its share"
     assert set(data.splits["validation"].texts[0]) < set(OTHER)
 
 

@@ -34,7 +34,7 @@ class DataRequest:
     train_rows: int | None = None
     """Use so many training rows, chosen by a seeded shuffle; None means all."""
     validation_rows: int | None = None
-    """The same for validation."""
+    """Use so many validation rows, chosen by seed so that each class has its share; None means all."""
     strict_labels: bool = False
     """Whether labels that differ only in blanks around them or in case are different classes."""
     skip_labels: tuple[str, ...] = ()

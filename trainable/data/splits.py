@@ -93,6 +93,23 @@ def first_rows(train: Split, rows: int, seed: int) -> Split:
     return train.rows(order[:rows])
 
 
+def stratified_rows(split: Split, rows: int, seed: int) -> Split:
+    """So many rows of a split, in which each class has its share (largest remainder), in a seeded order."""
+    order = list(range(len(split)))
+    random.Random(seed).shuffle(order)
+    shares = {label: size * rows / len(split) for label, size in Counter(split.labels).items()}
+    wanted = {label: int(share) for label, share in shares.items()}
+    by_remainder = sorted(shares, key=lambda label: (int(shares[label]) - shares[label], label))
+    for label in by_remainder[: rows - sum(wanted.values())]:
+        wanted[label] += 1
+    chosen = []
+    for row in order:
+        if wanted[split.labels[row]]:
+            wanted[split.labels[row]] -= 1
+            chosen.append(row)
+    return split.rows(chosen)
+
+
 def stratified_cut(split: Split, fraction: float, seed: int) -> list[int]:
     """Choose rows to cut off, about the same fraction of each class.
 

@@ -105,7 +105,7 @@ class SweepSpec(BaseModel):
     """Use only the first N training rows after a seeded shuffle."""
 
     validation_rows: Annotated[FromTwo | None, Flag()] = None
-    """Use only the first N validation rows after a seeded shuffle."""
+    """Use only N validation rows, of each class its share."""
 
     max_length: Annotated[FromFour, Flag()] = 128
     """Longer rows are cut to this many tokens."""
