@@ -84,6 +84,17 @@ READ: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
         ("question", "passage"),
         "label",
     ),
+    "a pair beside where it comes from": (
+        {"source1": ["none here"] * ROWS, "source2": ["none here"] * ROWS, "sentence1": TEXT, "sentence2": OTHER,
+         "y": LABEL},
+        ("sentence1", "sentence2"),
+        "y",
+    ),
+    "a label beside a column of one class": (
+        {"category": ["fiction"] * ROWS, "text": TEXT, "gold_label": WORD},
+        ("text",),
+        "gold_label",
+    ),
     "a pair beside its parses": (
         {"sentence1": TEXT, "sentence1_parse": prose(4), "sentence2": OTHER, "sentence2_parse": prose(5), "y": LABEL},
         ("sentence1", "sentence2"),
@@ -128,6 +139,16 @@ ASKED: dict[str, tuple[dict[str, Any], str, list[str]]] = {
          "passage": OTHER, "label": LABEL},
         "train.jsonl: which columns are the texts?",
         [],
+    ),
+    "three texts": (
+        {"text1": TEXT, "text2": OTHER, "text3": prose(3), "label": LABEL},
+        "train.jsonl: which columns are the texts?",
+        ["'text3': "],
+    ),
+    "a text of words": (
+        {"text": [text.split()[:9] for text in TEXT], "label": LABEL},
+        "train.jsonl: which columns are the texts?",
+        ["'text' holds lists"],
     ),
     "nothing but identifiers": (
         {"doc": [f"ab{i}-x" for i in range(ROWS)], "label": LABEL},
@@ -191,6 +212,7 @@ def test_what_is_not_used_is_said(tmp_path: Path) -> None:
         (["1.0", "0.0"], ("0", "1"), "label '0.0' is read as '0'; '1.0' is read as '1'"),
         ([1.0, 0.0], ("0", "1"), None),
         ([True, False], ("false", "true"), None),
+        ([1, "1", 0, "0"], ("0", "1"), None),
         (["True", "true", "False"], ("False", "True"), "label 'true' (20 rows) is read as 'True'"),
         (["1.0", "1.5", "2.0"], ("1.0", "1.5", "2.0"), None),
         ([["bad"], ["good"]], ("bad", "good"), None),
@@ -238,6 +260,13 @@ def test_a_class_is_the_same_in_every_split(train: list[Any], test: list[Any], t
     assert (again, problems) == (data.splits["test"], []), "evaluate --data reads them the same way"
 
 
+def test_columns_of_a_split_may_be_spelled_otherwise(tmp_path: Path) -> None:
+    put(tmp_path, text=TEXT, label=LABEL)
+    put(tmp_path, "test", Text=OTHER, LABEL=LABEL)
+    assert set(load(tmp_path).splits["test"].texts[0]) == set(OTHER)
+    assert "test.jsonl: column 'Text' is read as 'text'" in notes_of(tmp_path)
+
+
 def test_a_strict_label_of_another_spelling_is_unknown(tmp_path: Path) -> None:
     put(tmp_path, text=TEXT, label=WORD)
     put(tmp_path, "test", text=OTHER, label=["bad", "Good"] * 30)
@@ -255,6 +284,8 @@ def test_a_strict_label_of_another_spelling_is_unknown(tmp_path: Path) -> None:
         ([0.5, 1.0], f"label 'label' holds numbers such as 0.5: {REGRESSION}"),
         (list(range(60)), f"60 classes in 60 rows, all of them numbers: {REGRESSION}; is the label column the "
          "right one?"),
+        (["good", "nan", "bad"], "20 rows have the label 'nan', which looks like a mark for rows without a label; "
+         "--skip-labels=nan leaves them out, --strict-labels makes a class of them"),
         (["good", "-", "bad"], "20 rows have the label '-', which looks like a mark for rows without a label; "
          "--skip-labels=- leaves them out, --strict-labels makes a class of them"),
     ],

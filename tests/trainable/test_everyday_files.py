@@ -129,6 +129,7 @@ WAYS: dict[str, tuple[str, str | bytes, Rows]] = {
         delimited(PLAIN).replace("\n", ",\n").replace("label,\n", "label\n"),
         PLAIN,
     ),
+    "rows of nothing at the end": ("train.csv", delimited(PLAIN) + ",\n,\n  \n", PLAIN),
     "pandas' index": (
         "train.csv",
         "".join(f"{'' if i == 0 else i - 1},{line}\n" for i, line in enumerate(delimited(PLAIN).splitlines())),
@@ -186,6 +187,7 @@ def test_a_table_is_read_whole_however_it_was_written(way: str, tmp_path: Path) 
         ("semicolons", "train.csv: cells are separated by semicolons, not by commas"),
         ("tabs in .csv, quoted", "train.csv: cells are separated by tabs, not by commas"),
         ("commas in .tsv", "train.tsv: cells are separated by commas, not by tabs"),
+        ("rows of nothing at the end", "train.csv: rows that hold nothing are left out: 3"),
         ("sep=; before the header", "train.csv: cells are separated by semicolons, not by commas"),
         ("a blank behind each comma", "train.csv: the blank behind each comma is left out, in the header too"),
         ("a comma at the end of each line", "train.csv: column 3 has no name and is left out"),
@@ -258,6 +260,18 @@ REFUSED: dict[str, tuple[dict[str, str | bytes], str]] = {
         "and name the columns with --column-names: [pandas.DataFrame(rows).to_csv(f'{name}.csv', index=False, "
         "header=False) for name, rows in json.load(open('train.json')).items()]",
     ),
+    "splits under keys": (
+        {"train.json": json.dumps({"train": as_json(PLAIN), "test": as_json(PLAIN)})},
+        "train.json: holds one object, whose rows stand under train, test; make a file of each: "
+        "[pandas.DataFrame(rows).to_json(f'{name}.jsonl', orient='records', lines=True) "
+        "for name, rows in json.load(open('train.json')).items()]",
+    ),
+    "an array of arrays": (
+        {"train.json": json.dumps([[text, label] for text, label in PLAIN])},
+        "train.json: holds arrays, which name no columns; make a table of them, and name the columns with "
+        "--column-names: pandas.DataFrame(json.load(open('train.json')))"
+        ".to_csv('train.csv', index=False, header=False)",
+    ),
     "Label Studio": (
         {"train.json": json.dumps([{"id": 1, "annotations": [{"result": []}], "data": {"text": "a"}}] * 4)},
         "train.json: is an export of Label Studio in JSON; export it as CSV or TSV instead",
@@ -288,6 +302,11 @@ REFUSED: dict[str, tuple[dict[str, str | bytes], str]] = {
         {"train.csv": "text,label\n" + "".join(f"{t}, too,{y}\n" for t, y in PLAIN)},
         "train.csv, lines 2, 3, 4, 5, 6, 7, 8, 9 and 32 more: have 3 columns where the header has 2; a text with a "
         "comma in it must stand in quotes",
+    ),
+    "no header, and a constant column before the label": (
+        {"train.tsv": "".join(f"gj04\t{int(label == 'good')}\t{text}\n" for text, label in PLAIN)},
+        f"train.tsv, line 1: was taken for the header, but looks like a row: 'gj04,0,{PLAIN[0][0]}'; if the file has "
+        "no header, say what its columns are: --column-names column1,label,text",
     ),
     "a shard that is missing": (
         {"data/train-00000-of-00002.parquet": parquet(PLAIN)},

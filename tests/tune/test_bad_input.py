@@ -139,8 +139,8 @@ DATA = [
     other(
         "mixed label types",
         "jsonl",
-        JSON_ROW + '{"text": "a", "label": "1"}\n{"text": "a", "label": true}',
-        "line 3: label '1' is text, but that of line 1 is an integer",
+        JSON_ROW + '{"text": "a", "label": "one"}\n{"text": "a", "label": true}',
+        "line 3: label 'one' is text, but that of line 1 is an integer",
         "line 4: label True is true or false, but",
     ),
     other(

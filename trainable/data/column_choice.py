@@ -17,7 +17,7 @@ from trainable.errors import listed, nearest, shown
 
 LABEL_NAMES = (
     "label", "labels", "label_ids", "class", "target", "category", "y", "gold_label", "sentiment", "stars", "rating",
-    "polarity", "intent", "emotion", "topic", "is_duplicate", "is_spam", "spam", "stance", "genre",
+    "polarity", "intent", "emotion", "topic", "is_duplicate", "is_spam", "spam", "stance",
 )  # fmt: skip
 TEXT_NAMES = (
     "text", "texts", "sentence", "review", "review_text", "tweet", "comment", "comment_text", "content", "body",
@@ -103,6 +103,8 @@ def _choose_label(
     named = [name for name in names if name.lower() in LABEL_NAMES]
     if not named:
         named = [name for name in names if _words_of(name) & set(LABEL_NAMES) and _may_be_label(table.columns[name])]
+    if len(named) > 1:  # a column of one class is no label
+        named = [name for name in named if not kinds[name].is_constant] or named
     if len(named) == 1:
         return named[0]
     ask = f"{table.path}: which column is the label? Name it with --label-column"
@@ -148,6 +150,7 @@ def _choose_texts(
         notes.append(f"{table.path}: {listed(leaks)} {they} not used: the score would be that of a leak")
     words = [name for name in words if name not in leaks and name.lower() not in NO_TEXT_NAMES]
     texts = [name for name in words if name.lower() in TEXT_NAMES or not kinds[name].is_code]
+    texts = [name for name in texts if not kinds[name].is_constant] or texts
     found = _pair(texts) or _clear_text(texts, kinds)
     if found is None and not texts:
         # Columns that would be texts but for their blank cells are taken, so that each such cell is told.
@@ -171,18 +174,25 @@ def _pair(names: Sequence[str]) -> tuple[str, str] | None:
     by_name = {name.lower(): name for name in names}
     known = [(by_name[a], by_name[b]) for a, b in PAIRS if a in by_name and b in by_name]
     pairs = known or [(a, b) for a, b in combinations(names, 2) if _differ_in_number(a, b)]
+    pairs = [(a, b) for a, b in pairs if not any(_differ_in_number(b, c, ("2", "3"), ("b", "c")) for c in names)]
     # sentence1 and sentence2, where sentence1_parse and sentence2_parse are beside them.
     plain = [(a, b) for a, b in pairs if all(c.startswith(a) and d.startswith(b) for c, d in pairs)]
     return (plain or pairs)[0] if len(pairs) == 1 or plain else None
 
 
-def _differ_in_number(one: str, other: str) -> bool:
-    """Whether two names differ in one part alone, which is 1 and 2 or a and b, as in text_a, text_b."""
+_ONE_AND_TWO = (("1", "2"), ("a", "b"), ("0", "1"), ("first", "second"), ("left", "right"))
+
+
+def _differ_in_number(one: str, other: str, *numbers: tuple[str, str]) -> bool:
+    """Whether two names differ in one part alone, which is 1 and 2 or a and b, as in text_a, text_b.
+
+    `numbers` are other parts in which they may differ.
+    """
     parts = [re.findall(r"\d+|[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z]\b)", "_", name)) for name in (one, other)]
     if len(parts[0]) != len(parts[1]) or len(parts[0]) < 2:
         return False
     unlike = [(a.lower(), b.lower()) for a, b in zip(*parts, strict=True) if a != b]
-    return unlike in ([("1", "2")], [("a", "b")], [("0", "1")], [("first", "second")], [("left", "right")])
+    return len(unlike) == 1 and unlike[0] in (numbers or _ONE_AND_TWO)
 
 
 def _clear_text(texts: Sequence[str], kinds: Mapping[str, ColumnKind]) -> tuple[str] | None:
@@ -206,6 +216,7 @@ def _there_are(table: Table) -> str:
         for name, words in table.left_out.items()
         if "object" in words or name.lower() in (*LABEL_NAMES, *TEXT_NAMES)
     ]
+    nested += [f"{shown(name)} holds lists" for name, cells in table.columns.items() if isinstance(cells[0], list)]
     return "; ".join([there, *nested[:5]])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,8 @@ class ColumnKind:
     """Whether its cells are texts, but some are blank or missing."""
     is_code: bool
     """Whether nearly all cells are identifiers, addresses, dates or language codes."""
+    is_constant: bool
+    """Whether nearly all cells are the same."""
     has_few_values: bool
     """Whether the same few cells stand in all rows."""
     is_prose: bool
@@ -42,11 +45,13 @@ def kind_of(cells: Sequence[Any]) -> ColumnKind:
     are_texts = bool(texts) and len(texts) == len(filled)
     gaps = len(sample) - len(filled)
     distinct = len(set(texts))
+    most = Counter(map(str, sample)).most_common(1)
     is_words = are_texts and any(_WORD.search(cell) for cell in texts[:1000])
     return ColumnKind(
         is_words=is_words and not gaps,
         has_gaps=gaps > 0 and (are_texts or not filled),
         is_code=are_texts and _is_code(texts),
+        is_constant=len(sample) >= 10 and most[0][1] >= _MOSTLY * len(sample),
         has_few_values=are_texts and len(texts) >= 10 and distinct <= max(1, len(texts) // 10),
         is_prose=is_words and _is_prose(texts),
         is_zero_or_one=bool(filled) and not gaps and {str(cell) for cell in filled} <= {"0", "1", "0.0", "1.0"},

@@ -41,10 +41,14 @@ def _read(path: Path, expected: str, found: FileProblems, column_names: Sequence
     builder = ColumnBuilder(len(header)) if column_names is not None else None
     header_line = 1
     ragged = _RaggedLines()
+    blank_rows = 0
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = DelimitedRows(file, layout)
         try:
             for line, cells in rows:
+                if builder is not None and not any(cell.strip() for cell in cells):
+                    blank_rows += 1
+                    continue
                 if line == 1 and [cell.strip() for cell in cells] == header:
                     continue  # it is named as the user says, by a header
                 if builder is None:
@@ -65,7 +69,8 @@ def _read(path: Path, expected: str, found: FileProblems, column_names: Sequence
         check_header([name.strip() for name in header], f"line {header_line}", found)
     else:
         found.add(f"line {header_line}", _no_header(header, columns, label))
-    notes = [*layout.notes(found.path), *ragged.notes(found.path, layout), *nameless_notes(header, found.path)]
+    notes = [f"{found.path}: rows that hold nothing are left out: {blank_rows}"] if blank_rows else []
+    notes += [*layout.notes(found.path), *ragged.notes(found.path, layout), *nameless_notes(header, found.path)]
     if blank := [shown(name) for name in header if name.strip() and name != name.strip()]:
         notes.append(f"{found.path}: the blanks around the column names {listed(blank)} are left out")
     named = {name.strip(): columns[i] for i, name in enumerate(header) if name.strip()}
@@ -126,14 +131,15 @@ def _repeated(header: list[str], columns: dict[int, Column]) -> int | None:
 
     Unless another column is called like a text, as in message,spam above rows of spam.
     """
+    repeated = []
     for i, name in enumerate(header):
         if any(other.strip().lower() in TEXT_NAMES for other in header[:i] + header[i + 1 :]):
             continue
         cells = columns[i][:1000]
         distinct = set(cells)
         if name.strip() and name in distinct and 2 * len(distinct) <= len(cells):
-            return i
-    return None
+            repeated.append((len(distinct) == 1, i))  # a column of one value is no label
+    return min(repeated)[1] if repeated else None
 
 
 def _no_header(header: list[str], columns: dict[int, Column], label: int) -> str:

@@ -149,6 +149,14 @@ def _array_rows(path: Path, found: FileProblems) -> Iterator[tuple[int, dict[str
                 return
             if isinstance(row, dict):
                 yield number, row
+            elif isinstance(row, list) and number == 1:
+                found.add(
+                    None,
+                    "holds arrays, which name no columns; make a table of them, and name the columns with "
+                    f"--column-names: pandas.DataFrame(json.load(open({path.name!r}))).to_csv("
+                    f"{path.name.partition('.')[0] + '.csv'!r}, index=False, header=False)",
+                )
+                return
             else:
                 found.add(f"row {number} (line {line})", f"is {_JSON_WORDS[type(row)]}, not an object")
             line += text.count("\n", at, end)
@@ -194,8 +202,16 @@ def _tell_one_object(path: Path, found: FileProblems) -> None:
         return
     mended = f"{path.name.partition('.')[0]}.rows.jsonl"
     to_lines = f"to_json({mended!r}, orient='records', lines=True)"
-    name = next((name for name, value in whole.items() if _is_rows(value)), None)
-    if _is_columns(whole):
+    tables = [name for name, value in whole.items() if _is_rows(value)]
+    name = tables[0] if tables else None
+    if len(tables) > 1:
+        found.add(
+            None,
+            f"holds one object, whose rows stand under {listed(tables[:20])}; make a file of each: [pandas.DataFrame("
+            f"rows).to_json(f'{{name}}.jsonl', orient='records', lines=True) for name, rows in "
+            f"json.load(open({path.name!r})).items()]",
+        )
+    elif _is_columns(whole):
         orient = _orient(whole)
         what = "rows by their names" if "index" in orient else "columns, not rows,"
         found.add(

@@ -23,7 +23,7 @@ from trainable.data.tables import Table
 from trainable.errors import nearest, shown
 
 MAX_CLASSES = 100_000
-NO_LABEL_MARKS = ("-", "--", "?", "n/a", "N/A")  # what annotators write where they have no label
+NO_LABEL_MARKS = ("-", "--", "?", "n/a", "N/A", "nan", "NaN")  # what stands where annotators have no label
 MULTI_LABEL = "multi-label data, which is not supported yet; a label column holds one class for each row"
 REGRESSION = "that looks like regression, which is not supported; a label column holds classes"
 SKIP_BLANK_ROWS = "; --skip-blank-rows leaves such rows out"
@@ -142,7 +142,7 @@ class SingleLabelReader:
             notes.append(f"{table.path}: label {shown(column)} holds lists of one class each, read as that class")
         keys = []
         distinct: dict[str, str] = {}  # rows of one class hold the same string, not equal ones
-        first: tuple[str, type] | None = None
+        first: tuple[str, type, bool] | None = None  # place, type, and whether it is an integer in some way
         for place, cell in zip(table.places, map(_alone, cells), strict=True):
             key = ""
             if is_blank(cell):
@@ -152,11 +152,11 @@ class SingleLabelReader:
                 found.add(place, f"label {shown(cell)} is no integer and no text")
             elif isinstance(cell, str) and not is_unicode(cell):
                 found.add(place, f"label {shown(cell)} holds half a surrogate pair")
-            elif first is not None and type(cell) is not first[1]:
+            elif first is not None and type(cell) is not first[1] and not (_is_integer(cell) and first[2]):
                 there = f"that of {first[0]} is {_kind(first[1])}"
                 found.add(place, f"label {shown(cell)} is {_kind(type(cell))}, but {there}")
             else:
-                first = first or (place, type(cell))
+                first = first or (place, type(cell), _is_integer(cell))
                 key = str(cell).lower() if isinstance(cell, bool) else str(cell)
             full = len(distinct) > MAX_CLASSES and key not in distinct
             keys.append("" if full else distinct.setdefault(key, key))
@@ -240,6 +240,11 @@ def is_blank(cell: Any) -> bool:
         or (isinstance(cell, str) and not cell.strip())
         or cell == []
     )
+
+
+def _is_integer(cell: Any) -> bool:
+    """Whether a label is an integer, be it as a number or as text: files that were joined have both."""
+    return type(cell) is int or (isinstance(cell, str) and re.fullmatch(r"-?\d{1,18}", cell.strip()) is not None)
 
 
 def _alone(cell: Any) -> Any:

@@ -20,8 +20,9 @@ def usable_tables(
 ) -> dict[str, Table]:
     """The tables that have the chosen columns, without the rows that are to be left out."""
     tables = {}
-    for name, table in source.tables.items():
-        is_test = name == "test" and columns.label in source.tables.get("train", table).columns
+    spelled = {name: _spelled_as(columns.names, table, notes) for name, table in source.tables.items()}
+    for name, table in spelled.items():
+        is_test = name == "test" and columns.label in spelled.get("train", table).columns
         if is_test and (why := _has_no_labels(table, columns.label, request.strict_labels)):
             notes.append(f"{table.path}: {why}, so the test split is not scored on")
         elif has_columns(table, columns.names, problems):
@@ -39,6 +40,17 @@ def usable_tables(
             tables[name] = _without(tables[name], rows, f"have the label {', '.join(request.skip_labels)}", notes)
     problems += [f"{table.path}: has no rows" for table in tables.values() if len(table) == 0]
     return tables
+
+
+def _spelled_as(names: Sequence[str], table: Table, notes: list[str]) -> Table:
+    """A table whose columns have these names where they differ in case alone, as Text and text in two splits do."""
+    new = {}
+    for name in names:
+        alike = [other for other in table.columns if other.casefold() == name.casefold()]
+        if name not in table.columns and len(alike) == 1:
+            new[alike[0]] = name
+            notes.append(f"{table.path}: column {shown(alike[0])} is read as {shown(name)}")
+    return replace(table, columns={new.get(name, name): cells for name, cells in table.columns.items()})
 
 
 def _has_no_labels(table: Table, label: str, are_strict: bool) -> str:

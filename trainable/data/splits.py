@@ -61,7 +61,9 @@ def cut_missing(
         train = splits["train"]
         cut = stratified_cut(train, fractions[name], seed)
         if len(cut) == 0 or len(cut) == len(train):
-            raise ValueError(f"{len(train)} training rows are too few to cut a {name} split from")
+            texts = len(np.unique(_digests(train)))
+            of = f" with {texts} different text{'' if texts == 1 else 's'}" if texts < len(train) else ""
+            raise ValueError(f"{len(train)} training rows{of} are too few to cut a {name} split from")
         splits[name] = train.rows(cut)
         splits["train"] = train.rows(np.delete(np.arange(len(train)), cut))
         notes.append(f"no {name} split to use: {len(cut)} rows were cut from train, stratified, seed {seed}")
