@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,11 @@ import yaml
 
 from tests.conftest import write_pairs
 from tests.tune.checked import checked
+from trainable.data.splits import Split, cut_missing, rows_needed
 from trainable.errors import UserError
+from tune.cluster.nodes import Node
+from tune.cluster.plan import make_plan
+from tune.report.words import introduction
 from tune.spec.space import Choice, Float, Int
 from tune.spec.sweep_spec import SweepSpec
 from tune.sweep.trial_book import TrialBook
@@ -171,3 +176,59 @@ def test_the_best_k_models_stay(tmp_path: Path) -> None:
     again = make_book(tmp_path, keep_top=2)
     assert [record.number for record in again.leaders] == [2, 4]
     assert isinstance(again.spec, SweepSpec)
+
+
+def test_fewer_training_rows_are_not_other_data(tmp_path: Path, tiny_model: Path) -> None:
+    begun(tmp_path, tiny_model)
+    told = refusal(flags(tmp_path, tiny_model, "--train-rows", "40"))
+    assert "train_rows: None there, 40 here" in told
+    assert "other data" not in told
+    assert "other data" not in refusal(flags(tmp_path, tiny_model, "--validation-rows", "20"))
+    (tmp_path / "pairs" / "train.csv").write_text((tmp_path / "pairs" / "test.csv").read_text())
+    assert "other data: " in refusal(flags(tmp_path, tiny_model))
+
+
+def test_points_may_be_added_where_trials_are_left_for_them(tmp_path: Path, tiny_model: Path) -> None:
+    begun(tmp_path, tiny_model)
+    points = [{"learning_rate": 1e-3, "batch_size": 8, "epochs": 2}, {"learning_rate": 2e-3}]
+    (tmp_path / "points.json").write_text(json.dumps(points))
+    added = ["--points", str(tmp_path / "points.json")]
+    assert len(checked(flags(tmp_path, tiny_model, *added)).spec.points) == 2
+
+
+# What is shown before anything starts
+
+
+def test_the_introduction_shows_the_space_and_where_each_setting_comes_from(tmp_path: Path, tiny_model: Path) -> None:
+    spec = tmp_path / "mine.yaml"
+    spec.write_text("space:\n  learning_rate: log:1e-5..1e-3\n  epochs: 3\nseed: 5\n")
+    flags_ = [str(spec), *flags(tmp_path, tiny_model, "--max-length", "5000", "--space", "batch_size=8,16")]
+    inputs = checked(flags_).inputs
+    lines = introduction(inputs, make_plan(inputs.spec, [Node(2, here=True)], []), "run")
+    assert "space learning_rate log:1e-05..0.001 (mine.yaml), epochs 3 (mine.yaml), batch_size 8,16 (--space)" in lines
+    assert "set max_length 5000 (--max-length), seed 5 (mine.yaml)" in lines
+    assert "note: the model has positions for 128 tokens: max_length 5000 is lowered to that" in lines
+    plain = checked(flags(tmp_path, tiny_model)).inputs
+    lines = introduction(plain, make_plan(plain.spec, [Node(2, here=True)], []), "run")
+    space = "learning_rate log:1e-05..0.0003 (default), batch_size 8,16,32 (default), epochs 2..5 (default)"
+    assert f"space {space}" in lines
+    assert not any(line.startswith("set ") for line in lines)
+
+
+def test_six_rows_are_too_few_and_the_message_says_how_many_are_needed(tmp_path: Path, tiny_model: Path) -> None:
+    rows = "".join(f"a text with number {i},{i % 2}\n" for i in range(6))
+    (tmp_path / "six.csv").write_text(f"text,label\n{rows}")
+    told = refusal(["--dataset", str(tmp_path / "six.csv"), "--model", str(tiny_model), "--out", str(tmp_path / "run")])
+    assert "of 6 labelled rows 4 were cut off for validation and test" in told
+    needed = int(told.partition("Its smallest batch of 8 needs about ")[2].split()[0])
+    assert 8 < needed < 20
+
+
+@pytest.mark.parametrize("labels", [[0, 1] * 3, [0, 0, 0, 0, 1], [0, 1, 2, 3, 4, 5]])
+@pytest.mark.parametrize("batch", [4, 16])
+def test_so_many_rows_leave_a_batch(labels: list[int], batch: int) -> None:
+    needed = rows_needed(labels, (0.15, 0.15), batch)
+    many = [labels[i % len(labels)] for i in range(needed)]
+    split = Split((tuple(f"text {i}" for i in range(needed)),), tuple(many))
+    left = cut_missing({"train": split}, {"test": 0.15, "validation": 0.15}, 0, [])["train"]
+    assert batch <= len(left) <= batch + len(set(labels)) + 2

@@ -87,6 +87,11 @@ def test_a_sweep_that_nobody_runs(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().err == f"--stop {tmp_path}: {told}\n"
 
 
+def test_a_job_can_not_be_finished_from_afar(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--stop", "a-1b2c3d4e-1", "--finish"]) == 2
+    assert "--finish takes the run directory of a sweep" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", [["--finish"], ["--status", "x", "--finish"]])
 def test_finish_goes_with_stop(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     main(words)

@@ -78,12 +78,15 @@ def rows_needed(labels: Sequence[Label], fractions: Sequence[float], batch: int)
         fractions: Of the cuts that are made one after the other.
         batch: Rows that must be left.
     """
-    shares = [size / len(labels) for size in Counter(labels).values()]
-    for rows in range(batch, 100 * batch + 1000):
-        left = [max(1, round(share * rows)) for share in shares]
+    sizes = Counter(labels)
+    for rows in range(max(batch, len(sizes)), 100 * batch + 1000):
+        left = [max(1, size) for size in _apportioned(sizes, rows).values()]
+        is_cut = True
         for fraction in fractions:
-            left = [size - min(size - 1, max(1, math.floor(size * fraction + 0.5))) for size in left]
-        if sum(left) >= batch:
+            cut = [min(size - 1, max(1, math.floor(size * fraction + 0.5))) for size in left]
+            left = [size - gone for size, gone in zip(left, cut, strict=True)]
+            is_cut = is_cut and any(cut)
+        if is_cut and sum(left) >= batch:
             return rows
     return 100 * batch
 
@@ -99,17 +102,23 @@ def stratified_rows(split: Split, rows: int, seed: int) -> Split:
     """So many rows of a split, in which each class has its share (largest remainder), in a seeded order."""
     order = list(range(len(split)))
     random.Random(seed).shuffle(order)
-    shares = {label: size * rows / len(split) for label, size in Counter(split.labels).items()}
-    wanted = {label: int(share) for label, share in shares.items()}
-    by_remainder = sorted(shares, key=lambda label: (int(shares[label]) - shares[label], label))
-    for label in by_remainder[: rows - sum(wanted.values())]:
-        wanted[label] += 1
+    wanted = _apportioned(Counter(split.labels), rows)
     chosen = []
     for row in order:
         if wanted[split.labels[row]]:
             wanted[split.labels[row]] -= 1
             chosen.append(row)
     return split.rows(chosen)
+
+
+def _apportioned(sizes: Mapping[Label, int], rows: int) -> dict[Label, int]:
+    """So many rows divided among classes in proportion to their sizes, by largest remainder."""
+    shares = {label: size * rows / sum(sizes.values()) for label, size in sizes.items()}
+    wanted = {label: int(share) for label, share in shares.items()}
+    by_remainder = sorted(shares, key=lambda label: (int(shares[label]) - shares[label], label))
+    for label in by_remainder[: rows - sum(wanted.values())]:
+        wanted[label] += 1
+    return wanted
 
 
 def stratified_cut(split: Split, fraction: float, seed: int) -> list[int]:
