@@ -277,7 +277,7 @@ def _act(action: Action, server: str | None, problems: list[str]) -> int:
         if action.name == "stop" and stored_spec(action.sweep) is not None:
             return stop_run(action.sweep, action.finish)
         if action.finish:
-            told = "--finish takes the run directory of a sweep, on the machine that runs it: for a job, the cluster's head"
+            told = "--finish takes a sweep's run directory, on the machine that runs it: for a job, the cluster's head"
             raise UserError([f"--stop {action.sweep}: no sweep is there. {told}"])
         return (jobs.attach if action.name == "attach" else jobs.stop)(action.sweep, server)
     except UserError as error:

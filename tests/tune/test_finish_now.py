@@ -89,7 +89,7 @@ def test_a_sweep_that_nobody_runs(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_a_job_can_not_be_finished_from_afar(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--stop", "a-1b2c3d4e-1", "--finish"]) == 2
-    assert "--finish takes the run directory of a sweep" in capsys.readouterr().err
+    assert "--finish takes a sweep's run directory" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["--finish"], ["--status", "x", "--finish"]])
