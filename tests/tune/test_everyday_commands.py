@@ -136,9 +136,11 @@ def test_out_alone_goes_on_with_the_sweep_that_is_there(tmp_path: Path) -> None:
     request = parse(["--out", str(tmp_path), "--num-trials", "9"], problems, stored_spec)
     assert problems == []
     assert (request.spec.name, request.spec.dataset, request.spec.seed, request.spec.num_trials) == ("mine", "/d", 3, 9)
-    assert parse(["--out", str(tmp_path), "--fresh"], [], stored_spec).spec.name == "demo", (
-        "starting over names its own settings"
-    )
+    parse(["--out", str(tmp_path), "--fresh"], problems, stored_spec)
+    (told,) = problems
+    assert told.endswith(f"own: python -m tune.search {tmp_path}/spec.yaml --out {tmp_path} --fresh"), "not the demo's"
+    again = parse([f"{tmp_path}/spec.yaml", "--out", str(tmp_path), "--fresh"], problems, stored_spec)
+    assert (again.spec.name, again.fresh, len(problems)) == ("mine", True, 1)
     assert parse(["--out", str(tmp_path / "none")], [], stored_spec).spec.name == "demo"
 
 

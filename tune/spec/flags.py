@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -109,7 +110,10 @@ def parse(
         problems.append("give SPEC.yaml or --preset, not both; a YAML file can name its preset itself")
     flags = _given_by_flags(arguments, problems)
     if arguments.spec is None and arguments.preset is None and not {"model", "dataset"} & flags.values.keys():
-        arguments.spec = stored_spec(arguments.out) if arguments.out is not None and not arguments.fresh else None
+        arguments.spec = stored_spec(arguments.out) if arguments.out is not None else None
+        if arguments.fresh and arguments.spec is not None:
+            own = f"python -m tune.search {shlex.quote(arguments.spec)} --out {shlex.quote(arguments.out)} --fresh"
+            problems.append(f"--fresh starts over with settings that the command names; with the sweep's own: {own}")
     if arguments.submit is not None and action is None:
         if "address" in flags.values:
             problems.append(
