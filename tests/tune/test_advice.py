@@ -70,7 +70,7 @@ def test_rows_that_were_cut(truncated: int, max_length: int, longest: int | None
 
 def test_a_class_that_is_never_answered() -> None:
     (told,) = given(best=2, never=("ABBR",))
-    assert told.startswith("the winner never answers ABBR on the test split, where rows have it")
+    assert told.startswith("the winner never answers class ABBR on the test split, where rows have it")
 
 
 def test_a_validation_split_that_takes_more_than_a_third() -> None:
