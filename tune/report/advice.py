@@ -35,7 +35,7 @@ def advice(
         *_edges(inputs.spec.space, done, winner),
         *_longer_rows(inputs, truncated),
         *(
-            f"the winner never answers class {name} on the test split, where rows have it: more rows of that class would help"
+            f"the winner never answers class {name} on the test split, where rows have it: more rows of it would help"
             for name in never_predicted[:3]
         ),
     ]
