@@ -25,6 +25,7 @@ FLOORS = {
         {"job"},
         {"model"},
         {"train"},
+        {"heartbeat"},
         {"trial"},
     ],
     "tune": [
@@ -37,7 +38,7 @@ FLOORS = {
         {"search", "evaluate", "cluster_file"},
     ],
 }
-RAY_ROOMS = ("tune/cluster/", "tune/sweep/", "trainable/trial.py")
+RAY_ROOMS = ("tune/cluster/", "tune/sweep/", "trainable/trial.py", "trainable/heartbeat.py")
 
 
 def imports(path: Path) -> set[str]:

@@ -70,6 +70,9 @@ class Job:
     storage: Storage = LOCAL
     """Where the files lie that trials write."""
 
+    heartbeats: str | None = None
+    """Where in the head's key-value store the workers show that they work; None means that nobody looks."""
+
     sweep_id: str | None = None
     """The sweep that a state must name: a state of another sweep may have the same configuration."""
 
@@ -98,9 +101,6 @@ class Assignment:
 
     memory_multiplier: int = 1
     """How many times the usual GPU fraction, or the usual cores, this trial has; 2 after memory ran out once."""
-
-    epoch_s: float | None = None
-    """How long earlier epochs suggest that one takes at most, seconds; None where nothing is known yet."""
 
 
 def with_model_at_hand(job: Job, fetch: Callable[[Any], Files]) -> Job:

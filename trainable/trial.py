@@ -1,4 +1,4 @@
-"""The Ray adapter: Tune's class Trainable around a FineTuningRun. One step is one epoch.
+"""The Ray adapter: Tune's class Trainable around a FineTuningRun. One step is one segment: an epoch, or a part.
 
 This is the only module of `trainable` that knows Ray. Tune's configuration of a trial is {"assignment": Assignment}.
 What a step returns is a flat dict, since Tune adds keys of its own to it.
@@ -6,12 +6,11 @@ What a step returns is a flat dict, since Tune adds keys of its own to it.
 
 from __future__ import annotations
 
-import contextlib
-import faulthandler
 import json
-import sys
+import math
+import re
+import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,14 +20,14 @@ from ray.tune import Trainable
 from safetensors import SafetensorError
 
 from trainable.errors import OutOfMemory, TrialFailed
+from trainable.heartbeat import Heartbeat
 from trainable.job import Assignment, Job, with_model_at_hand
 from trainable.train.memory import is_out_of_memory
+from trainable.train.pulse import Pulse
 from trainable.train.run import FineTuningRun
 
-STUCK = "stuck.txt"  # in a trial's folder: the traceback of an epoch that took too long
-TOO_LONG = 2.0  # an epoch is stuck after this many times the time that earlier epochs took
-SHORTEST_LIMIT_S = 30.0  # no epoch is stuck before: on a busy machine a short epoch may take many times its usual time
-STATE_PREFIX = "epoch-"  # "epoch-3" holds the state after epoch 3
+# "epoch-3" holds the state after epoch 3, and "epoch-3-step-120" that after 120 steps of the next epoch.
+STATE_NAME = re.compile(r"epoch-(\d+)(?:-step-(\d+))?")
 
 
 class FineTuningTrial(Trainable):
@@ -46,25 +45,42 @@ class FineTuningTrial(Trainable):
         if job is None:
             raise ValueError("FineTuningTrial needs its job: tune.with_parameters(FineTuningTrial, job=...)")
         assignment: Assignment = config["assignment"]
+        self._number = assignment.number
+        self._pulse = Pulse()
+        self._busy = threading.RLock()  # held while the run or its files change
+        self._heartbeat = Heartbeat(self._pulse, job.heartbeats, lambda: self._number, self._stop)
+        with self._pulse.doing("loading"):
+            self._heartbeat.start()
+            self._load(job, assignment)
+        self._begin(assignment)
+
+    def _load(self, job: Job, assignment: Assignment) -> None:
         job = with_model_at_hand(job, ray.get)
         self._trial_storage = job.storage  # Tune's class has a `_storage` of its own
         if job.incumbent_file is not None:
             job = replace(job, incumbent_file=str(job.storage.here(Path(job.incumbent_file))))
         gpus = min(1.0, job.gpus_per_trial * assignment.memory_multiplier)
-        self.fine_tuning = FineTuningRun(replace(job, gpus_per_trial=gpus))
-        self._begin(assignment)
+        self.fine_tuning = FineTuningRun(replace(job, gpus_per_trial=gpus), self._pulse)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin another trial in this worker."""
         self._begin(new_config["assignment"])
         return True
 
+    def cleanup(self) -> None:
+        """End the worker's heartbeat with the worker."""
+        self._heartbeat.end()
+
     def _begin(self, assignment: Assignment) -> None:
         """Start the trial anew, or go on from the newest state that is whole and this trial's."""
+        with self._busy, self._pulse.doing("loading"):
+            self._begin_or_go_on(assignment)
+
+    def _begin_or_go_on(self, assignment: Assignment) -> None:
         began = time.perf_counter()
         self._number = assignment.number
+        self._heartbeat.show()  # whose worker this is now
         self._folder = self._trial_storage.here(Path(assignment.folder))
-        self._epoch_s = assignment.epoch_s
         run = self.fine_tuning
         run.reset(assignment.config, assignment.seed)
         for state in reversed(self._states()):
@@ -73,15 +89,22 @@ class FineTuningTrial(Trainable):
             if found:
                 break
         self._state_written = time.monotonic()
+        self._steps_written = run.steps
         self._bytes_written = 0
         self._start_s = time.perf_counter() - began
 
     def step(self) -> dict[str, Any]:
-        """Run one epoch, then write what must be kept of it."""
+        """Run one segment, then write what must be kept of it."""
+        with self._busy:
+            return self._step()
+
+    def _step(self) -> dict[str, Any]:
         run = self.fine_tuning
+        limit_s = run.job.state_interval_s or math.inf
+        started = time.monotonic()
         try:
-            with self._ended_when_stuck():
-                run.next_epoch()
+            with self._pulse.doing("training"):
+                scored = run.next_segment(lambda: self._pulse.stop_asked or time.monotonic() - started >= limit_s)
         except OutOfMemory as error:
             return {"failure": str(error), "kind": "memory", "done": True}
         except TrialFailed as error:
@@ -93,13 +116,17 @@ class FineTuningTrial(Trainable):
         except (SystemExit, KeyboardInterrupt) as error:  # they would end the process and look like its death
             raise RuntimeError(f"the trial raised {error!r}") from error
         try:
-            self._keep()
+            with self._pulse.doing("writing"):
+                self._keep()
         except (OSError, SafetensorError) as error:
             return {"failure": f"can't write below {self._folder}: {error}", "kind": "storage", "done": True}
+        if scored is None:  # no epoch ended, so there is nothing to be told of but that the trial got on
+            return {"segment": run.steps, "done": False}
         # The whole history, since a driver that died may have missed epochs that the state knows.
         return {
             **run.history[-1].as_json(),
             "history": [epoch.as_json() for epoch in run.history],
+            "segment": run.steps,
             "start_s": self._start_s,
             "bytes_written": self._bytes_written,
             "done": run.done,
@@ -115,29 +142,11 @@ class FineTuningTrial(Trainable):
         elif time.monotonic() - self._state_written >= run.job.state_interval_s:
             self._write_state()
 
-    @contextlib.contextmanager
-    def _ended_when_stuck(self) -> Iterator[None]:
-        """End this process where an epoch takes much longer than earlier ones; a file then holds its traceback.
-
-        faulthandler does it in a C thread, which works even while Python or a library waits for ever.
-        """
-        known = [epoch.seconds for epoch in self.fine_tuning.history]
-        expected_s = max(known) if known else self._epoch_s
-        if expected_s is None:
-            yield
-            return
-        with contextlib.ExitStack() as stack:
-            file: Any = sys.__stderr__
-            with contextlib.suppress(OSError):  # whether the disk is full shows where something must be written
-                self._folder.mkdir(parents=True, exist_ok=True)
-                file = stack.enter_context((self._folder / STUCK).open("w"))
-            faulthandler.dump_traceback_later(max(SHORTEST_LIMIT_S, TOO_LONG * expected_s), exit=True, file=file)
-            try:
-                yield
-            finally:
-                faulthandler.cancel_dump_traceback_later()
-                with contextlib.suppress(OSError):
-                    (self._folder / STUCK).unlink(missing_ok=True)
+    def _stop(self) -> None:
+        """Write the trial's state where it stands, as soon as its segment has ended: the sweep is being stopped."""
+        with self._busy, self._pulse.doing("writing"):
+            if not self.fine_tuning.done and self.fine_tuning.steps > self._steps_written:
+                self._write_state()
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the whole state into a folder that Tune names."""
@@ -154,23 +163,27 @@ class FineTuningTrial(Trainable):
 
     def _states(self) -> list[Path]:
         """This trial's state folders, oldest first. Whatever else lies beside them is left alone."""
-        folders = self._trial_storage.folders(self._folder / "state")
-        epochs = [name.removeprefix(STATE_PREFIX) for name in folders if name.startswith(STATE_PREFIX)]
-        return [self._state(epoch) for epoch in sorted((e for e in epochs if e.isdecimal()), key=int)]
+        named = map(STATE_NAME.fullmatch, self._trial_storage.folders(self._folder / "state"))
+        found = sorted((int(match[1]), int(match[2] or 0), match[0]) for match in named if match is not None)
+        return [self._folder / "state" / name for _, _, name in found]
 
-    def _state(self, epoch: object) -> Path:
-        return self._folder / "state" / f"{STATE_PREFIX}{epoch}"
+    def _state(self) -> Path:
+        """Where the state of now is written."""
+        begun = self.fine_tuning.begun
+        step = f"-step-{begun.steps}" if begun is not None else ""
+        return self._folder / "state" / f"epoch-{len(self.fine_tuning.history)}{step}"
 
     def _write_state(self) -> None:
         """Write a new state, then remove the older ones."""
         run = self.fine_tuning
-        new, older = self._state(len(run.history)), self._states()
+        new, older = self._state(), self._states()
         self._bytes_written += run.save_state(new)
         self._trial_storage.publish(new, keep=False)
         for folder in older:
             if folder != new:  # a damaged state of the same name was replaced
                 self._trial_storage.remove(folder)  # a worker on a node that was frozen may be removing it too
         self._state_written = time.monotonic()
+        self._steps_written = run.steps
 
     def _can_win(self) -> bool:
         """Whether this trial beats the best trial that the driver knew when it last wrote the incumbent file.

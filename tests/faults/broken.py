@@ -3,7 +3,7 @@
 FAULTS: a JSON list of {"what": ..., "trial": N, "epoch": N, "times": how often, "while": a file that is there} in the
     environment
 LEDGER: a file that gets a line "trial epoch pid host time" for every epoch that was trained to its end
-SHORTEST_LIMIT_S: instead of the shortest time, seconds, after which an epoch is taken for stuck
+SHORTEST_LIMIT_S: instead of the shortest time, seconds, for which a worker may finish nothing
 NOTICE_AFTER_S, NOTICE_EVERY_S: instead of how long, seconds, nothing may run before it is told, and told again
 WATCH: "off" for a sweep that does not watch whether Ray lives
 
@@ -22,7 +22,8 @@ from typing import Any
 
 import torch
 
-import trainable.trial
+import trainable.train.pulse
+from trainable.job import Job
 from trainable.trial import FineTuningTrial
 
 MISSING = object()
@@ -34,9 +35,13 @@ BAD_VALUES: dict[str, Any] = {
 class BrokenTrial(FineTuningTrial):
     """Breaks in the middle of the epochs that FAULTS names; everything else is real."""
 
-    def step(self) -> dict[str, Any]:
+    def setup(self, config: dict[str, Any], job: Job | None = None) -> None:
         if "SHORTEST_LIMIT_S" in os.environ:
-            trainable.trial.SHORTEST_LIMIT_S = float(os.environ["SHORTEST_LIMIT_S"])
+            for name in ("SHORTEST_LIMIT_S", "FIRST_LIMIT_S"):
+                setattr(trainable.train.pulse, name, float(os.environ["SHORTEST_LIMIT_S"]))
+        super().setup(config, job)
+
+    def step(self) -> dict[str, Any]:
         run = self.fine_tuning
         epoch = len(run.history) + 1
         due = [fault for fault in json.loads(os.environ.get("FAULTS", "[]")) if self._is_due(fault, epoch)]
@@ -45,12 +50,14 @@ class BrokenTrial(FineTuningTrial):
             for fault in due:
                 if fault["what"] in IN_THE_MIDDLE:
                     run._take_training = on_second_call(take, IN_THE_MIDDLE[fault["what"]])  # type: ignore[method-assign]
+                if fault["what"] == "slow steps":
+                    run._take_training = slowly(take, fault["seconds"])  # type: ignore[method-assign]
                 if fault["what"] == "slow":
                     time.sleep(fault["seconds"])
             result = super().step()
         finally:
             run._take_training = take  # type: ignore[method-assign]
-        if "failure" not in result:
+        if "epoch" in result:
             with Path(os.environ["LEDGER"]).open("a") as ledger:
                 ledger.write(f"{self._number} {epoch} {os.getpid()} {os.uname().nodename} {time.time()}\n")
         for fault in due:
@@ -85,9 +92,22 @@ def on_second_call(take: Callable[..., Any], break_it: Callable[[], Any]) -> Cal
     return taking
 
 
+def slowly(take: Callable[..., Any], seconds: float) -> Callable[..., Any]:
+    def taking(rows: Any) -> Any:
+        time.sleep(seconds)
+        return take(rows)
+
+    return taking
+
+
 def hang() -> None:
     while True:
         time.sleep(3600)
+
+
+def freeze() -> None:
+    """Stop the whole process, as a debugger or a scheduler does."""
+    os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def eat() -> None:
@@ -107,6 +127,7 @@ def raise_(error: BaseException) -> Callable[[], None]:
 IN_THE_MIDDLE: dict[str, Callable[[], Any]] = {
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "hang": hang,
+    "freeze": freeze,
     "eat": eat,
     "raise": raise_(RuntimeError("the disk spoke in tongues")),
     "exit": raise_(SystemExit(3)),
@@ -121,12 +142,15 @@ def main() -> int:
     """The command line, with the broken Trainable."""
     import tune.cluster.alive
     import tune.cluster.waiting_notice
+    import tune.sweep.heartbeats
     import tune.sweep.run_trials
     from tune.search import main as search
 
     for name in ("NOTICE_AFTER_S", "NOTICE_EVERY_S"):
         if name in os.environ:
             setattr(tune.cluster.waiting_notice, name, float(os.environ[name]))
+    if "SHORTEST_LIMIT_S" in os.environ:
+        tune.sweep.heartbeats.SILENT_LIMIT_S = float(os.environ["SHORTEST_LIMIT_S"])
     if os.environ.get("WATCH") == "off":
         tune.cluster.alive.what_died = lambda: None
     tune.sweep.run_trials.FineTuningTrial = BrokenTrial  # type: ignore[misc]

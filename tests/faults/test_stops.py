@@ -64,6 +64,35 @@ def test_one_signal_ends_the_sweep_in_order(tmp_path: Path, tiny_model: Path, nu
     assert int(first[0]) >= len(before), "the trial started over"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_trials_in_their_first_epoch_go_on_where_they_were_stopped(
+    tmp_path: Path, tiny_model: Path, number: signal.Signals
+) -> None:
+    points = [{**POINT, "batch_size": 4, "epochs": 2}] * 2
+    flags = [*sweep_flags(tmp_path, tiny_model, 2, points), "--set", "state_interval_s=60"]
+    process = start(tmp_path, flags, [{"what": "slow steps", "seconds": 0.5}])  # an epoch takes 12 s
+    log = tmp_path / "run" / "log.txt"
+    wait_for(lambda: log.exists() and "trial 1 started" in log.read_text(), process)
+    time.sleep(3.5)
+    process.send_signal(number)
+    process.communicate(timeout=STOP_LIMIT_S + 3)
+    assert process.returncode == 128 + number
+    at = [next((tmp_path / "run" / "trials" / str(trial) / "state").glob("epoch-0-step-*")).name for trial in (0, 1)]
+    assert min(int(name.rpartition("-")[2]) for name in at) >= 3
+    again = command("tune.search", *flags, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    (tmp_path / "calm").mkdir()
+    calm_flags = [*sweep_flags(tmp_path / "calm", tiny_model, 2, points), "--set", "state_interval_s=60"]
+    assert command("tune.search", *calm_flags, cwd=tmp_path / "calm").returncode == 0
+    assert scores(tmp_path) == scores(tmp_path / "calm")
+
+
+def scores(folder: Path) -> list[dict[int, float]]:
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{folder / 'run' / 'study.db'}")
+    return [trial.intermediate_values for trial in study.trials]
+
+
 @pytest.mark.faults
 def test_a_second_signal_ends_it_at_once_and_leaves_nothing_running(tmp_path: Path, tiny_model: Path) -> None:
     flags = sweep_flags(tmp_path, tiny_model, 3, POINTS)

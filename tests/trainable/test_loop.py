@@ -15,7 +15,7 @@ from trainable.config import TrialConfig
 from trainable.optimizers import OPTIMIZERS
 from trainable.tasks.single_label import TASK
 from trainable.train.batching import Batch, eval_order
-from trainable.train.loop import Rows, Take, evaluate, train_one_epoch
+from trainable.train.loop import Rows, Take, evaluate, train_steps
 from trainable.train.run import FineTuningRun
 
 
@@ -49,10 +49,12 @@ def train(model: nn.Module, steps: list[list[Batch]], config: TrialConfig) -> fl
     optimizer = OPTIMIZERS[config.optimizer].make(model.parameters(), config)
     order, take = as_rows(steps)
     rates = [config.learning_rate_at(step, len(steps)) for step in range(len(steps))]
-    return train_one_epoch(
+    taken, loss_sum = train_steps(
         model, optimizer, order, take, no_halving, loss=loss, rates=rates, max_grad_norm=config.max_grad_norm,
         precision="fp32",
     )  # fmt: skip
+    assert taken == len(steps)
+    return loss_sum.item() / sum(map(len, order))
 
 
 def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -163,7 +165,7 @@ def test_one_sync_an_epoch_and_one_an_evaluation(tiny_model: Path, monkeypatch: 
     def syncs(of_batches: int) -> int:
         with monkeypatch.context() as patch:
             counted = CountedSyncs(patch)
-            train_one_epoch(
+            train_steps(
                 model, optimizer, order[:of_batches], lambda rows: [run.train.take(rows)], no_halving,
                 loss=loss, rates=[1e-5] * of_batches, max_grad_norm=1.0, precision="fp32",
             )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Train one epoch, evaluate one split: tensors in, numbers out, with one wait for the device each.
+"""Train some steps, evaluate one split: tensors in, numbers out, with one wait for the device in each evaluation.
 
 Nothing here prints, writes files, or knows of Ray, configurations or task types. Where memory runs out, the loop
 computes the rows at hand again in smaller pieces: `take` cuts rows into batches, and `halve` makes it cut finer or
@@ -7,6 +7,7 @@ gives up.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -25,7 +26,7 @@ Halve = Callable[[int], None]  # is told how many rows at once were too many
 OfBatch = Callable[[Tensor, Tensor], Tensor]  # from the float32 logits and the labels of a batch
 
 
-def train_one_epoch(
+def train_steps(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     order: Sequence[Rows],
@@ -36,8 +37,11 @@ def train_one_epoch(
     rates: Sequence[float],
     max_grad_norm: float | None,
     precision: Precision,
-) -> float:
-    """Pass once over the training rows.
+    loss_sum: Tensor | None = None,
+    beat: Callable[[], None] = lambda: None,
+    go_on: Callable[[Tensor], bool] = lambda loss_sum: True,
+) -> tuple[int, Tensor]:
+    """Take optimizer steps, an epoch's or a piece of them.
 
     The gradient of a step is that of the mean loss over the step's rows, however `take` divides them.
 
@@ -51,9 +55,13 @@ def train_one_epoch(
         rates: The learning rate of each step.
         max_grad_norm: The global norm that gradients are clipped to; None turns clipping off.
         precision: Of the forward pass.
+        loss_sum: What the epoch's steps before these gave.
+        beat: Is called after each micro-batch.
+        go_on: Is called after each step with the loss so far; False leaves out the steps that follow.
 
     Returns:
-        The mean training loss of a row (nats); it is not finite if the loss of any row was not.
+        How many steps were taken, and the training loss summed over the epoch's rows so far (nats), on the device. It
+        is not finite if the loss of any row was not.
     """
     model.train()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -66,11 +74,12 @@ def train_one_epoch(
             batch_loss = loss(_logits(model, batch, precision), batch.labels)
             (batch_loss / rows).backward()  # type: ignore[no-untyped-call]
             total = batch_loss.detach() if total is None else total + batch_loss.detach()
+            beat()
         if total is None:
             raise ValueError("a step needs at least one row")
         return total
 
-    loss_sum: Tensor | None = None
+    taken = 0
     for rows, rate in zip(order, rates, strict=True):
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -80,14 +89,24 @@ def train_one_epoch(
             nn.utils.clip_grad_norm_(parameters, max_grad_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        taken += 1
+        if not go_on(loss_sum):
+            break
     if loss_sum is None:
         raise ValueError("an epoch needs at least one batch")
-    return float(loss_sum.item()) / sum(map(len, order))  # the epoch's only wait for the device
+    return taken, loss_sum
 
 
 @torch.inference_mode()
 def evaluate(
-    model: nn.Module, order: Sequence[Rows], take: Take, halve: Halve, *, count: OfBatch, precision: Precision
+    model: nn.Module,
+    order: Sequence[Rows],
+    take: Take,
+    halve: Halve,
+    *,
+    count: OfBatch,
+    precision: Precision,
+    beat: Callable[[], None] = lambda: None,
 ) -> list[float]:
     """Count over a whole split; the counts stay on the device until the end.
 
@@ -98,11 +117,17 @@ def evaluate(
         halve: Is called where memory ran out; raises where nothing smaller can be tried.
         count: What is counted in a batch: a vector, of which the sum over all batches is wanted.
         precision: Of the forward pass.
+        beat: Is called after each batch.
     """
     model.eval()
 
+    def count_batch(batch: Batch) -> Tensor:
+        counted = count(_logits(model, batch, precision), batch.labels)
+        beat()
+        return counted
+
     def count_rows(batches: list[Batch]) -> Tensor:
-        return torch.stack([count(_logits(model, batch, precision), batch.labels) for batch in batches]).sum(dim=0)
+        return torch.stack([count_batch(batch) for batch in batches]).sum(dim=0)
 
     total: Tensor | None = None
     for rows in order:
@@ -112,6 +137,37 @@ def evaluate(
         raise ValueError("an evaluation needs at least one batch")
     counted: list[float] = total.tolist()  # the evaluation's only wait for the device
     return counted
+
+
+class LossCheck:
+    """Notices within 50 steps that a loss is not finite. The host never waits for a device that is at work.
+
+    A GPU's loss is copied every 25 steps and looked at 25 steps later, when the copy has long arrived.
+    """
+
+    EVERY_STEPS = 25
+
+    def __init__(self) -> None:
+        self._steps = 0
+        self._copied: tuple[Tensor, torch.cuda.Event] | None = None
+
+    def is_finite(self, loss_sum: Tensor) -> bool:
+        """Whether no loss was seen that is not finite; to be asked after each step."""
+        self._steps += 1
+        if self._steps % self.EVERY_STEPS:
+            return True
+        if not loss_sum.is_cuda:
+            return math.isfinite(loss_sum.item())
+        before = self._copied
+        copy = torch.empty((), dtype=loss_sum.dtype, pin_memory=True)
+        copy.copy_(loss_sum, non_blocking=True)
+        arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        arrived.record()
+        self._copied = (copy, arrived)
+        if before is None:
+            return True
+        before[1].synchronize()
+        return math.isfinite(before[0].item())
 
 
 def _logits(model: nn.Module, batch: Batch, precision: Precision) -> Tensor:

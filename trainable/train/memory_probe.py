@@ -14,7 +14,7 @@ from trainable.errors import OutOfMemory
 from trainable.hub.shipping import Files
 from trainable.job import Job, with_model_at_hand
 from trainable.train.devices import pick_device
-from trainable.train.loop import evaluate, train_one_epoch
+from trainable.train.loop import evaluate, train_steps
 from trainable.train.memory import is_out_of_memory
 from trainable.train.run import FineTuningRun
 
@@ -75,7 +75,7 @@ def take_most_memory(run: FineTuningRun, rows: int) -> None:
     def give_up(tried_rows: int) -> None:
         raise OutOfMemory(f"out of memory with {tried_rows} rows at a time")
 
-    train_one_epoch(
+    train_steps(
         run.classifier.module,
         run.optimizer,
         [longest, longest],  # the first step makes the optimizer's moments, so only the second one has everything

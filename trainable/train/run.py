@@ -1,12 +1,18 @@
-"""One trial's life in a warm worker, an epoch at a time: reset, next_epoch, save_state or load_state, write_best."""
+"""One trial's life in a warm worker: reset, next_segment or next_epoch, save_state or load_state, write_best.
+
+A segment is what is left of an epoch, or a piece of it. Where an epoch is cut changes no bit of what follows.
+"""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from trainable.config import TrialConfig
 from trainable.epoch_scores import EpochScores
@@ -30,9 +36,23 @@ from trainable.train.batching import (
 )
 from trainable.train.best_weights import BestWeights
 from trainable.train.devices import pick_device
-from trainable.train.loop import Rows, evaluate, train_one_epoch
+from trainable.train.loop import LossCheck, Rows, evaluate, train_steps
 from trainable.train.memory import MicroBatchLimit, keep_freed_memory, limit_gpu_memory, peak_memory_mib
-from trainable.train.state import Owner, read_state, restore_optimizer, restore_random, save_state
+from trainable.train.pulse import Pulse
+from trainable.train.state import (
+    BegunEpoch,
+    Owner,
+    SavedState,
+    random_state,
+    read_state,
+    restore_optimizer,
+    restore_random,
+    save_state,
+)
+
+
+class _StopAsked(Exception):
+    """The sweep is being stopped: an evaluation ends before its end, and is done again when the trial goes on."""
 
 
 class FineTuningRun:
@@ -42,8 +62,14 @@ class FineTuningRun:
     the trial before: the nth trial of a worker is bit-equal to the same trial in a fresh process.
     """
 
-    def __init__(self, job: Job) -> None:
-        """Load the model and move the data to the device."""
+    def __init__(self, job: Job, pulse: Pulse | None = None) -> None:
+        """Load the model and move the data to the device.
+
+        Args:
+            job: What all trials share.
+            pulse: Counts the batches that are finished.
+        """
+        self.pulse = pulse or Pulse()
         keep_freed_memory()
         torch.set_num_threads(job.threads)
         self.job = job
@@ -59,6 +85,8 @@ class FineTuningRun:
         self.validation_order = eval_order(self.validation.lengths, EVAL_TOKENS[self.device.type], job.batching)
         self.micro_batch_limit = MicroBatchLimit()
         self.history: list[EpochScores] = []
+        self.begun: BegunEpoch | None = None
+        """The epoch that was begun and not finished."""
         self.best: EpochScores | None = None
         self.best_weights = BestWeights()
 
@@ -66,6 +94,8 @@ class FineTuningRun:
         """Begin a trial; nothing of the trial before shows in its bits."""
         self.config, self.seed = config, seed
         self.history = []
+        self.begun = None
+        self.micro_batch_limit = MicroBatchLimit()  # finer pieces draw other dropout: no trial gets those of another
         self.best = None
         self.best_weights = BestWeights()
         self.classifier.reset(seed, config.dropout)
@@ -79,31 +109,70 @@ class FineTuningRun:
         """Whether the trial has run its whole schedule."""
         return len(self.history) >= self.config.epochs
 
+    @property
+    def steps(self) -> int:
+        """The optimizer steps so far."""
+        whole = len(self.history) * self.config.steps_per_epoch(len(self.train))
+        return whole + (self.begun.steps if self.begun is not None else 0)
+
     def next_epoch(self) -> EpochScores:
-        """Train one epoch and score it on validation.
+        """Train what is left of an epoch, and score it on validation.
 
         Raises:
             TrialFailed: A loss is not finite. What came after it could not be trusted.
         """
+        scored = self.next_segment(lambda: False)
+        assert scored is not None  # nothing ended the segment before its epoch
+        return scored
+
+    def next_segment(self, ended: Callable[[], bool]) -> EpochScores | None:
+        """Train until the epoch's end, and score it on validation; or until `ended` says so.
+
+        Args:
+            ended: Is asked after each optimizer step but the epoch's last one.
+
+        Returns:
+            The epoch's scores; None where the segment ended before the epoch.
+
+        Raises:
+            TrialFailed: A loss is not finite; noticed within 50 steps.
+        """
         config, epoch = self.config, len(self.history)
         order = train_order(self.train.lengths, config.batch_size, self.seed, epoch, self.job.batching)
         rates = self._rates(epoch)
-        began_at, started = time.time(), time.perf_counter()
-        train_loss = train_one_epoch(
+        begun = self.begun or BegunEpoch(steps=0, loss_sum=None, began_at=time.time(), train_s=0.0)
+        started, check = time.perf_counter(), LossCheck()
+
+        def go_on(loss_sum: Tensor) -> bool:
+            return check.is_finite(loss_sum) and not ended()
+
+        taken, loss_sum = train_steps(
             self.classifier.module,
             self.optimizer,
-            order,
+            order[begun.steps :],
             self._take_training,
             self.micro_batch_limit.halve,
             loss=lambda logits, labels: self.task.loss(logits, labels, config.label_smoothing),
-            rates=rates,
+            rates=rates[begun.steps :],
             max_grad_norm=config.max_grad_norm,
             precision=self.job.precision,
+            loss_sum=begun.loss_sum,
+            beat=self.pulse.beat,
+            go_on=go_on,
         )
+        steps = begun.steps + taken
+        train_loss = float(loss_sum.item()) / sum(map(len, order[:steps]))  # the segment's only wait for the device
         trained = time.perf_counter()
         if not math.isfinite(train_loss):
             raise TrialFailed(f"the training loss of epoch {epoch + 1} is not finite ({train_loss})")
-        scores, collapsed = self._score_validation()
+        train_s = begun.train_s + trained - started
+        self.begun = replace(begun, steps=steps, loss_sum=loss_sum, train_s=train_s)
+        if steps < len(order):
+            return None
+        try:
+            scores, collapsed = self._score_validation()
+        except _StopAsked:
+            return None
         evaluated = time.perf_counter()
         if not math.isfinite(scores["loss"]):
             raise TrialFailed(f"the validation loss after epoch {epoch + 1} is not finite ({scores['loss']})")
@@ -114,14 +183,15 @@ class FineTuningRun:
             scores=scores,
             collapsed=collapsed,
             learning_rate=rates[-1],
-            examples_per_second=len(self.train) / (trained - started),
-            began_at=began_at,
-            train_s=trained - started,
+            examples_per_second=len(self.train) / train_s,
+            began_at=begun.began_at,
+            train_s=train_s,
             eval_s=evaluated - trained,
             peak_memory_mib=peak_memory_mib(self.device),
             rows_at_once=self.micro_batch_limit.rows,
         )
         self.history.append(result)
+        self.begun = None
         self._keep_if_best(result)
         return result
 
@@ -152,9 +222,15 @@ class FineTuningRun:
             self.micro_batch_limit.halve,
             count=self.task.count,
             precision=self.job.precision,
+            beat=self._beat_or_stop,
         )
         counts = self.task.counts(total)
         return self.task.scores(counts, self.job.f1_average), self.task.collapsed(counts)
+
+    def _beat_or_stop(self) -> None:
+        self.pulse.beat()
+        if self.pulse.stop_asked:
+            raise _StopAsked
 
     def merit(self, epoch: EpochScores) -> tuple[float, float]:
         """What an epoch is ranked by under the job's objective; larger is better."""
@@ -186,10 +262,20 @@ class FineTuningRun:
         return write_folder(folder, write)
 
     def save_state(self, folder: Path) -> int:
-        """Write all that the next epoch depends on; returns the bytes written."""
-        weights, best_weights = self.classifier.weights(), self.best_weights.tensors
+        """Write all that the next step depends on; returns the bytes written."""
         return save_state(
-            folder, self._owner(), self.history, self.best, weights, best_weights, self.optimizer, self.device
+            folder,
+            self._owner(),
+            SavedState(
+                history=self.history,
+                begun=self.begun,
+                best=self.best,
+                rows_at_once=self.micro_batch_limit.rows,
+                weights=self.classifier.weights(),
+                optimizer=self.optimizer.state_dict()["state"],
+                random=random_state(self.device),
+                best_weights=self.best_weights.tensors,
+            ),
         )
 
     def load_state(self, folder: Path) -> bool:
@@ -201,6 +287,8 @@ class FineTuningRun:
         restore_optimizer(self.optimizer, saved.optimizer)
         restore_random(saved.random, self.device)
         self.history, self.best = list(saved.history), saved.best
+        self.begun = saved.begun and saved.begun.on(self.device)
+        self.micro_batch_limit.rows = saved.rows_at_once
         self.best_weights = BestWeights()
         self.best_weights.refer_to({name: tensor.to(self.device) for name, tensor in saved.best_weights.items()})
         return True

@@ -1,4 +1,4 @@
-"""A trial's whole state on disk: all that its next epoch depends on, so that a resumed trial ends bit-equal.
+"""A trial's whole state on disk: all that its next step depends on, so that a resumed trial ends bit-equal.
 
 A state folder holds `state.safetensors` (weights, optimizer, random numbers), `best.safetensors` (the weights of the
 best epoch) and `state.json` (whose state it is, and the epochs so far).
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from trainable.model.weights import read_tensors, write_tensors
 from trainable.storage.folders import is_whole, recorded_sha256, write_folder
 
 TENSORS, BEST, FACTS = "state.safetensors", "best.safetensors", "state.json"
+LOSS_SUM = "epoch.loss_sum"
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,38 @@ class Owner:
 
 
 @dataclass(frozen=True)
+class BegunEpoch:
+    """An epoch that is not finished yet."""
+
+    steps: int
+    """Its optimizer steps so far."""
+
+    loss_sum: Tensor | None
+    """The training loss summed over the rows of these steps, nats; None before the first one."""
+
+    began_at: float
+    """When its training began, seconds since 1970."""
+
+    train_s: float
+    """How long it was trained so far, seconds."""
+
+    def on(self, device: torch.device) -> BegunEpoch:
+        """The same, with the loss on a device."""
+        return self if self.loss_sum is None else replace(self, loss_sum=self.loss_sum.to(device))
+
+
+@dataclass(frozen=True)
 class SavedState:
-    """A trial's state as it is on disk."""
+    """A trial's state, in memory and on disk."""
 
     history: list[EpochScores]
     """All epochs so far."""
+
+    begun: BegunEpoch | None
+    """The epoch that is not finished; None at the end of one."""
+
+    rows_at_once: int | None
+    """The most rows that are computed together since memory ran out; None where it never did."""
 
     best: EpochScores | None
     """The best of them."""
@@ -60,29 +88,20 @@ class SavedState:
     """The weights after the best epoch, by name."""
 
 
-def save_state(
-    folder: Path,
-    owner: Owner,
-    history: list[EpochScores],
-    best: EpochScores | None,
-    weights: Mapping[str, Tensor],
-    best_weights: Mapping[str, Tensor],
-    optimizer: torch.optim.Optimizer,
-    device: torch.device,
-) -> int:
+def save_state(folder: Path, owner: Owner, state: SavedState) -> int:
     """Write a state folder, all or nothing; returns the bytes written."""
 
     def write(aside: Path) -> None:
         """Fill the folder that takes the state's place once it is complete."""
-        tensors = {f"model.{name}": tensor for name, tensor in weights.items()}
-        for i, state in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{i}.{name}": tensor for name, tensor in state.items()}
-        tensors["random.cpu"] = torch.get_rng_state()
-        if device.type == "cuda":
-            tensors["random.cuda"] = torch.cuda.get_rng_state()
+        tensors = {f"model.{name}": tensor for name, tensor in state.weights.items()}
+        for i, of_parameter in state.optimizer.items():
+            tensors |= {f"optimizer.{i}.{name}": tensor for name, tensor in of_parameter.items()}
+        tensors |= {f"random.{name}": tensor for name, tensor in state.random.items()}
+        if state.begun is not None and state.begun.loss_sum is not None:
+            tensors[LOSS_SUM] = state.begun.loss_sum
         write_tensors(aside / TENSORS, tensors)
-        write_tensors(aside / BEST, best_weights)
-        (aside / FACTS).write_text(json.dumps(_as_json(owner, history, best)), encoding="utf-8")
+        write_tensors(aside / BEST, state.best_weights)
+        (aside / FACTS).write_text(json.dumps(_as_json(owner, state)), encoding="utf-8")
 
     return write_folder(folder, write)
 
@@ -98,8 +117,11 @@ def read_state(folder: Path, owner: Owner) -> SavedState | None:
         return None
     history = [EpochScores.from_json(flat) for flat in facts["history"]]
     tensors = read_tensors(folder / TENSORS)
+    begun = facts.get("begun_epoch")  # earlier versions wrote states at the end of epochs only
     return SavedState(
         history=history,
+        begun=None if begun is None else BegunEpoch(loss_sum=tensors[LOSS_SUM], **begun),
+        rows_at_once=facts.get("rows_at_once"),
         best=next((epoch for epoch in history if epoch.epoch == facts["best_epoch"]), None),
         weights=_under("model", tensors),
         optimizer=_by_parameter(_under("optimizer", tensors)),
@@ -113,6 +135,12 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[int, dict
     optimizer.load_state_dict({**optimizer.state_dict(), "state": dict(state)})
 
 
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """Where torch's random numbers stand: on the CPU and, where it trains, on the GPU."""
+    state = {"cpu": torch.get_rng_state()}
+    return {**state, "cuda": torch.cuda.get_rng_state()} if device.type == "cuda" else state
+
+
 def restore_random(random: Mapping[str, Tensor], device: torch.device) -> None:
     """Let torch's random numbers go on where they stood."""
     torch.set_rng_state(random["cpu"])
@@ -120,13 +148,16 @@ def restore_random(random: Mapping[str, Tensor], device: torch.device) -> None:
         torch.cuda.set_rng_state(random["cuda"])
 
 
-def _as_json(owner: Owner, history: list[EpochScores], best: EpochScores | None) -> dict[str, Any]:
+def _as_json(owner: Owner, state: SavedState) -> dict[str, Any]:
+    begun = state.begun
     return {
         "sweep": owner.sweep_id,
         "config": owner.config.all_values(),
         "seed": owner.seed,
-        "history": [epoch.as_json() for epoch in history],
-        "best_epoch": best.epoch if best else None,
+        "history": [epoch.as_json() for epoch in state.history],
+        "begun_epoch": begun and {"steps": begun.steps, "began_at": begun.began_at, "train_s": begun.train_s},
+        "best_epoch": state.best.epoch if state.best else None,
+        "rows_at_once": state.rows_at_once,
     }
 
 

@@ -30,6 +30,12 @@ FAILURE = "failure"
 RETRIES = "retries"
 """How often the trial was run again because its worker died."""
 
+DEATHS = "deaths_without_progress"
+"""How often the trial's worker died since the trial had last got further than ever before."""
+
+DIED_AT = "died_at_step"
+"""The most optimizer steps that the trial had done when its worker died."""
+
 MEMORY_MULTIPLIER = "memory_multiplier"
 """How many times the resources of an ordinary trial it needs, since its memory ran out."""
 

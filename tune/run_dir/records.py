@@ -120,6 +120,11 @@ def _epoch_from(flat: object) -> EpochScores:
     return EpochScores.from_json(flat)
 
 
+def is_within_epoch(result: Mapping[str, Any]) -> bool:
+    """Whether a worker only reported that it got on within an epoch."""
+    return "segment" in result and "epoch" not in result
+
+
 def result_problem(result: Mapping[str, Any]) -> str | None:
     """Why an epoch that a worker reported can't be used, in words; None if it can.
 
@@ -127,6 +132,8 @@ def result_problem(result: Mapping[str, Any]) -> str | None:
     """
     if "failure" in result:
         return str(result["failure"])
+    if is_within_epoch(result):
+        return None
     try:
         EpochScores.from_json(result, every_score=True)
     except ValueError as error:

@@ -176,7 +176,7 @@ class SweepSpec(BaseModel):
     """A trial's state is written at most this often, seconds."""
 
     max_retries: Annotated[FromZero, Flag()] = 2
-    """How often a trial is run again after its worker died."""
+    """How often a trial is run again whose worker died before it got any further."""
 
     keep_top: Annotated[FromOne, Flag("K")] = 1
     """Keep the models of the best K trials; the best one's is best/."""

@@ -18,7 +18,7 @@ from tune.process.signals import finish_asked, heed_signals
 from tune.report.progress import Progress
 from tune.report.tensorboard import TensorBoardLog
 from tune.run_dir.layout import RunDir
-from tune.run_dir.records import result_problem
+from tune.run_dir.records import is_within_epoch, result_problem
 from tune.sweep.failures import (
     Failure,
     FirstFailures,
@@ -29,6 +29,7 @@ from tune.sweep.failures import (
     write_failure,
 )
 from tune.sweep.halt import Halt
+from tune.sweep.heartbeats import Heartbeats
 from tune.sweep.trial_book import TrialBook
 
 
@@ -38,15 +39,19 @@ class SweepCallback(Callback):
     An error in a method halts the sweep: Tune would take it for an error of the trial.
     """
 
-    def __init__(self, run_dir: RunDir, book: TrialBook, progress: Progress, halt: Halt, plan: Plan) -> None:
+    def __init__(
+        self, run_dir: RunDir, book: TrialBook, progress: Progress, halt: Halt, plan: Plan, heartbeats: Heartbeats
+    ) -> None:
         self._run_dir = run_dir
         self._book = book
         self._progress = progress
         self._halt = halt
         self._plan = plan
+        self._heartbeats = heartbeats
         self._waiting = WaitingNotices(progress.say)
         self._tensorboard = TensorBoardLog(run_dir)
-        self._running: set[int] = set()  # trials that a worker has begun
+        self.running: set[int] = set()
+        """The trials that a worker has begun."""
         self._over: set[str] = set()  # Tune's names of trials that came to an end
         self._first_failures = FirstFailures(some_trial_ended_well=book.leader is not None)
 
@@ -56,8 +61,9 @@ class SweepCallback(Callback):
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Tune's loop went round, as it does about ten times a second."""
         heed_signals()
+        self._heartbeats.tick()
         with self._halt.on_error():
-            pending = [] if self._running else [trial for trial in trials if trial.status == "PENDING"]
+            pending = [] if self.running else [trial for trial in trials if trial.status == "PENDING"]
             multipliers = [
                 min(assignment_of(trial).memory_multiplier, self._plan.largest_multiplier) for trial in pending
             ]
@@ -67,18 +73,21 @@ class SweepCallback(Callback):
         """A worker began the trial."""
         with self._halt.on_error():
             assignment = assignment_of(trial)
-            self._running.add(assignment.number)
+            self.running.add(assignment.number)
             self._tensorboard.start(assignment.number, assignment.config)
             self._progress.started(assignment.number, assignment.config)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """A worker reported an epoch. Here, and nowhere else, its JSON becomes EpochScores."""
+        """A worker reported an epoch, or a piece of one. Here, and nowhere else, its JSON becomes EpochScores."""
         if self._halt.error is not None or result_problem(result) is not None:
             return
         with self._halt.on_error():
             number = assignment_of(trial).number
+            self._book.record_steps(number, result["segment"])
+            if is_within_epoch(result):
+                return
             worker = {name: result[name] for name in ("hostname", "pid", "start_s", "bytes_written")}
             history = [EpochScores.from_json({**flat, **worker}) for flat in result["history"]]
             self._book.record_epochs(number, history)
@@ -97,7 +106,7 @@ class SweepCallback(Callback):
             problem = result_problem(result)
             if problem is not None:
                 self._end_badly(assignment_of(trial), failure_in_result(problem, result))
-            elif result["schedule_percent"] >= 100:
+            elif result.get("schedule_percent", 0) >= 100:
                 self._end_well(assignment_of(trial).number, TrialState.COMPLETE)
             else:
                 self._end_well(assignment_of(trial).number, TrialState.PRUNED)
@@ -109,7 +118,8 @@ class SweepCallback(Callback):
                 return
             assignment = assignment_of(trial)
             error_file = Path(trial.error_file) if trial.error_file else None
-            self._end_badly(assignment, failure_in_file(error_file, self._run_dir.trial(assignment.number)))
+            ended = self._heartbeats.why_it_died(assignment.number)
+            self._end_badly(assignment, failure_in_file(error_file, ended))
 
     def _was_over(self, trial: Any) -> bool:
         """Whether a trial's end changes nothing: the sweep halts or is to finish now, or Tune tells of it twice."""
@@ -140,8 +150,8 @@ class SweepCallback(Callback):
         self._progress.finished(record, self._book.leader)
 
     def _close_events(self, number: int) -> None:
-        if number in self._running:  # a worker that dies while it starts has never begun the trial
-            self._running.remove(number)
+        if number in self.running:  # a worker that dies while it starts has never begun the trial
+            self.running.remove(number)
             self._tensorboard.finish(number)
 
 

@@ -12,18 +12,20 @@ from trainable.errors import StorageFailed, SweepFailed
 from trainable.job import Assignment
 from trainable.redaction import plain
 from trainable.storage.folders import write_text
-from trainable.trial import STUCK
 from tune.cluster.plan import Plan
 from tune.report.text import short
 from tune.run_dir.layout import RunDir
+from tune.sweep.heartbeats import Ended
 from tune.sweep.trial_book import TrialBook
 
 SAME_FAILURES = 5  # if the first so many trials all fail the same way, further ones would fail that way, too
 
-FailureKind = Literal["failed", "died", "memory", "storage"]
+FailureKind = Literal["failed", "died", "node", "memory", "storage"]
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # Ray colours its tracebacks
 # What Ray's memory monitor says of a worker that it ended. While the worker starts, no exception is named.
 _SHORT_OF_MEMORY = re.compile(r"running low on memory|memory usage threshold|memory monitor")
+# What Ray says of a worker whose machine was lost or taken back.
+_NODE_WENT = re.compile(r"node has died|node was terminated|node.* preempted|node .*unexpectedly", re.IGNORECASE)
 _NUMBERS = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?")
 
 
@@ -32,7 +34,9 @@ class Failure:
     """Why a trial did not come to its end."""
 
     kind: FailureKind
-    """The trial failed by its nature, its worker died, memory ran out, or the storage could not be written."""
+    """The trial failed by its nature, its worker died, its node went, memory ran out, or the storage could not be
+    written.
+    """
     reason: str
     """In a line."""
     text: str
@@ -57,22 +61,19 @@ def failure_in_result(problem: str, result: Mapping[str, Any]) -> Failure:
     return Failure(result.get("kind", "failed"), problem, problem)
 
 
-def failure_in_file(error_file: Path | None, trial_folder: Path) -> Failure:
+def failure_in_file(error_file: Path | None, ended: Ended | None = None) -> Failure:
     """The failure of a trial that raised an exception or whose worker died.
 
     Args:
         error_file: Ray's account of it; None if Ray wrote none.
-        trial_folder: The trial's folder in the run directory. A worker that ends itself because an epoch hangs leaves a
-            traceback there, which is removed.
+        ended: How its worker stood still, if it was ended for that.
     """
     text = error_file.read_text(encoding="utf-8") if error_file is not None and error_file.is_file() else ""
     text = _COLOURS.sub("", text).strip()
     kind, reason = why_it_failed(text)
-    stuck = trial_folder / STUCK
-    if kind == "died" and stuck.is_file() and stuck.stat().st_size:
-        text = f"{text}\n\nWhere the epoch stood:\n{stuck.read_text(encoding='utf-8')}"
-        reason = "an epoch took more than twice as long as earlier ones suggest"
-        stuck.unlink()
+    if kind == "died" and ended is not None:
+        reason = f"its worker finished nothing for {ended.still_s:.0f} s and was ended"
+        text = f"{text}\n\nWhere it stood:\n{ended.traceback or 'it could not say'}"
     return Failure(kind, reason, text or reason)
 
 
@@ -83,6 +84,8 @@ def why_it_failed(text: str) -> tuple[FailureKind, str]:
         return "memory", "the machine was short of memory, and Ray ended the trial's worker"
     if "OutOfMemoryError" in text or "MemoryError" in text:
         return "memory", last
+    if _NODE_WENT.search(text):
+        return "node", f"its node went ({last})"
     # Ray begins what a worker raised with "ray::" and the worker's name. A worker that died could not say anything.
     return ("failed", last) if "ray::" in text else ("died", f"its worker died ({last})")
 
@@ -90,7 +93,8 @@ def why_it_failed(text: str) -> tuple[FailureKind, str]:
 def what_follows(failure: Failure, number: int, book: TrialBook, plan: Plan) -> SetAside | Failure:
     """Put a trial back if it can be run again.
 
-    A trial whose worker died is run again after a pause, `max_retries` times. A trial that ran out of memory is run
+    A trial whose worker died is run again after a pause, `max_retries` times without getting any further; a node that
+    went does not count. A trial that ran out of memory is run
     again with twice the resources, up to all that one machine can give it.
 
     Returns:
@@ -102,12 +106,14 @@ def what_follows(failure: Failure, number: int, book: TrialBook, plan: Plan) -> 
     match failure.kind:
         case "storage":
             raise StorageFailed(f"trial {number} {failure.reason}; what is finished is kept")
-        case "died":
-            pause_s = book.run_again(number)
+        case "died" | "node":
+            pause_s = book.run_again(number, counts=failure.kind == "died")
             if pause_s is not None:
                 return SetAside(f"{failure.reason}; it goes on from its last state in {pause_s:g} s")
-            tries = book.spec.max_retries + 1
-            return replace(failure, reason=f"{failure.reason}; it was tried {tries} times") if tries > 1 else failure
+            deaths = book.spec.max_retries + 1
+            if deaths == 1:
+                return failure
+            return replace(failure, reason=f"{failure.reason}; it died {deaths} times without getting any further")
         case "memory":
             multiplier = book.run_with_more_memory(number, plan.largest_multiplier)
             if multiplier is not None:

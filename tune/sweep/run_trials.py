@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ray import tune
@@ -21,6 +22,7 @@ from tune.spec.sweep_spec import SweepSpec
 from tune.stopping_rules import STOPPING_RULES
 from tune.sweep.callback import SweepCallback, assignment_of
 from tune.sweep.halt import Halt
+from tune.sweep.heartbeats import HeadsStore, Heartbeats, new_prefix
 from tune.sweep.scheduler import StoppingScheduler
 from tune.sweep.searcher import StudySearcher
 from tune.sweep.slots import Slots
@@ -59,9 +61,13 @@ def run_trials(
             rule.report(record.number, epoch.schedule_percent, epoch.scores[spec.metric], epoch.scores["loss"])
 
     halt = Halt()
+    prefix = new_prefix()
+    heartbeats = Heartbeats(HeadsStore(prefix))
+    job = replace(job, heartbeats=prefix)
+    callback = SweepCallback(run_dir, book, progress, halt, plan, heartbeats)
     # Tune writes pickles of its own. They are read by nobody, and are removed when this call ends.
     with temporary_folder() as storage, tune_mended(), no_keys_in_actors():
-        Tuner(
+        tuner = Tuner(
             tune.with_resources(tune.with_parameters(FineTuningTrial, job=job), _resources(plan)),
             tune_config=TuneConfig(
                 search_alg=StudySearcher(book, halt, Slots(spec, plan, progress).limit, meanwhile),
@@ -76,11 +82,16 @@ def run_trials(
                 storage_path=str(storage),
                 verbose=0,
                 stop=HaltStopper(halt),
-                callbacks=[SweepCallback(run_dir, book, progress, halt, plan)],
+                callbacks=[callback],
                 progress_reporter=SilentReporter(),
                 checkpoint_config=CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
             ),
-        ).fit()
+        )
+        try:
+            tuner.fit()
+        except KeyboardInterrupt:  # Tune leaves the workers alive
+            heartbeats.write_states(callback.running)
+            raise
     if halt.error is not None:
         raise halt.error
 

@@ -13,6 +13,8 @@ from trainable.config import TrialConfig
 from trainable.epoch_scores import EpochScores
 from tune.run_dir.attributes import (
     CONFIG,
+    DEATHS,
+    DIED_AT,
     EPOCH_PREFIX,
     FAILURE,
     MEMORY_MULTIPLIER,
@@ -119,21 +121,26 @@ class StudyWriter:
         """What was noted when an open trial was handed out."""
         return self._open[number]
 
-    def retries(self, number: int) -> int:
-        """How often an open trial was run again because its worker died."""
-        return int(self._open[number].trial.user_attrs.get(RETRIES, 0))
+    def deaths(self, number: int) -> tuple[int, int]:
+        """How often an open trial's worker died without progress, and the most steps it had done at a death."""
+        attributes = self._open[number].trial.user_attrs
+        return int(attributes.get(DEATHS, attributes.get(RETRIES, 0))), int(attributes.get(DIED_AT, 0))
 
-    def put_back(self, number: int, *, retries: int | None = None, memory_multiplier: int | None = None) -> None:
+    def put_back(
+        self, number: int, *, deaths: tuple[int, int] | None = None, memory_multiplier: int | None = None
+    ) -> None:
         """Note why an open trial is run again; from now on it is not open.
 
         Args:
             number: The trial.
-            retries: How often it was run again because its worker died, this time included.
+            deaths: If its worker died: what `deaths` is to say from now on.
             memory_multiplier: How many times the resources of an ordinary trial it needs, as has turned out.
         """
         trial = self._open[number].trial
-        if retries is not None:
-            trial.set_user_attr(RETRIES, retries)
+        if deaths is not None:
+            trial.set_user_attr(DEATHS, deaths[0])
+            trial.set_user_attr(DIED_AT, deaths[1])
+            trial.set_user_attr(RETRIES, int(trial.user_attrs.get(RETRIES, 0)) + 1)
         if memory_multiplier is not None:
             trial.set_user_attr(MEMORY_MULTIPLIER, memory_multiplier)
         del self._open[number]

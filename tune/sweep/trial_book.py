@@ -16,7 +16,6 @@ from tune.run_dir.layout import RunDir
 from tune.run_dir.records import TrialRecord
 from tune.run_dir.study import open_study, read_records
 from tune.spec.sweep_spec import SweepSpec
-from tune.sweep.epoch_times import EpochTimes
 from tune.sweep.models import ModelKeeper
 from tune.sweep.proposals import Proposals, derived_seed
 from tune.sweep.queue import TrialQueue
@@ -49,9 +48,7 @@ class TrialBook:
         self._queue = TrialQueue(spec.num_trials, left_open, begun, finished)
         self._proposals = Proposals(spec, self.study, point_waits=begun < len(trials))
         self._writer = StudyWriter(spec, run_dir, self.study)
-        self._times = EpochTimes()
-        for record in records:
-            self._times.note(record.config, record.epochs)
+        self._steps: dict[int, int] = {}  # by trial: the optimizer steps that were reported
         self._models = ModelKeeper(spec, run_dir, records)
 
     @property
@@ -103,25 +100,37 @@ class TrialBook:
             config=opened.config,
             folder=str(self.run_dir.trial(trial.number)),
             memory_multiplier=opened.memory_multiplier,
-            epoch_s=self._times.expected_s(opened.config),
         )
 
     def record_epochs(self, number: int, history: Sequence[EpochScores]) -> None:
         """Write what the study lacks of an open trial's history."""
-        written = self._writer.record_epochs(number, history)
-        self._times.note(self._writer.opened(number).config, written)
+        self._writer.record_epochs(number, history)
 
-    def run_again(self, number: int) -> float | None:
+    def record_steps(self, number: int, steps: int) -> None:
+        """Note how many optimizer steps of an open trial are done."""
+        self._steps[number] = max(steps, self._steps.get(number, 0))
+
+    def run_again(self, number: int, counts: bool = True) -> float | None:
         """Put an open trial back whose worker died.
+
+        Only deaths without progress count: a trial that got further than ever before it died starts counting anew.
+
+        Args:
+            number: The trial.
+            counts: Whether the trial itself may be the cause; of a node that went it is not.
 
         Returns:
             The pause before it is run again, seconds; None if it died too often, and stays open.
         """
-        retries = self._writer.retries(number) + 1
-        if retries > self.spec.max_retries:
-            return None
-        self._writer.put_back(number, retries=retries)
-        return self._queue.put_back(number, retries)
+        deaths, died_at = self._writer.deaths(number)
+        steps = self._steps.get(number, 0)
+        if counts:
+            deaths = 1 if steps > died_at else deaths + 1
+            died_at = max(steps, died_at)
+            if deaths > self.spec.max_retries:
+                return None
+        self._writer.put_back(number, deaths=(deaths, died_at))
+        return self._queue.put_back(number, max(deaths, 1))
 
     def run_with_more_memory(self, number: int, largest_multiplier: int) -> int | None:
         """Put an open trial back that ran out of memory.

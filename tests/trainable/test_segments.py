@@ -1,0 +1,138 @@
+"""An epoch in pieces: wherever it is cut, saved and continued, each bit is that of an epoch in one piece."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.trainable.runs import make_job
+from trainable.config import TrialConfig
+from trainable.epoch_scores import EpochScores
+from trainable.errors import TrialFailed
+from trainable.train.loop import LossCheck
+from trainable.train.run import FineTuningRun
+
+CONFIG = TrialConfig(learning_rate=3e-3, batch_size=4, epochs=2, dropout=0.2, warmup_fraction=0.1)
+TIMES = ("began_at", "train_s", "eval_s", "examples_per_second", "peak_memory_mib")
+
+
+def after(steps: int) -> Callable[[], bool]:
+    """Ends a segment after so many steps."""
+    left = iter(range(steps - 1, -1, -1))
+    return lambda: next(left) == 0
+
+
+def numbers(history: list[EpochScores]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in epoch.as_json().items() if name not in TIMES} for epoch in history]
+
+
+def fresh(model: Path) -> FineTuningRun:
+    run = FineTuningRun(make_job(model))
+    run.reset(CONFIG, seed=3)
+    return run
+
+
+@pytest.mark.parametrize("cut", [1, 2, 5])
+def test_cut_saved_and_continued_in_another_worker_is_bit_equal(tiny_model: Path, tmp_path: Path, cut: int) -> None:
+    straight = fresh(tiny_model)
+    while not straight.done:
+        straight.next_epoch()
+
+    run, segments = fresh(tiny_model), 0
+    while not run.done:
+        run.next_segment(after(cut))
+        run.save_state(tmp_path / str(segments))
+        run = fresh(tiny_model)
+        assert run.load_state(tmp_path / str(segments))
+        segments += 1
+
+    assert segments > 2, "no epoch was cut"
+    assert numbers(run.history) == numbers(straight.history)
+    for name, tensor in straight.classifier.weights().items():
+        assert torch.equal(tensor, run.classifier.weights()[name]), name
+    for name, tensor in straight.best_weights.tensors.items():
+        assert torch.equal(tensor, run.best_weights.tensors[name]), name
+
+
+def test_the_steps_so_far_count_those_of_a_begun_epoch(tiny_model: Path) -> None:
+    run = fresh(tiny_model)
+    assert run.next_segment(after(2)) is None
+    assert run.steps == 2
+    run.next_epoch()
+    assert run.steps == CONFIG.steps_per_epoch(len(run.train))
+    assert run.begun is None
+
+
+def test_an_evaluation_that_is_left_is_done_again_to_the_same_score(tiny_model: Path, tmp_path: Path) -> None:
+    straight = fresh(tiny_model)
+    straight.next_epoch()
+    run = fresh(tiny_model)
+    run.pulse.stop_asked = True
+    assert run.next_segment(lambda: False) is None
+    assert run.steps == CONFIG.steps_per_epoch(len(run.train)), "the epoch's training is not done again"
+    run.save_state(tmp_path / "state")
+    resumed = fresh(tiny_model)
+    assert resumed.load_state(tmp_path / "state")
+    resumed.next_epoch()
+    assert numbers(resumed.history) == numbers(straight.history)
+
+
+def test_a_loss_that_is_not_finite_ends_the_trial_within_fifty_steps(tiny_model: Path) -> None:
+    job = make_job(tiny_model)
+    run = FineTuningRun(replace(job, train=many_rows(job.train)))
+    run.reset(TrialConfig(learning_rate=1e30, batch_size=1, epochs=1), seed=0)
+    assert TrialConfig(batch_size=1).steps_per_epoch(len(run.train)) > 100
+    taken, step = 0, run.optimizer.step
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal taken
+        taken += 1
+        return step(*arguments)
+
+    run.optimizer.step = counted  # type: ignore[method-assign]
+    with pytest.raises(TrialFailed, match=r"the training loss of epoch 1 is not finite \((nan|inf)\)"):
+        run.next_epoch()
+    assert taken <= 52
+
+
+def many_rows(split: Any) -> Any:
+    """The rows of a split, again and again until there are 200."""
+    import numpy as np
+
+    from trainable.data.tokens import TokenizedSplit
+
+    times = -(-200 // len(split))
+    lengths = np.tile(split.lengths, times)
+    types = None if split.token_types is None else np.tile(split.token_types, times)
+    return (
+        replace(
+            split,
+            ids=np.tile(split.ids, times),
+            token_types=types,
+            offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(split.offsets.dtype),
+            labels=np.tile(split.labels, times),
+        )
+        if isinstance(split, TokenizedSplit)
+        else split
+    )
+
+
+def test_a_finite_loss_is_never_complained_of() -> None:
+    check = LossCheck()
+    assert all(check.is_finite(torch.tensor(1.0)) for _ in range(200))
+    assert not all(check.is_finite(torch.tensor(float("nan"))) for _ in range(50))
+
+
+def test_memory_that_ran_out_in_one_trial_does_not_show_in_the_next(tiny_model: Path) -> None:
+    run = fresh(tiny_model)
+    run.micro_batch_limit.halve(4)
+    run.reset(CONFIG, seed=3)
+    run.next_epoch()
+    other = fresh(tiny_model)
+    other.next_epoch()
+    assert numbers(run.history) == numbers(other.history)
