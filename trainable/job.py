@@ -37,6 +37,9 @@ class Job:
     pad_id: int
     """The token id that fills short rows."""
 
+    pad_token: str | None = None
+    """The token of `pad_id` where the tokenizer has no padding token of its own; else None."""
+
     task: str = DEFAULT_TASK
     """The task type, a key of TASKS."""
 

@@ -179,6 +179,8 @@ def _search(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, launch: Launch
             progress.say_each(launch_lines(inputs, launch, run_dir.name))
             precision = choose_precision_for(inputs, stored, launch, progress.say)
             job = make_job(inputs, plan, run_dir, sweep_id, precision)
+            if job.pad_token is not None:
+                progress.say(f"note: the tokenizer pads with its end token, {job.pad_token}")
             if job.train.truncated:
                 progress.say(f"note: {job.train.truncated} training rows were cut to {inputs.max_length} tokens")
             if costly := validation_note(len(job.train.ids), len(job.validation.ids), len(job.validation)):

@@ -466,7 +466,10 @@ FLAGS = [
     ),
     flag("--cpus-per-trial 999", "no room for even one trial: it asks for 999 cores"),
     flag("--cpus-per-trial 1e-320", "--cpus-per-trial must be a number >= 0.0001"),
-    flag("--gpus-per-trial 1.5 --set num_gpus=4", "--gpus-per-trial above 1 must be a whole number, but got 1.5"),
+    flag(
+        "--gpus-per-trial 1.5 --set num_gpus=4",
+        "--gpus-per-trial must be at most 1, but got 1.5: a trial trains on one GPU",
+    ),
     flag(
         "--space batch_size=32",
         "`batch_size <= training rows` must hold, but got (batch_size=32 in the space, rows=12)",

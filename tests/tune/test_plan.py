@@ -28,7 +28,7 @@ def plan(nodes: list[Node], **fields: Any) -> tuple[int, float, float]:
         ([Node(16, 1)], {}, (4, 1, 0.25)),
         ([Node(3, 1)], {}, (3, 1, 0.25)),
         ([Node(16, 2)], {"gpus_per_trial": 0.4}, (4, 1, 0.4)),
-        ([Node(16, 2)], {"gpus_per_trial": 2}, (1, 1, 2)),
+        ([Node(16, 2)], {"gpus_per_trial": 1}, (2, 1, 1)),
         ([Node(16, 2)], {"gpus_per_trial": 0}, (16, 1, 0)),
         ([Node(4, 0), Node(8, 1)], {"gpus_per_trial": 0.5}, (2, 1, 0.5)),
         ([Node(3), Node(3)], {"cpus_per_trial": 2}, (2, 2, 0)),
@@ -44,7 +44,7 @@ def test_no_more_slots_than_trials() -> None:
     assert make_plan(SweepSpec(name="s", model="m", dataset="d", num_trials=2), [Node(64)], problems).slots == 2
 
 
-@pytest.mark.parametrize("fields", [{"cpus_per_trial": 3}, {"gpus_per_trial": 0.5}, {"gpus_per_trial": 2}])
+@pytest.mark.parametrize("fields", [{"cpus_per_trial": 3}, {"gpus_per_trial": 0.5}])
 def test_no_room_for_one_trial_is_said(fields: dict[str, Any]) -> None:
     problems: list[str] = []
     make_plan(SweepSpec(name="s", model="m", dataset="d", **fields), [Node(2)], problems)
@@ -55,7 +55,7 @@ def test_no_room_for_one_trial_is_said(fields: dict[str, Any]) -> None:
 def test_a_share_above_one_gpu_is_whole() -> None:
     problems: list[str] = []
     make_plan(SweepSpec(name="s", model="m", dataset="d", gpus_per_trial=1.5), [Node(8, 4)], problems)
-    assert problems == ["--gpus-per-trial above 1 must be a whole number, but got 1.5"]
+    assert problems == ["--gpus-per-trial must be at most 1, but got 1.5: a trial trains on one GPU"]
 
 
 @pytest.mark.parametrize(

@@ -45,13 +45,23 @@ class TokenizedSplit:
 
 
 def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a model's folder without running code from the folder."""
+    """Load the tokenizer of a model's folder without running code from the folder.
+
+    One that has no padding token, as many decoders' have none, pads with its end token.
+    """
     from transformers import AutoTokenizer
 
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
         folder, local_files_only=True, trust_remote_code=False
     )
+    if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
+        tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def borrowed_pad_token(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """The end token where it is the padding token, too; else None."""
+    return str(tokenizer.pad_token) if tokenizer.pad_token_id == tokenizer.eos_token_id else None
 
 
 def tokenize(

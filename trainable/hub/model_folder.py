@@ -21,8 +21,11 @@ TOKENIZER_FILES = (
     *TOKENIZER_MARKS, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt",
     "bpe.codes",
 )  # fmt: skip
-# Model types that number positions from behind the padding token's id, as RoBERTa does: two positions stay unused.
-OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "longformer", "data2vec-text")
+# Model types that number positions from behind the padding token's id, as RoBERTa does: the first ones stay unused.
+OFFSET_POSITIONS = (
+    "camembert", "data2vec-text", "esm", "ibert", "longformer", "luke", "markuplm", "mpnet", "roberta",
+    "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
+)  # fmt: skip
 
 
 # What the word embedding is called in the weights of the models that classify sequences.
@@ -66,7 +69,27 @@ def longest_row(folder: Path) -> int | None:
     positions = config.get("max_position_embeddings")
     if not isinstance(positions, int) or positions <= 0:
         return None
-    return positions - 2 if config.get("model_type") in OFFSET_POSITIONS else positions
+    rows = _position_rows(folder)
+    positions = positions if rows is None else min(positions, rows)
+    if config.get("model_type") not in OFFSET_POSITIONS or config.get("position_embedding_type") == "rotary":
+        return positions
+    padding = config.get("pad_token_id")
+    return positions - 1 - (padding if isinstance(padding, int) else 1)
+
+
+def _position_rows(folder: Path) -> int | None:
+    """How many positions the model's table of positions has, from its weights; None if there is no such table."""
+    from safetensors import SafetensorError, safe_open
+
+    for path in sorted(path for name in (WEIGHT_FILES[0], *WEIGHT_PARTS) for path in folder.glob(name)):
+        try:
+            with safe_open(path, framework="numpy") as tensors:
+                for tensor in tensors.keys():  # noqa: SIM118
+                    if tensor.endswith("embeddings.position_embeddings.weight"):
+                        return int(tensors.get_slice(tensor).get_shape()[0])
+        except SafetensorError:  # `model_checks` tells of it
+            return None
+    return None
 
 
 def encoder_widths(folder: Path) -> tuple[int, int, int]:

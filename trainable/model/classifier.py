@@ -15,6 +15,9 @@ from trainable.model.sliced_embedding import SlicedEmbedding, can_slice
 from trainable.tasks import DEFAULT_TASK, TASKS
 from trainable.tasks.base import Task
 
+# Models that classify by the last place of a row, whatever stands there, so that a row has to end with its text.
+LAST_TOKEN_AT_THE_END = ("xlnet",)
+
 
 class Classifier:
     """A sequence classifier that remembers its start.
@@ -47,6 +50,9 @@ class Classifier:
         config = AutoConfig.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, **task.head(label_names)
         )
+        if getattr(config, "pad_token_id", None) is None:
+            config.pad_token_id = pad_id  # decoders look for the last token before the padding
+        own_attention = attention_for(config.model_type)
         with _quiet_transformers():
             model, loading = AutoModelForSequenceClassification.from_pretrained(
                 folder,
@@ -55,7 +61,7 @@ class Classifier:
                 trust_remote_code=False,
                 use_safetensors=True,
                 dtype=torch.float32,
-                attn_implementation=attention_for(config.model_type),
+                **({"attn_implementation": own_attention} if own_attention is not None else {}),
                 # A head for another number of classes is replaced, as a missing one is.
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
@@ -75,6 +81,7 @@ class Classifier:
             for name, value in vars(module).items()
             if (isinstance(module, nn.Dropout) and name == "p") or ("dropout" in name and isinstance(value, float))
         ]
+        self.pads_left = config.model_type in LAST_TOKEN_AT_THE_END
         self.architecture = type(model).__name__
         self.config_json: str = config.to_json_string()
 

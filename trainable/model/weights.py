@@ -39,7 +39,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def write_model(
-    folder: Path, weights: Mapping[str, Tensor], config_json: str, architecture: str, start_folder: str
+    folder: Path,
+    weights: Mapping[str, Tensor],
+    config_json: str,
+    architecture: str,
+    start_folder: str,
+    pad_token: str | None = None,
 ) -> None:
     """Write a model so that `transformers.pipeline` opens the folder.
 
@@ -49,6 +54,7 @@ def write_model(
         config_json: The model's configuration.
         architecture: The name of transformers' class.
         start_folder: The folder that the model was fine-tuned from; its tokenizer is copied.
+        pad_token: What rows were padded with, where the tokenizer names no padding token.
     """
     write_tensors(folder / "model.safetensors", weights, {"format": "pt"})
     _make_readable(folder / "model.safetensors")
@@ -56,11 +62,17 @@ def write_model(
     for name in ("_name_or_path", *CODE_FIELDS):
         config.pop(name, None)
     config["architectures"] = [architecture]
+    config.pop("torch_dtype", None)
+    config["dtype"] = "float32"  # transformers opens weights in what this says: others would be rounded
     (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     for name in TOKENIZER_FILES:
         if (Path(start_folder) / name).is_file():
             shutil.copyfile(Path(start_folder) / name, folder / name)
     _drop_code_fields(folder / "tokenizer_config.json")
+    if pad_token is not None:
+        path = folder / "tokenizer_config.json"
+        fields = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        path.write_text(json.dumps({**fields, "pad_token": pad_token}, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def _untied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

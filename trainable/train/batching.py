@@ -121,6 +121,7 @@ class Batches:
         *,
         sliced: SlicedEmbedding | None = None,
         pad_to: int = PAD_TO,
+        pads_left: bool = False,
     ) -> None:
         """Move the split to the device.
 
@@ -130,10 +131,12 @@ class Batches:
             device: Where batches are wanted.
             sliced: Renumbers token ids for a word embedding that was cut down.
             pad_to: Batches are padded to a multiple of this many tokens.
+            pads_left: Whether the padding stands before the text.
         """
         self.lengths = split.lengths
         self.device = device
         self.pad_to = pad_to
+        self.pads_left = pads_left
         self._longest = int(self.lengths.max())
         ids = split.ids if sliced is None else sliced.renumber(split.ids)
         # One element more than there are tokens: places behind a short row's end point to it.
@@ -161,8 +164,9 @@ class Batches:
         longest = int(self.lengths[rows if padded_as is None else padded_as].max())
         # No longer than the longest row of the split: the model may have no positions beyond it.
         columns = np.arange(max(longest, min(_padded(longest, self.pad_to), self._longest)))
-        inside = columns[None, :] < lengths[:, None]
-        places = np.where(inside, self.offsets[rows][:, None] + columns[None, :], self.pad_at)
+        in_row = columns[None, :] - (len(columns) - lengths[:, None] if self.pads_left else 0)
+        inside = (in_row >= 0) & (in_row < lengths[:, None])
+        places = np.where(inside, self.offsets[rows][:, None] + in_row, self.pad_at)
         at = torch.from_numpy(places).to(self.device, non_blocking=True)
         inputs = {"input_ids": self.ids[at], "attention_mask": (at != self.pad_at).to(torch.int64)}
         if self.types is not None:

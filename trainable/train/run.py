@@ -80,7 +80,15 @@ class FineTuningRun:
         self.classifier = Classifier(job.model_folder, job.label_names, self.device, splits, job.pad_id, self.task)
         pad_to = PAD_TO if job.batching == "bucketed" else 1
         self.train, self.validation = (
-            Batches(split, job.pad_id, self.device, sliced=self.classifier.sliced, pad_to=pad_to) for split in splits
+            Batches(
+                split,
+                job.pad_id,
+                self.device,
+                sliced=self.classifier.sliced,
+                pad_to=pad_to,
+                pads_left=self.classifier.pads_left,
+            )
+            for split in splits
         )
         self.validation_order = eval_order(self.validation.lengths, EVAL_TOKENS[self.device.type], job.batching)
         self.micro_batch_limit = MicroBatchLimit()
@@ -257,7 +265,14 @@ class FineTuningRun:
         weights = classifier.whole_weights(self.best_weights.tensors, decay)
 
         def write(aside: Path) -> None:
-            write_model(aside, weights, classifier.config_json, classifier.architecture, self.job.model_folder)
+            write_model(
+                aside,
+                weights,
+                classifier.config_json,
+                classifier.architecture,
+                self.job.model_folder,
+                self.job.pad_token,
+            )
 
         return write_folder(folder, write)
 

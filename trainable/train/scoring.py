@@ -49,8 +49,9 @@ def score_model(
     """
     device, task = pick_device(use_gpu), TASKS[task_name]
     with cpu_threads(threads):
-        classifier = Classifier(folder, label_names, device, task=task)
-        batches, limit = Batches(split, pad_id, device), MicroBatchLimit()
+        classifier = Classifier(folder, label_names, device, pad_id=pad_id, task=task)
+        batches = Batches(split, pad_id, device, pads_left=classifier.pads_left)
+        limit = MicroBatchLimit()
         total = evaluate(
             classifier.module,
             eval_order(batches.lengths, EVAL_TOKENS[device.type]),

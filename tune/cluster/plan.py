@@ -83,8 +83,8 @@ def make_plan(
         nodes = every
     cpus_each = spec.cpus_per_trial if spec.cpus_per_trial is not None else 1.0
     gpus_each = _gpus_per_trial(spec, nodes, autoscaler, cpus_each, measured_gpus)
-    if gpus_each > 1 and gpus_each != int(gpus_each):
-        problems.append(f"--gpus-per-trial above 1 must be a whole number, but got {gpus_each:g}")
+    if gpus_each > 1:
+        problems.append(f"--gpus-per-trial must be at most 1, but got {gpus_each:g}: a trial trains on one GPU")
     slots = sum(_slots(node, cpus_each, gpus_each) for node in nodes)
     if slots == 0:
         problems += _no_slot_problems(spec, nodes, autoscaler, cpus_each, gpus_each)

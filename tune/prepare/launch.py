@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
+from trainable.data.tokens import borrowed_pad_token
 from trainable.errors import UserError
 from trainable.hub.shipping import shipped_bytes
 from trainable.job import Job
@@ -162,6 +163,7 @@ def make_job(inputs: Inputs, plan: Plan, run_dir: RunDir, sweep_id: str | None, 
         train=inputs.tokenize("train"),
         validation=inputs.tokenize("validation"),
         pad_id=cast(int, inputs.tokenizer.pad_token_id),
+        pad_token=borrowed_pad_token(inputs.tokenizer),
         task=inputs.task.name,
         f1_average=inputs.f1_average,
         metric=spec.metric,

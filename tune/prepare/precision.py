@@ -35,6 +35,8 @@ def choose_precision(
     if asked_for != "auto":
         return ChosenPrecision(asked_for, "as asked for")
     seconds = where_trials_run(plan, measure_precision, shape, plan.threads, plan.gpus_per_trial > 0, say=say)
+    if "bf16" not in seconds:
+        return ChosenPrecision("fp32", "the GPU has no bfloat16 of its own")
     chosen = "bf16" if seconds["bf16"] < WORTH_IT * seconds["fp32"] else "fp32"
     told = f"measured a layer: bf16 {seconds['bf16'] * 1000:.1f} ms, fp32 {seconds['fp32'] * 1000:.1f} ms"
     return ChosenPrecision(chosen, told)

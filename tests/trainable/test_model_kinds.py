@@ -1,0 +1,147 @@
+"""Kinds of models beside BERT: decoders, models that read the last token, half-precision folders, position tables."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.trainable.runs import make_job
+from trainable.config import TrialConfig
+from trainable.data.tokens import borrowed_pad_token, load_tokenizer
+from trainable.hub.model_folder import OFFSET_POSITIONS, longest_row
+from trainable.train.run import FineTuningRun
+
+SMALL: dict[str, dict[str, Any]] = {
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64},
+    "llama": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
+    "qwen2": {
+        "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1,
+        "intermediate_size": 64,
+    },
+    "xlnet": {"d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 64},
+    "roberta": {
+        "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
+        "max_position_embeddings": 66,
+    },
+}  # fmt: skip
+
+
+def make_model(model_type: str, tokenizer_of: Path, folder: Path, **fields: Any) -> Path:
+    """A small random model with a tokenizer that has no padding token."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    torch.manual_seed(1)
+    rows = len(load_tokenizer(str(tokenizer_of)))
+    config = AutoConfig.for_model(model_type, vocab_size=rows + 16, **SMALL[model_type], **fields)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json"):
+        if (tokenizer_of / name).exists():
+            shutil.copyfile(tokenizer_of / name, folder / name)
+    fields = json.loads((folder / "tokenizer_config.json").read_text())
+    fields["tokenizer_class"] = "PreTrainedTokenizerFast"  # not the class that the model type usually has
+    (folder / "tokenizer_config.json").write_text(json.dumps(fields))
+    return folder
+
+
+@pytest.mark.parametrize("model_type", SMALL)
+def test_each_kind_is_trained_and_opened_and_no_row_depends_on_its_neighbours(
+    model_type: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    folder = make_model(model_type, tiny_model, tmp_path / model_type)
+    run = FineTuningRun(make_job(folder, 16))
+    run.reset(TrialConfig(learning_rate=1e-3, epochs=1, batch_size=8), seed=1)
+    run.next_epoch()
+
+    model = run.classifier.module.eval()
+    rows = np.argsort(run.validation.lengths)[[0, -1]]
+    assert run.validation.lengths[rows[0]] < run.validation.lengths[rows[1]]
+    with torch.inference_mode():
+        together = model(**run.validation.take(rows).inputs).logits[0]
+        alone = model(**run.validation.take(rows[:1]).inputs).logits[0]
+    assert torch.allclose(together, alone, atol=1e-5), "the logits of a row depend on the rows beside it"
+
+    run.write_best(tmp_path / "best")
+    best = AutoModelForSequenceClassification.from_pretrained(tmp_path / "best")
+    assert best.dtype == torch.float32
+    assert best.config.pad_token_id is not None
+
+
+def test_a_tokenizer_without_padding_token_pads_with_its_end_token(tiny_model: Path, tmp_path: Path) -> None:
+    from transformers import pipeline
+
+    folder = make_model("gpt2", tiny_model, tmp_path / "gpt2")
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        if (folder / name).exists():
+            fields = json.loads((folder / name).read_text())
+            fields.pop("pad_token", None)
+            (folder / name).write_text(json.dumps({**fields, "eos_token": "[SEP]"}))
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({**config, "eos_token": "[SEP]", "tokenizer_class": "PreTrainedTokenizerFast", "pad_token": None})
+    )
+    tokenizer = load_tokenizer(str(folder))
+    assert borrowed_pad_token(tokenizer) == "[SEP]"
+    job = replace(make_job(folder, 16), pad_id=tokenizer.pad_token_id, pad_token=borrowed_pad_token(tokenizer))
+    run = FineTuningRun(job)
+    run.reset(TrialConfig(epochs=1, batch_size=8), seed=1)
+    run.next_epoch()
+    run.write_best(tmp_path / "best")
+    answers = pipeline("text-classification", str(tmp_path / "best"), device="cpu")(["a b", "a b c d e"], batch_size=2)
+    assert len(answers) == 2
+
+
+def test_a_tokenizer_with_a_padding_token_borrows_none(tiny_model: Path) -> None:
+    assert borrowed_pad_token(load_tokenizer(str(tiny_model))) is None
+
+
+def test_best_opens_in_float32_with_the_very_weights_whatever_the_base_says(tiny_model: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "half"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "dtype": "bfloat16"}))
+    run = FineTuningRun(make_job(folder))
+    run.reset(TrialConfig(epochs=1), seed=1)
+    run.next_epoch()
+    run.write_best(tmp_path / "best")
+    best = AutoModelForSequenceClassification.from_pretrained(tmp_path / "best")
+    assert best.dtype == torch.float32
+    own = run.classifier.whole_weights(run.best_weights.tensors, 1.0)
+    name = "classifier.weight"
+    assert torch.equal(best.state_dict()[name], own[name])
+
+
+def test_positions_are_those_of_the_table_behind_the_padding_token(tiny_model: Path, tmp_path: Path) -> None:
+    folder = make_model("roberta", tiny_model, tmp_path / "roberta")
+    assert longest_row(folder) == 64
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 514}))
+    assert longest_row(folder) == 64, "the table has 66 rows, whatever the configuration says"
+    (folder / "config.json").write_text(json.dumps({**config, "pad_token_id": 0}))
+    assert longest_row(folder) == 65
+
+
+def test_every_model_that_counts_positions_from_behind_the_padding_token_is_known() -> None:
+    """Two ask for boxes beside a text, and can't be trained here whatever their positions are."""
+    import transformers
+    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as KNOWN
+
+    models = Path(transformers.__file__).parent / "models"
+    found = set()
+    for model_type in KNOWN:
+        module = model_type.replace("-", "_")
+        folder = {"data2vec_text": "data2vec"}.get(module, module)
+        for source in (models / folder).glob(f"modeling_{module}.py"):
+            if re.search(r"def create_position_ids_from_input_ids", source.read_text()):
+                found.add(model_type)
+    assert found - {"layoutlmv3", "lilt"} == set(OFFSET_POSITIONS)
