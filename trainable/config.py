@@ -34,7 +34,7 @@ class TrialConfig(BaseModel):
     """Rows per optimizer step."""
 
     epochs: Annotated[int, Ge(1), INTEGER] = 3
-    """Passes over the training split. One epoch is one step of Tune's Trainable."""
+    """Passes over the training split."""
 
     warmup_fraction: Annotated[float, Ge(0), Lt(1), NUMBER] = 0.0
     """Fraction of all optimizer steps during which the learning rate rises from 0 to its peak."""

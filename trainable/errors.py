@@ -3,7 +3,8 @@
     FinetuneSearchError
     ├── UserError        the user's input is wrong: all problems at once, exit code 2, nothing was started
     ├── TrialFailed      this trial ends, the sweep goes on; the message is the reason
-    │   └── OutOfMemory  not even a single row fits into memory; with more memory it might
+    │   ├── OutOfMemory     not even a single row fits into memory; with more memory it might
+    │   └── WeightsMissing  the model's folder lacks weights of the encoder, which would be drawn at random
     └── SweepFailed      the sweep can't deliver a result, exit code 1
         └── SweepStopped     the sweep was stopped before its end; the same command continues it
             ├── StorageFailed      a disk is full, read-only or broken
@@ -55,6 +56,10 @@ class TrialFailed(FinetuneSearchError):
 
 class OutOfMemory(TrialFailed):
     """Memory ran out although only one row was computed at a time."""
+
+
+class WeightsMissing(TrialFailed):
+    """A model's folder lacks weights of its encoder. No trial of the sweep could start from it."""
 
 
 class SweepFailed(FinetuneSearchError):

@@ -16,6 +16,7 @@ import torch
 from tests.trainable.runs import make_job
 from trainable.config import TrialConfig
 from trainable.data.tokens import borrowed_pad_token, load_tokenizer
+from trainable.errors import WeightsMissing
 from trainable.hub.model_folder import OFFSET_POSITIONS, longest_row
 from trainable.train.run import FineTuningRun
 
@@ -145,3 +146,41 @@ def test_every_model_that_counts_positions_from_behind_the_padding_token_is_know
             if re.search(r"def create_position_ids_from_input_ids", source.read_text()):
                 found.add(model_type)
     assert found - {"layoutlmv3", "lilt"} == set(OFFSET_POSITIONS)
+
+
+def rewritten(tiny_model: Path, folder: Path, change: Any) -> Path:
+    """The model with other weights: `change` gets name and tensor, and returns both, or None to leave it out."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(tiny_model, folder)
+    changed = [change(name, tensor) for name, tensor in load_file(folder / "model.safetensors").items()]
+    save_file(dict(pair for pair in changed if pair is not None), folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda name, tensor: ("student_" + name, tensor), "lacks bert.embeddings.LayerNorm.bias"),
+        (lambda name, tensor: None if ".layer.0.output." in name else (name, tensor), "lacks bert.encoder.layer.0"),
+        (
+            lambda name, tensor: (name, tensor[..., : tensor.shape[-1] // 2].contiguous()) if "bert." in name else None,
+            "has other shapes for bert.",
+        ),
+    ],
+    ids=["another prefix", "a layer is gone", "another width"],
+)
+def test_weights_of_the_encoder_that_do_not_load_are_told_by_name(
+    tiny_model: Path, tmp_path: Path, change: Any, says: str
+) -> None:
+    folder = rewritten(tiny_model, tmp_path / "model", change)
+    with pytest.raises(WeightsMissing, match=re.escape(says)):
+        FineTuningRun(make_job(folder))
+
+
+@pytest.mark.parametrize("part", ["classifier", "pooler"])
+def test_a_head_and_a_pooler_may_be_new(tiny_model: Path, tmp_path: Path, part: str) -> None:
+    folder = rewritten(tiny_model, tmp_path / "model", lambda name, tensor: None if part in name else (name, tensor))
+    run = FineTuningRun(make_job(folder))
+    run.reset(TrialConfig(epochs=1), seed=1)
+    run.next_epoch()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from trainable.data.tokens import TokenizedSplit
+from trainable.errors import WeightsMissing
 from trainable.model.fast_layers import attention_for, install
 from trainable.model.first_token import compute_first_token_only
 from trainable.model.sliced_embedding import SlicedEmbedding, can_slice
@@ -44,6 +45,9 @@ class Classifier:
             slice_to: Cut the word embedding down to the rows that these splits use, if the model allows it.
             pad_id: The token id that fills short rows; its embedding row is kept.
             task: Decides what head the model gets.
+
+        Raises:
+            WeightsMissing: The folder lacks weights of the encoder, which would be drawn at random.
         """
         from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -66,13 +70,15 @@ class Classifier:
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
+        mismatched = {str(item[0] if isinstance(item, tuple) else item) for item in loading["mismatched_keys"]}
+        self._new = set(loading["missing_keys"]) | mismatched
+        if strangers := _not_of_the_head(self._new, model.base_model_prefix):
+            raise WeightsMissing(weights_missing(folder, strangers, mismatched))
         install(model)
         self.first_token_only = compute_first_token_only(model)
         self.sliced = SlicedEmbedding(model, slice_to, pad_id) if slice_to and can_slice(model, pad_id) else None
         self.module: nn.Module = model.to(device)
         self.device = device
-        mismatched = {str(item[0] if isinstance(item, tuple) else item) for item in loading["mismatched_keys"]}
-        self._new = set(loading["missing_keys"]) | mismatched
         self._start = {name: tensor.detach().clone() for name, tensor in self.module.state_dict().items()}
         # A dropout module holds its rate as `p`; some models hold rates as numbers and call the function.
         self._dropouts = [
@@ -132,6 +138,21 @@ class Classifier:
         with torch.no_grad():
             for name, tensor in weights.items():
                 own[name].copy_(tensor)
+
+
+def _not_of_the_head(names: Collection[str], base: str) -> list[str]:
+    """Those of these weights that belong to the encoder: a head and a pooler may be new, nothing else."""
+    return sorted(name for name in names if name.startswith(f"{base}.") and "pooler" not in name)
+
+
+def weights_missing(folder: str, names: Sequence[str], mismatched: Collection[str]) -> str:
+    """Say which weights of the encoder the folder has not, or has in another shape."""
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    what = "has other shapes for" if set(names) <= set(mismatched) else "lacks"
+    return (
+        f"--model {folder}: its file of weights {what} {shown}, so that they would be drawn at random; the weights are "
+        "another model's than config.json says, or were saved under other names"
+    )
 
 
 @contextlib.contextmanager

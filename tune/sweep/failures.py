@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from trainable.errors import StorageFailed, SweepFailed
+from trainable.errors import StorageFailed, SweepFailed, UserError, WeightsMissing
 from trainable.job import Assignment
 from trainable.redaction import plain
 from trainable.storage.folders import write_text
@@ -20,12 +20,12 @@ from tune.sweep.trial_book import TrialBook
 
 SAME_FAILURES = 5  # if the first so many trials all fail the same way, further ones would fail that way, too
 
-FailureKind = Literal["failed", "died", "node", "memory", "storage"]
+FailureKind = Literal["failed", "died", "node", "memory", "storage", "model"]
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # Ray colours its tracebacks
 # What Ray's memory monitor says of a worker that it ended. While the worker starts, no exception is named.
 _SHORT_OF_MEMORY = re.compile(r"running low on memory|memory usage threshold|memory monitor")
 # What Ray says of a worker whose machine was lost or taken back.
-_NODE_WENT = re.compile(r"node has died|node was terminated|node.* preempted|node .*unexpectedly", re.IGNORECASE)
+_NODE_WENT = re.compile(r"its node has died|node was terminated|was preempted", re.IGNORECASE)
 _NUMBERS = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?")
 
 
@@ -34,8 +34,8 @@ class Failure:
     """Why a trial did not come to its end."""
 
     kind: FailureKind
-    """The trial failed by its nature, its worker died, its node went, memory ran out, or the storage could not be
-    written.
+    """The trial failed by its nature, its worker died, its node went, memory ran out, the storage could not be
+    written, or no trial can start from the model.
     """
     reason: str
     """In a line."""
@@ -80,6 +80,8 @@ def failure_in_file(error_file: Path | None, ended: Ended | None = None) -> Fail
 def why_it_failed(text: str) -> tuple[FailureKind, str]:
     """The kind and the reason of a failure, from Ray's account of it."""
     last = text.rpartition("\n")[2].strip() or "the worker died without a word"
+    if WeightsMissing.__name__ in last:
+        return "model", last.partition(f"{WeightsMissing.__name__}: ")[2]
     if _SHORT_OF_MEMORY.search(text):
         return "memory", "the machine was short of memory, and Ray ended the trial's worker"
     if "OutOfMemoryError" in text or "MemoryError" in text:
@@ -102,10 +104,13 @@ def what_follows(failure: Failure, number: int, book: TrialBook, plan: Plan) -> 
 
     Raises:
         StorageFailed: The trial could not write its files. Others could not, either.
+        UserError: The model's weights are not its own.
     """
     match failure.kind:
         case "storage":
             raise StorageFailed(f"trial {number} {failure.reason}; what is finished is kept")
+        case "model":
+            raise UserError([failure.reason])
         case "died" | "node":
             pause_s = book.run_again(number, counts=failure.kind == "died")
             if pause_s is not None:

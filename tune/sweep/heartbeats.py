@@ -21,8 +21,8 @@ from typing import Any, Protocol
 
 from trainable.heartbeat import EVERY_S, NAMESPACE, STOP, TRACEBACK_SIGNAL
 
-LOOK_EVERY_S = 5.0
-GRACE_S = LOOK_EVERY_S + 2 * EVERY_S  # what we see may be so old
+READ_EVERY_S = 5.0
+GRACE_S = READ_EVERY_S + 2 * EVERY_S  # what we see may be so old
 SILENT_LIMIT_S = 75.0  # a worker shows something every two seconds, whatever it does
 END_TIMEOUT_S = 30.0  # a node that does not answer is dead, which Ray notices itself
 STATES_TIMEOUT_S = 9.0  # how long the workers may take to write their states, of the 12 s that an orderly stop has
@@ -139,9 +139,9 @@ class Heartbeats:
     def tick(self) -> None:
         """Look at the workers, if it is time to; to be called several times a second."""
         now = self._clock()
-        if now - self._looked_at < LOOK_EVERY_S:
+        if now - self._looked_at < READ_EVERY_S:
             return
-        if now - self._looked_at > 3 * LOOK_EVERY_S:  # this process stood still itself, and so may the workers
+        if now - self._looked_at > 3 * READ_EVERY_S:  # this process stood still itself, and so may the workers
             self._seen.clear()
         self._looked_at = now
         try:
