@@ -185,7 +185,7 @@ def test_what_the_hub_refuses_is_said_in_words(repos: dict[tuple[str, str], Path
     assert pickled.startswith(
         "HubError: has only pickled weights (pytorch_model.bin), which may run code and are never "
     )
-    assert "use --model ./pickled:\n    python -c " in pickled
+    assert "use --model ./pickled:\n    python -m tune.convert some/pickled ./pickled" in pickled
     assert scripted == (
         f"HubError: could not be loaded from the hub at {hub.url}: Dataset scripts are no longer supported, but found "
         "scripted.py"

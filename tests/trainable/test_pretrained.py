@@ -77,7 +77,7 @@ def test_pickled_weights_are_refused_with_the_command_that_converts_them(
     change(folder)
     (problem,) = model_problems(folder)
     assert problem.startswith(f"--model {folder}: has only pickled weights (pytorch_model.bin), which may run code")
-    assert shlex.split(problem.splitlines()[1])[:2] == ["python", "-c"]
+    assert shlex.split(problem.splitlines()[1])[1:] == ["-m", "tune.convert", str(folder)]
     (folder / "pytorch_model.bin").rename(folder / "pytorch_model.bin.index.json")
     (problem,) = model_problems(folder)
     assert "has only pickled weights (pytorch_model.bin.index.json)" in problem

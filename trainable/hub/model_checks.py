@@ -158,19 +158,10 @@ def refusal(pickled: str | None, source: str, target: str) -> str:
     """
     if pickled is None:
         return f"has no weights ({WEIGHT_FILES[0]})"
-    # The command copies tensor by tensor: a model class of transformers would drop tensors that it does not know.
-    code = (
-        f"import torch, safetensors.torch as s; from pathlib import Path; d = Path({target!r}); t = {{}}; "
-        "[t.update(torch.load(p, 'cpu', weights_only=True)) for p in d.glob('pytorch_model*.bin')]; "
-        "s.save_file({k: v.clone().contiguous() for k, v in t.items()}, d / 'model.safetensors', {'format': 'pt'})"
-    )
-    if source != target:
-        files = ["*.json", "*.txt", "*.model", "pytorch_model*.bin"]
-        fetch = f"snapshot_download({source!r}, local_dir={target!r}, allow_patterns={files})"
-        code = f"from huggingface_hub import snapshot_download; {fetch}; {code}"
+    words = [source] if source == target else [source, target]
     return (
-        f"has only pickled weights ({pickled}), which may run code and are never opened here; if you trust them, make "
-        f"safetensors of them, then use --model {target}:\n    python -c {shlex.quote(code)}"
+        f"has only pickled weights ({pickled}), which may run code and are never opened here; make safetensors of "
+        f"them, then use --model {target}:\n    python -m tune.convert {shlex.join(words)}"
     )
 
 
