@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -23,6 +23,7 @@ from tune.stopping_rules.asha import SuccessiveHalving
 from tune.sweep.callback import SweepCallback
 from tune.sweep.failures import SAME_FAILURES
 from tune.sweep.halt import Halt
+from tune.sweep.heartbeats import Heartbeats
 from tune.sweep.scheduler import StoppingScheduler
 
 REPORTED = (*METRICS, *NUMBERS)  # the numbers that a worker must report of every epoch
@@ -36,7 +37,12 @@ class Controller:
         self.halt = Halt()
         self.progress = Progress(self.book.spec, folder / "log.txt", out=StringIO()).__enter__()
         self.callback = SweepCallback(
-            self.book.run_dir, self.book, self.progress, self.halt, Plan(1, 1.0, 0.0, largest_multiplier=2)
+            self.book.run_dir,
+            self.book,
+            self.progress,
+            self.halt,
+            Plan(1, 1.0, 0.0, largest_multiplier=2),
+            Heartbeats(cast(Any, SimpleNamespace(read=dict))),
         )
         self.scheduler = StoppingScheduler("f1", SuccessiveHalving("max", 2.0))
 
@@ -56,7 +62,14 @@ class Controller:
         result = {**epoch(number, 0.5).as_json(), **changes}
         result = {name: value for name, value in result.items() if value is not MISSING}
         trial.history = [*getattr(trial, "history", []), {**epoch(number, 0.5).as_json(), **changes}]
-        result |= {"history": trial.history, "hostname": "h", "pid": 1, "start_s": 0.0, "bytes_written": 0}
+        result |= {
+            "history": trial.history,
+            "hostname": "h",
+            "pid": 1,
+            "start_s": 0.0,
+            "bytes_written": 0,
+            "segment": number,
+        }
         decision = self.scheduler.on_trial_result(None, trial, result)
         self.callback.on_trial_result(0, [], trial, result)
         trial.last_result = result

@@ -53,9 +53,10 @@ def tensors_mib(gpus_per_trial: float, total_mib: float) -> float:
 
 
 class MicroBatchLimit:
-    """How many rows a worker computes at once at most. It is halved each time that memory runs out.
+    """How many rows a trial computes at once at most. It is halved each time that memory runs out.
 
-    The limit that one trial found holds for the worker's later trials too. The gradient of a step stays the same.
+    The gradient of a step stays the same. Dropout draws other random numbers for other pieces, so that each trial finds
+    its own limit: one that followed it from the trial before would show in its bits.
     """
 
     def __init__(self) -> None:
