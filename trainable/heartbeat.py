@@ -55,13 +55,13 @@ class Heartbeat:
         import psutil
         import ray
 
-        self._traceback = tempfile.NamedTemporaryFile(prefix="finetune-search-traceback-")  # noqa: SIM115
+        self._traceback = tempfile.TemporaryFile()  # noqa: SIM115 - it has no name, so nothing is left of it
         faulthandler.register(TRACEBACK_SIGNAL, file=self._traceback)
         self._facts = {
             "pid": os.getpid(),
             "created": psutil.Process().create_time(),
             "node": ray.get_runtime_context().get_node_id(),
-            "traceback": self._traceback.name,
+            "traceback": f"/proc/{os.getpid()}/fd/{self._traceback.fileno()}",
         }
         self.show()
         threading.Thread(target=self._beat, daemon=True).start()

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import threading
 import time
 import uuid
@@ -84,6 +83,7 @@ class HeadsStore:
 def _end_process(pid: int, created: float, traceback_file: str) -> str:
     import psutil
 
+    told = ""
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         if abs(process.create_time() - created) > 1:  # the number is another process's by now
@@ -93,10 +93,7 @@ def _end_process(pid: int, created: float, traceback_file: str) -> str:
         with contextlib.suppress(OSError), open(traceback_file, encoding="utf-8", errors="replace") as file:
             told = file.read()
         process.kill()
-        with contextlib.suppress(OSError):
-            os.unlink(traceback_file)
-        return told
-    return ""
+    return told
 
 
 @dataclass
