@@ -195,9 +195,9 @@ class Progress:
             table.add_column(name, justify="left" if name == "state" else "right", no_wrap=True, min_width=width)
         table.add_column("configuration", overflow="ellipsis", no_wrap=True, ratio=1)  # a narrow terminal cuts it
         best = self._best
-        if best is not None and best.number not in [record.number for record in self._ended]:
+        if best is not None and best.number not in [record.number for record in tuple(self._ended)]:
             self._add_ended(table, best)  # it never scrolls away
-        for record in self._ended:
+        for record in tuple(self._ended):  # another thread may add one
             self._add_ended(table, record)
         for number, (config, epoch) in sorted(self._running.items()):
             table.add_row(*self._cells(number, "running", config, epoch), style="cyan")
