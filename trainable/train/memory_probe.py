@@ -71,6 +71,7 @@ def take_most_memory(run: FineTuningRun, rows: int) -> None:
     longest = np.argsort(run.train.lengths, kind="stable")[::-1][:rows].astype(np.int64)
     config = TrialConfig(batch_size=len(longest))
     run.reset(config, seed=0)
+    run.best_weights.copy(run.classifier.weights())  # which every epoch after the first has beside it
 
     def give_up(tried_rows: int) -> None:
         raise OutOfMemory(f"out of memory with {tried_rows} rows at a time")
@@ -86,7 +87,6 @@ def take_most_memory(run: FineTuningRun, rows: int) -> None:
         max_grad_norm=config.max_grad_norm,
         precision=run.job.precision,
     )
-    run.best_weights.copy(run.classifier.weights())
     lengths = run.validation.lengths
     evaluate(
         run.classifier.module,
