@@ -1,7 +1,7 @@
 """A worker's heartbeat: a thread that tells the driver, through the head of Ray, what the worker does.
 
-It uses the key-value store of Ray's head, which every worker is connected to already: a message is a few hundred bytes
-every two seconds, and needs no process and no file. The driver ends a worker whose count stands still too long. It asks
+It uses the key-value store of Ray's head, which every worker is connected to already. A message is a few hundred bytes
+every two seconds; it needs no process and no file. The driver ends a worker whose count stands still too long. It asks
 for a traceback first, with a signal that faulthandler answers even where Python hangs.
 """
 

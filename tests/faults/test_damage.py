@@ -573,6 +573,8 @@ def test_another_sweeps_results_are_replaced(
         refused(sweeps, finished, capsys, model)
     else:
         mended(sweeps, finished, capsys)
+        if name == "report.html":
+            assert (finished / name).read_text() != "theirs"
 
 
 def test_another_sweeps_model_is_refused_where_there_is_no_other(

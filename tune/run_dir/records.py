@@ -122,7 +122,7 @@ def _epoch_from(flat: object) -> EpochScores:
 
 def is_within_epoch(result: Mapping[str, Any]) -> bool:
     """Whether a worker only reported that it got on within an epoch."""
-    return "segment" in result and "epoch" not in result
+    return "segment" in result and "history" not in result
 
 
 def result_problem(result: Mapping[str, Any]) -> str | None:

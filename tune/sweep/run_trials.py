@@ -12,6 +12,7 @@ from ray.tune import CheckpointConfig, PlacementGroupFactory, ProgressReporter, 
 
 from trainable.job import Assignment, Job
 from trainable.trial import FineTuningTrial
+from tune.cluster.alive import what_died
 from tune.cluster.plan import Plan
 from tune.cluster.ray_patches import no_keys_in_actors, tune_mended
 from tune.cluster.temporary import temporary_folder
@@ -90,7 +91,8 @@ def run_trials(
         try:
             tuner.fit()
         except KeyboardInterrupt:  # Tune leaves the workers alive
-            heartbeats.write_states(callback.running)
+            if what_died() is None:
+                heartbeats.write_states(callback.running)
             raise
     if halt.error is not None:
         raise halt.error
