@@ -4,6 +4,8 @@
 # make check     set up, then lint, format and types
 # make schema    set up, then write sweep.schema.json anew, from which editors complete a YAML file
 # make faults    set up, then kill, fill and damage sweeps in every way we know (half an hour)
+# make conformance   set up, then try every model type that transformers has a sequence classifier for (minutes)
+# make models-page   set up, then write docs/models.md anew from the same
 # make cluster-test  set up, then run sweeps on clusters of hosts that are made on this machine (root, minutes)
 # make docs      set up, then build the documentation as a site into build/site
 # make bench     set up, then measure speed: BENCH_DATA=FOLDER of sentence pairs, ROUNDS=3 for medians
@@ -13,7 +15,7 @@ VENV ?= .venv
 ROUNDS ?= 1
 BIN := $(VENV)/bin
 
-.PHONY: search test slow-test check schema faults cluster-test docs bench clean
+.PHONY: search test slow-test check schema faults conformance models-page cluster-test docs bench clean
 .DEFAULT_GOAL := search
 
 search: $(VENV)/.ready
@@ -42,6 +44,12 @@ schema: $(VENV)/.ready
 
 faults: $(VENV)/.ready
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --durations 15 -m "faults and not gpu and not network"
+
+conformance: $(VENV)/.ready
+	@$(BIN)/python -m pytest -n 2 -m conformance
+
+models-page: $(VENV)/.ready
+	@$(BIN)/python -m tests.conformance.verdicts
 
 # The programs that hosts are made with, and what `ray up` needs.
 cluster-test: $(VENV)/.ready

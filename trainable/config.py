@@ -15,7 +15,7 @@ from trainable.optimizers import OPTIMIZERS
 from trainable.schedules import SCHEDULES
 
 Batching = Literal["bucketed", "shuffled"]
-Precision = Literal["bf16", "fp32"]
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 class TrialConfig(BaseModel):

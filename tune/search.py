@@ -16,7 +16,9 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from trainable.errors import FinetuneSearchError, RayDied, SweepFailed, SweepInterrupted, SweepStopped, UserError
@@ -129,6 +131,10 @@ def _run(
         return report.as_json()
     kept = f"what is finished is kept in {run_dir.name if is_url(request.out) else request.out}"
     watch = Watch(what_died, lambda reason: give_up(RayDied(f"{reason}; {kept}")))
+    if request.spec.address is None:  # the time in which Ray starts is enough for it
+        from trainable.model.classifier import import_code_of
+
+        Thread(target=import_code_of, args=[str(inputs.model.path)], daemon=True).start()
     with contextlib.suppress(KeyboardInterrupt), storage_told(run_dir.name), connected(inputs.spec) as nodes, watch:
         launch = _plan(inputs, stored, run_dir, nodes)
         if not request.plan_only:
@@ -157,7 +163,7 @@ def _plan(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, nodes: Sequence[
 def _search(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, launch: Launch, began: float) -> SweepReport:
     """Run the trials that remain, choose the winner, score it on the test split, and write the result."""
     from tune.prepare.identity import spec_document
-    from tune.prepare.launch import choose_precision_for, make_job
+    from tune.prepare.launch import make_job, rehearse_for_precision
     from tune.report.advice import advice, validation_note
     from tune.report.files import write_best, write_report
     from tune.report.finished import known_test_scores
@@ -177,8 +183,9 @@ def _search(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, launch: Launch
         share = sizes.get("test", 0) / sizes["validation"]
         with Progress(spec, run_dir.log_file, book.records(), test_share=share) as progress:
             progress.say_each(launch_lines(inputs, launch, run_dir.name))
-            precision = choose_precision_for(inputs, stored, launch, progress.say)
-            job = make_job(inputs, plan, run_dir, sweep_id, precision)
+            job = make_job(inputs, plan, run_dir, sweep_id)
+            precision = rehearse_for_precision(inputs, job, stored, launch, progress.say).name
+            job = replace(job, precision=precision)
             if job.pad_token is not None:
                 progress.say(f"note: the tokenizer pads with its end token, {job.pad_token}")
             if job.train.truncated:

@@ -30,6 +30,7 @@ def without_faults(sweep: Sweep, folder: Path) -> Sweep:
     return calm
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(480)
 def test_each_kind_of_failure_ends_as_it_should_and_touches_no_other_trial(tmp_path: Path, tiny_model: Path) -> None:
     sweep = sweep_with(

@@ -142,7 +142,7 @@ def test_every_architecture_gives_what_transformers_gives(
     torch.manual_seed(5)
     model = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
     model.save_pretrained(tmp_path)
-    classifier = Classifier(str(tmp_path), ("0", "1"), torch.device("cpu"))
+    classifier = Classifier(str(tmp_path), ("0", "1"), torch.device("cpu"), pad_id=1)
     ours = classifier.module
     assert classifier.first_token_only == (architecture in READ_THE_FIRST_TOKEN)
     ids = torch.randint(5, 120, (3, 12))

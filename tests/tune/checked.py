@@ -30,7 +30,7 @@ class Checked:
         self.run_dir.write_spec(spec_document(self.inputs, self.stored.sweep_id, precision))
 
     def job(self, plan: Plan) -> Job:
-        return make_job(self.inputs, plan, self.run_dir, self.stored.sweep_id, "fp32")
+        return make_job(self.inputs, plan, self.run_dir, self.stored.sweep_id)
 
 
 def checked(argv: Sequence[str], problems: list[str] | None = None) -> Checked:

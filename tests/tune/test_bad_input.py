@@ -387,13 +387,13 @@ SPECS = [
     ),
     spec(
         "choices",
-        "metric: f2\nmode: off\nf1: micro\nscheduler: 3\nsampler: [tpe]\nprecision: fp16\n",
+        "metric: f2\nmode: off\nf1: micro\nscheduler: 3\nsampler: [tpe]\nprecision: fp8\n",
         "metric must be one of … but got 'f2'",
         "mode must be one of max, min, but got False",
         "f1 must be one of auto, binary, macro, but got 'micro'",
         f"scheduler must be one of {NAMES['scheduler']}, but got 3",
         f"sampler must be one of {NAMES['sampler']}, but got ['tpe']",
-        "precision must be one of auto, bf16, fp32, but got 'fp16'",
+        "precision must be one of auto, bf16, fp16, fp32, but got 'fp8'",
     ),
     spec("NUL in a name", 'name: "a\\0b"\n', "s.yaml: name must be text without NUL and in UTF-8, but got 'a\\x00b'"),
     spec(
@@ -459,10 +459,10 @@ FLAGS = [
     flag("--preset mprc", "--preset: no preset 'mprc'; did you mean 'mrpc'?"),
     flag("--preset demo {tmp}/s.yaml", "give SPEC.yaml or --preset, not both", "s.yaml: no such file"),
     flag(
-        "--scheduler hyperband --sampler grid --precision fp16",
+        "--scheduler hyperband --sampler grid --precision fp8",
         f"--scheduler must be one of {NAMES['scheduler']}, but got 'hyperband'",
         f"--sampler must be one of {NAMES['sampler']}, but got 'grid'",
-        "--precision must be one of auto, bf16, fp32, but got 'fp16'",
+        "--precision must be one of auto, bf16, fp16, fp32, but got 'fp8'",
     ),
     flag("--cpus-per-trial 999", "no room for even one trial: it asks for 999 cores"),
     flag("--cpus-per-trial 1e-320", "--cpus-per-trial must be a number >= 0.0001"),

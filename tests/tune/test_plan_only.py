@@ -37,6 +37,7 @@ def test_what_the_sweep_would_refuse_the_plan_refuses(tmp_path: Path, flags: lis
     assert done.stderr.startswith("no room for even one trial: it asks for 3 cores")
 
 
+@pytest.mark.slow
 def test_auto_without_a_gpu_is_the_cpu_and_a_gpu_that_is_none_is_not_measured(
     tmp_path: Path, flags: list[object]
 ) -> None:
@@ -49,6 +50,7 @@ def test_auto_without_a_gpu_is_the_cpu_and_a_gpu_that_is_none_is_not_measured(
     assert "2 trials side by side, 0.25 GPU and 1 core each" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_plan_of_a_sweep_that_is_there_leaves_it_alone(tmp_path: Path, flags: list[object]) -> None:
     done = command("tune.search", *flags, "--points", point(tmp_path), "--precision", "fp32", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -58,7 +58,7 @@ SOME: dict[str, list[Any]] = {  # values of every field
     "scheduler": ["asha", "none"],
     "reduction_factor": [2.0, 3.5],
     "sampler": ["tpe", "random"],
-    "precision": ["auto", "bf16", "fp32"],
+    "precision": ["auto", "bf16", "fp16", "fp32"],
     "batching": ["bucketed", "shuffled"],
     "seed": [0, 42, 2**53 + 1],
     "validation": [None, "dev.csv"],

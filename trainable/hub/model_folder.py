@@ -92,23 +92,6 @@ def _position_rows(folder: Path) -> int | None:
     return None
 
 
-def encoder_widths(folder: Path) -> tuple[int, int, int]:
-    """The sizes of one encoder layer; BERT-base's where the configuration names none.
-
-    Returns:
-        The width of the hidden states, the width of the feed-forward layer, and the number of attention heads.
-    """
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-
-    def first(default: int, *names: str) -> int:
-        return next((config[name] for name in names if isinstance(config.get(name), int)), default)
-
-    hidden = first(768, "hidden_size", "dim", "d_model", "n_embd")
-    heads = first(12, "num_attention_heads", "n_heads", "num_heads", "n_head")
-    feed_forward = first(4 * hidden, "intermediate_size", "hidden_dim", "d_ff", "n_inner")
-    return hidden, feed_forward, heads if hidden % heads == 0 else 1
-
-
 def model_files(folder: Path) -> list[Path]:
     """The files of configuration, weights and tokenizer that are there. Other files don't change the model."""
     parts = sorted(path.name for pattern in WEIGHT_PARTS for path in folder.glob(pattern))

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from trainable.data.tokens import TokenizedSplit
 from trainable.errors import WeightsMissing
+from trainable.hub.model_folder import OFFSET_POSITIONS
 from trainable.model.fast_layers import attention_for, install
 from trainable.model.first_token import compute_first_token_only
 from trainable.model.sliced_embedding import SlicedEmbedding, can_slice
 from trainable.tasks import DEFAULT_TASK, TASKS
 from trainable.tasks.base import Task
 
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
 # Models that classify by the last place of a row, whatever stands there, so that a row has to end with its text.
 LAST_TOKEN_AT_THE_END = ("xlnet",)
+# Models that change their attention for good at the first short batch: what they compute would depend on the order.
+CHANGE_THEIR_ATTENTION = ("big_bird", "bigbird_pegasus")
 
 
 class Classifier:
@@ -54,8 +61,7 @@ class Classifier:
         config = AutoConfig.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, **task.head(label_names)
         )
-        if getattr(config, "pad_token_id", None) is None:
-            config.pad_token_id = pad_id  # decoders look for the last token before the padding
+        _settle(config, pad_id)
         own_attention = attention_for(config.model_type)
         with _quiet_transformers():
             model, loading = AutoModelForSequenceClassification.from_pretrained(
@@ -138,6 +144,26 @@ class Classifier:
         with torch.no_grad():
             for name, tensor in weights.items():
                 own[name].copy_(tensor)
+
+
+def _settle(config: PretrainedConfig, pad_id: int) -> None:
+    """Change what a classifier must not leave open. The folder of the best model has it, too."""
+    for part in (config, config.get_text_config()):  # of models that read more than texts, a part reads those
+        if getattr(part, "pad_token_id", None) is None or config.model_type not in OFFSET_POSITIONS:
+            part.pad_token_id = pad_id  # decoders look for the last token before the padding
+        if getattr(part, "use_cache", None):
+            part.use_cache = False  # it is for the next token of a text that is written
+    if config.model_type in CHANGE_THEIR_ATTENTION:
+        config.attention_type = "original_full"
+
+
+def import_code_of(folder: str) -> None:
+    """Import the code of a folder's classifier, which takes two seconds; what is wrong shows when it is loaded."""
+    with contextlib.suppress(Exception):
+        from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING as CLASSES
+        from transformers import AutoConfig
+
+        CLASSES[type(AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False))]
 
 
 def _not_of_the_head(names: Collection[str], base: str) -> list[str]:

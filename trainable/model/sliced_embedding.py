@@ -62,14 +62,21 @@ class SlicedEmbedding:
 
 
 def can_slice(model: PreTrainedModel, pad_id: int) -> bool:
-    """Whether rows can be left out: the word embedding is a plain table, has rows to spare, and is tied to nothing."""
-    embedding = model.get_input_embeddings()
+    """Whether rows can be left out: the word embedding is a plain table, has rows to spare, and is tied to nothing.
+
+    A second table with as many rows is looked up by the same ids, as T5Gemma's decoder does.
+    """
+    try:
+        embedding = model.get_input_embeddings()
+    except NotImplementedError:  # CANINE's is made of hashes
+        return False
     if type(embedding) is not nn.Embedding or embedding.max_norm is not None or embedding.sparse:
         return False
     if _kept_below(model, pad_id) >= embedding.num_embeddings:
         return False
     uses = [1 for _, parameter in model.named_parameters(remove_duplicate=False) if parameter is embedding.weight]
-    return len(uses) == 1
+    tables = [m for m in model.modules() if isinstance(m, nn.Embedding) and len(m.weight) == len(embedding.weight)]
+    return len(uses) == 1 and len(tables) == 1
 
 
 def _kept_below(model: PreTrainedModel, pad_id: int) -> int:

@@ -37,6 +37,7 @@ def train_steps(
     rates: Sequence[float],
     max_grad_norm: float | None,
     precision: Precision,
+    scaler: torch.amp.GradScaler | None = None,
     loss_sum: Tensor | None = None,
     beat: Callable[[], None] = lambda: None,
     go_on: Callable[[Tensor], bool] = lambda loss_sum: True,
@@ -55,6 +56,7 @@ def train_steps(
         rates: The learning rate of each step.
         max_grad_norm: The global norm that gradients are clipped to; None turns clipping off.
         precision: Of the forward pass.
+        scaler: Scales losses, so that float16 holds their small gradients; leaves out steps in which one is not finite.
         loss_sum: What the epoch's steps before these gave.
         beat: Is called after each micro-batch.
         go_on: Is called after each step with the loss so far; False leaves out the steps that follow.
@@ -64,6 +66,7 @@ def train_steps(
         is not finite if the loss of any row was not.
     """
     model.train()
+    scaler = scaler or torch.amp.GradScaler(enabled=False)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
     def gradient(batches: list[Batch]) -> Tensor:
@@ -72,7 +75,7 @@ def train_steps(
         rows = sum(map(len, batches))
         for batch in batches:
             batch_loss = loss(_logits(model, batch, precision), batch.labels)
-            (batch_loss / rows).backward()  # type: ignore[no-untyped-call]
+            scaler.scale(batch_loss / rows).backward()  # type: ignore[no-untyped-call]
             total = batch_loss.detach() if total is None else total + batch_loss.detach()
             beat()
         if total is None:
@@ -86,8 +89,10 @@ def train_steps(
         step_loss = _as_memory_allows(gradient, rows, take, halve, lambda: optimizer.zero_grad(set_to_none=True))
         loss_sum = step_loss if loss_sum is None else loss_sum + step_loss
         if max_grad_norm is not None:
+            scaler.unscale_(optimizer)
             nn.utils.clip_grad_norm_(parameters, max_grad_norm)
-        optimizer.step()
+        scaler.step(optimizer)
+        scaler.update()
         optimizer.zero_grad(set_to_none=True)
         taken += 1
         if not go_on(loss_sum):

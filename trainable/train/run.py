@@ -35,7 +35,7 @@ from trainable.train.batching import (
     train_order,
 )
 from trainable.train.best_weights import BestWeights
-from trainable.train.devices import pick_device
+from trainable.train.devices import make_scaler, pick_device
 from trainable.train.loop import LossCheck, Rows, evaluate, train_steps
 from trainable.train.memory import MicroBatchLimit, keep_freed_memory, limit_gpu_memory, peak_memory_mib
 from trainable.train.pulse import Pulse
@@ -109,6 +109,7 @@ class FineTuningRun:
         self.classifier.reset(seed, config.dropout)
         trained = [p for p in self.classifier.module.parameters() if p.requires_grad]
         self.optimizer = OPTIMIZERS[config.optimizer].make(trained, config)
+        self.scaler = make_scaler(self.job.precision, self.device)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
 
@@ -164,6 +165,7 @@ class FineTuningRun:
             rates=rates[begun.steps :],
             max_grad_norm=config.max_grad_norm,
             precision=self.job.precision,
+            scaler=self.scaler,
             loss_sum=begun.loss_sum,
             beat=self.pulse.beat,
             go_on=go_on,
@@ -289,6 +291,7 @@ class FineTuningRun:
                 weights=self.classifier.weights(),
                 optimizer=self.optimizer.state_dict()["state"],
                 random=random_state(self.device),
+                scaler=self.scaler.state_dict(),
                 best_weights=self.best_weights.tensors,
             ),
         )
@@ -301,6 +304,7 @@ class FineTuningRun:
         self.classifier.set_weights(saved.weights)
         restore_optimizer(self.optimizer, saved.optimizer)
         restore_random(saved.random, self.device)
+        self.scaler.load_state_dict(dict(saved.scaler))
         self.history, self.best = list(saved.history), saved.best
         self.begun = saved.begun and saved.begun.on(self.device)
         self.micro_batch_limit.rows = saved.rows_at_once

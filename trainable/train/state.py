@@ -84,6 +84,9 @@ class SavedState:
     random: Mapping[str, Tensor]
     """The state of torch's random numbers: "cpu" and, where a GPU trained, "cuda"."""
 
+    scaler: Mapping[str, float]
+    """How the losses are scaled; empty where they are not."""
+
     best_weights: Mapping[str, Tensor]
     """The weights after the best epoch, by name."""
 
@@ -126,6 +129,7 @@ def read_state(folder: Path, owner: Owner) -> SavedState | None:
         weights=_under("model", tensors),
         optimizer=_by_parameter(_under("optimizer", tensors)),
         random=_under("random", tensors),
+        scaler=facts.get("scaler", {}),
         best_weights=read_tensors(folder / BEST),
     )
 
@@ -158,6 +162,7 @@ def _as_json(owner: Owner, state: SavedState) -> dict[str, Any]:
         "begun_epoch": begun and {"steps": begun.steps, "began_at": begun.began_at, "train_s": begun.train_s},
         "best_epoch": state.best.epoch if state.best else None,
         "rows_at_once": state.rows_at_once,
+        "scaler": dict(state.scaler),
     }
 
 

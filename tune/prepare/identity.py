@@ -6,8 +6,9 @@ import os
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
+from trainable.config import Precision
 from trainable.data.load import TextData
 from trainable.data.sources import is_folder
 from trainable.errors import UserError
@@ -32,8 +33,8 @@ class StoredSweep:
 
     sweep_id: str | None
     """What ties study, states and report to spec.yaml; None for a sweep of a version that gave no such names."""
-    precision: str | None = None
-    """`bf16` or `fp32`, as all its trials so far were trained in; None until it is chosen."""
+    precision: Precision | None = None
+    """As all its trials so far were trained in; None until it is chosen."""
     records: tuple[TrialRecord, ...] = ()
 
 
@@ -67,7 +68,7 @@ def find_stored_sweep(
         return new_sweep()
     resolved = stored["resolved"]
     precision = resolved["precision"]
-    if precision not in (None, "bf16", "fp32"):
+    if precision not in (None, *get_args(Precision)):
         problems.append(f"{run_dir.spec_file} is damaged: precision {precision!r}; {WHAT_TO_DO}")
         return new_sweep()
     if other := other_sweep_problems(run_dir.name, stored, spec, compared, data, model):

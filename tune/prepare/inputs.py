@@ -17,7 +17,7 @@ from trainable.data.tokens import TokenizedSplit, load_tokenizer, tokenize
 from trainable.errors import UserError
 from trainable.hub.download import HubError, resolve_model
 from trainable.hub.model_checks import model_problems
-from trainable.hub.model_folder import encoder_widths, longest_row, model_bytes, model_fingerprint
+from trainable.hub.model_folder import longest_row, model_bytes, model_fingerprint
 from trainable.metrics import F1Average
 from trainable.tasks import DEFAULT_TASK, TASKS
 from trainable.tasks.base import Task
@@ -27,8 +27,6 @@ from tune.spec.sweep_spec import SweepSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-    from trainable.train.devices import EncoderShape
 
 BUILTIN_DATASETS = {"builtin:newswire": PRESETS / "demo"}
 
@@ -82,13 +80,6 @@ class Inputs:
         """The scores on a split of always giving the answer that is most frequent in training."""
         train, rows = self.data.splits["train"].labels, self.data.splits[split].labels
         return self.task.majority(train, rows, len(self.data.label_names), self.f1_average)
-
-    @property
-    def shape(self) -> EncoderShape:
-        """Widths of the model's layers."""
-        from trainable.train.devices import EncoderShape
-
-        return EncoderShape(*encoder_widths(self.model.path))
 
 
 def make_inputs(

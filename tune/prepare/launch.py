@@ -11,6 +11,7 @@ from trainable.errors import UserError
 from trainable.hub.shipping import shipped_bytes
 from trainable.job import Job
 from trainable.train.memory_probe import measure_memory
+from trainable.train.rehearsal import Rehearsal, for_rehearsal, rehearse
 from tune.cluster.disk import disk_bytes, disk_problems
 from tune.cluster.node_facts import NodeFacts, gpus_here
 from tune.cluster.nodes import Autoscaler, Node, autoscaler_now, nodes_now
@@ -23,6 +24,8 @@ from tune.prepare.inputs import Inputs
 from tune.prepare.precision import ChosenPrecision, choose_precision
 from tune.run_dir.layout import RunDir
 from tune.spec.sweep_spec import SweepSpec
+
+NEIGHBOURS_MATTER = 1e-3  # as a fraction of the largest logit; rounding changes a millionth of it
 
 
 @dataclass(frozen=True)
@@ -89,11 +92,9 @@ def measure_gpus(
     plan = launch.plan
     if not plan.gpus_per_trial:
         return GpusPerTrial(0.0, "no GPUs, so trials train on the CPU")
-    if stored.precision is not None:
-        precision = ChosenPrecision(stored.precision, "as before")
-    else:
-        precision = choose_precision(inputs.spec.precision, plan, inputs.shape, say)
-    job = make_job(inputs, plan, run_dir, stored.sweep_id, precision.name)
+    job = make_job(inputs, plan, run_dir, stored.sweep_id)
+    precision = rehearse_for_precision(inputs, job, stored, launch, say)
+    job = replace(job, precision=precision.name)
     rows = min(most_rows(inputs.spec), len(job.train))
     use = where_trials_run(plan, measure_memory, job, rows, fetch_shipped, say=say)
     measured = decide(use, _smallest_gpu_mib(launch), rows, inputs.max_length)
@@ -110,14 +111,41 @@ def _smallest_gpu_mib(launch: Launch) -> float | None:
     return min(gpus, default=None)
 
 
-def choose_precision_for(inputs: Inputs, stored: StoredSweep, launch: Launch, say: Callable[[str], None]) -> str:
-    """Settle the precision of the sweep: as before, as the fraction of a GPU was measured in, or chosen now."""
+def rehearse_for_precision(
+    inputs: Inputs, job: Job, stored: StoredSweep, launch: Launch, say: Callable[[str], None]
+) -> ChosenPrecision:
+    """Settle the sweep's precision: as before, or as a rehearsal of its model has it, where trials run.
+
+    Args:
+        inputs: The sweep's checked input.
+        job: The sweep's; its precision is not settled yet.
+        stored: What the run directory holds already of the sweep. A model that was rehearsed is not rehearsed again.
+        launch: Says where trials run, and may have rehearsed already.
+        say: Shows a text to the user.
+
+    Raises:
+        UserError: The model can't be trained on this data, or not in the precision that the spec asks for.
+    """
     if stored.precision is not None:
-        return stored.precision
-    measured_in = launch.measured.precision if launch.measured is not None else None
-    chosen = measured_in or choose_precision(inputs.spec.precision, launch.plan, inputs.shape, say)
+        return ChosenPrecision(stored.precision, "as before")
+    if launch.measured is not None and launch.measured.precision is not None:
+        chosen = launch.measured.precision
+    else:
+        rows = min(most_rows(inputs.spec), len(job.train))
+        asked_for = None if inputs.spec.precision == "auto" else inputs.spec.precision
+        tried = None if asked_for is None else tuple(dict.fromkeys(("fp32", asked_for)))
+        arguments = (for_rehearsal(job, rows), rows, fetch_shipped, tried)
+        rehearsal: Rehearsal = where_trials_run(launch.plan, rehearse, *arguments, say=say)
+        if rehearsal.problem is not None:
+            raise UserError([rehearsal.problem])
+        chosen = choose_precision(asked_for, rehearsal)
+        if rehearsal.neighbour_effect > NEIGHBOURS_MATTER:
+            say(
+                f"note: what the model says of a text depends on the texts beside it in a batch, by "
+                f"{100 * rehearsal.neighbour_effect:.2g} % here, so that its scores change a little with the batches"
+            )
     say(f"precision {chosen.name} ({chosen.why})")
-    return chosen.name
+    return chosen
 
 
 def sweep_files(inputs: Inputs, run_dir: RunDir) -> SweepFiles:
@@ -154,8 +182,8 @@ def disk_room_problems(spec: SweepSpec, plan: Plan, files: SweepFiles) -> list[s
     return [f"{disk}, but {what}; set TMPDIR to a larger one"] if wanted > free + taken else []
 
 
-def make_job(inputs: Inputs, plan: Plan, run_dir: RunDir, sweep_id: str | None, precision: str) -> Job:
-    """Make the job that all trials of the sweep get."""
+def make_job(inputs: Inputs, plan: Plan, run_dir: RunDir, sweep_id: str | None) -> Job:
+    """Make the job that all trials of the sweep get, before its precision is settled."""
     spec = inputs.spec
     job = Job(
         model_folder=str(inputs.model.path),
@@ -168,7 +196,6 @@ def make_job(inputs: Inputs, plan: Plan, run_dir: RunDir, sweep_id: str | None, 
         f1_average=inputs.f1_average,
         metric=spec.metric,
         mode=spec.mode,
-        precision="bf16" if precision == "bf16" else "fp32",
         threads=plan.threads,
         gpus_per_trial=plan.gpus_per_trial,
         incumbent_file=str(run_dir.incumbent_file),

@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
-from trainable.train.devices import EncoderShape, measure_precision
-from tune.cluster.placement import where_trials_run
-from tune.cluster.plan import Plan
+from trainable.config import Precision
+from trainable.errors import UserError
+from trainable.train.rehearsal import Rehearsal
 
-WORTH_IT = 0.95  # bfloat16 is chosen where it takes at most this fraction of float32's time
+WORTH_IT = 0.95  # half precision is chosen where it takes at most this fraction of float32's time
 
 
 class ChosenPrecision(NamedTuple):
     """A precision, and why it is used."""
 
-    name: str
-    """`bf16` or `fp32`."""
+    name: Precision
     why: str
     """In words, as the user is told."""
 
 
-def choose_precision(
-    asked_for: str, plan: Plan, shape: EncoderShape, say: Callable[[str], None] = print
-) -> ChosenPrecision:
-    """Take the precision that is asked for; for `auto`, time one layer where trials run and take the faster one.
+def choose_precision(asked_for: Precision | None, rehearsal: Rehearsal) -> ChosenPrecision:
+    """Take the precision that is asked for; where none is, the faster one of those that the rehearsal found to work.
 
     Args:
-        asked_for: `bf16`, `fp32` or `auto`.
-        plan: Where trials run.
-        shape: Widths of the model's layers.
-        say: Gets a line while the cluster has no room.
+        asked_for: None leaves the choice to us.
+        rehearsal: Of the sweep's model, where its trials will run.
+
+    Raises:
+        UserError: The model does not work in the precision that is asked for.
     """
-    if asked_for != "auto":
+    failed = rehearsal.not_finite
+    if asked_for is not None:
+        if asked_for in failed:
+            raise UserError([f"--precision {asked_for}: the model's loss is not finite in it; use --precision fp32"])
         return ChosenPrecision(asked_for, "as asked for")
-    seconds = where_trials_run(plan, measure_precision, shape, plan.threads, plan.gpus_per_trial > 0, say=say)
-    if "bf16" not in seconds:
-        return ChosenPrecision("fp32", "the GPU has no bfloat16 of its own")
-    chosen = "bf16" if seconds["bf16"] < WORTH_IT * seconds["fp32"] else "fp32"
-    told = f"measured a layer: bf16 {seconds['bf16'] * 1000:.1f} ms, fp32 {seconds['fp32'] * 1000:.1f} ms"
-    return ChosenPrecision(chosen, told)
+    if failed:
+        return ChosenPrecision("fp32", f"the model does not work in {' and '.join(failed)}")
+    fastest = min(rehearsal.seconds, key=lambda name: rehearsal.seconds[name])
+    worth_it = rehearsal.seconds[fastest] < WORTH_IT * rehearsal.seconds["fp32"]
+    times = ", ".join(f"{name} {seconds * 1000:.1f} ms" for name, seconds in rehearsal.seconds.items())
+    told = f"measured a step of {rehearsal.tokens} tokens: {times}"
+    return ChosenPrecision(fastest if worth_it else "fp32", told)

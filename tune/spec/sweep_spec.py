@@ -142,8 +142,8 @@ class SweepSpec(BaseModel):
     sampler: Annotated[str, OneOf(SAMPLERS), Flag()] = "tpe"
     """What proposes the configurations."""
 
-    precision: Annotated[Literal["auto", "bf16", "fp32"], Flag()] = "auto"
-    """Number format of training; auto measures both before the sweep and takes the faster one."""
+    precision: Annotated[Literal["auto", "bf16", "fp16", "fp32"], Flag()] = "auto"
+    """Number format of training; auto measures before the sweep and takes the fastest in which the model works."""
 
     batching: Literal["bucketed", "shuffled"] = "bucketed"
     """Whether a batch holds rows of like length (bucketed, faster) or rows as they come."""
