@@ -13,11 +13,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 F1Average = Literal["binary", "macro"]
 Direction = Literal["max", "min"]
-Confusion = Sequence[Sequence[int]]  # rows by [true class][predicted class]
+
+
+class ClassCounts(NamedTuple):
+    """What is counted of one class. A table of all pairs of classes would grow with their square."""
+
+    rows: int
+    """Rows of the class."""
+
+    answers: int
+    """Rows of which the model says that they are of the class."""
+
+    right: int
+    """Rows of the class of which the model says so."""
+
+
+ByClass = Sequence[ClassCounts]  # by class id
 
 
 @dataclass(frozen=True)
@@ -33,8 +48,8 @@ class Metric:
     title: str
     """The heading of its column in a table; `heading` adds the average where there are several."""
 
-    compute: Callable[[Confusion, float, F1Average], float]
-    """The score from the confusion matrix, the loss summed over all rows (nats), and the way F1 is averaged."""
+    compute: Callable[[ByClass, float, F1Average], float]
+    """The score from the counts of each class, the loss summed over all rows (nats), and the way F1 is averaged."""
 
     averaged: bool = False
     """Whether the score depends on the way F1 is averaged, which its heading then names."""
@@ -72,38 +87,32 @@ class Metric:
         return {"scored": scored.get(self.name), "zero": 0.0, None: None}[self.majority]
 
 
-def accuracy(confusion: Confusion) -> float:
-    """The fraction of rows on the diagonal, in [0, 1]."""
-    return sum(row[i] for i, row in enumerate(confusion)) / sum(map(sum, confusion))
+def accuracy(by_class: ByClass) -> float:
+    """The fraction of rows that got the right answer, in [0, 1]."""
+    return sum(of.right for of in by_class) / sum(of.rows for of in by_class)
 
 
-def f1_of_class(confusion: Confusion, label: int) -> float:
+def f1_of_class(of: ClassCounts) -> float:
     """2 TP / (true + predicted) of one class, in [0, 1]."""
-    true = sum(confusion[label])
-    predicted = sum(row[label] for row in confusion)
-    return 2 * confusion[label][label] / (true + predicted) if true + predicted else 0.0
+    return 2 * of.right / (of.rows + of.answers) if of.rows + of.answers else 0.0
 
 
-def f1(confusion: Confusion, average: F1Average) -> float:
+def f1(by_class: ByClass, average: F1Average) -> float:
     """F1 of class 1 ("binary"), or the plain mean over the classes that occur ("macro"), in [0, 1]."""
     import numpy as np  # its mean adds in the order in which scikit-learn does
 
     if average == "binary":
-        return f1_of_class(confusion, 1)
-    occurring = [i for i in range(len(confusion)) if sum(confusion[i]) or sum(row[i] for row in confusion)]
-    return float(np.mean([f1_of_class(confusion, i) for i in occurring]))
+        return f1_of_class(by_class[1])
+    return float(np.mean([f1_of_class(of) for of in by_class if of.rows or of.answers]))
 
 
-def matthews_correlation(confusion: Confusion) -> float:
+def matthews_correlation(by_class: ByClass) -> float:
     """Matthews correlation for any number of classes (Gorodkin 2004), in [-1, 1]; 0 where it is undefined."""
-    classes = range(len(confusion))
-    true = [sum(confusion[i]) for i in classes]
-    predicted = [sum(confusion[i][j] for i in classes) for j in classes]
-    total = sum(true)
-    correct = sum(confusion[i][i] for i in classes)
-    cov_tp = correct * total - sum(t * p for t, p in zip(true, predicted, strict=True))
-    cov_tt = total**2 - sum(t * t for t in true)
-    cov_pp = total**2 - sum(p * p for p in predicted)
+    total = sum(of.rows for of in by_class)
+    correct = sum(of.right for of in by_class)
+    cov_tp = correct * total - sum(of.rows * of.answers for of in by_class)
+    cov_tt = total**2 - sum(of.rows**2 for of in by_class)
+    cov_pp = total**2 - sum(of.answers**2 for of in by_class)
     # scikit-learn takes the product in float64 before the root; integers would round differently.
     return cov_tp / math.sqrt(float(cov_tt * cov_pp)) if cov_tt * cov_pp else 0.0
 
@@ -115,21 +124,21 @@ METRICS: dict[str, Metric] = {
             "loss",
             "min",
             "loss",
-            lambda confusion, loss_sum, average: loss_sum / sum(map(sum, confusion)),
+            lambda by_class, loss_sum, average: loss_sum / sum(of.rows for of in by_class),
             tolerance=1e-4,
         ),
         Metric(
             "accuracy",
             "max",
             "accuracy",
-            lambda confusion, loss_sum, average: accuracy(confusion),
+            lambda by_class, loss_sum, average: accuracy(by_class),
             majority="scored",
         ),
         Metric(
             "f1",
             "max",
             "F1",
-            lambda confusion, loss_sum, average: f1(confusion, average),
+            lambda by_class, loss_sum, average: f1(by_class, average),
             averaged=True,
             majority="scored",
         ),
@@ -137,7 +146,7 @@ METRICS: dict[str, Metric] = {
             "matthews_correlation",
             "max",
             "Matthews",
-            lambda confusion, loss_sum, average: matthews_correlation(confusion),
+            lambda by_class, loss_sum, average: matthews_correlation(by_class),
             majority="zero",
             while_running=False,
         ),
@@ -146,15 +155,15 @@ METRICS: dict[str, Metric] = {
 """Every score by its name, in the order in which tables show them."""
 
 
-def scores(confusion: Confusion, loss_sum: float, average: F1Average) -> dict[str, float]:
+def scores(by_class: ByClass, loss_sum: float, average: F1Average) -> dict[str, float]:
     """All scores of an evaluated split, by their names.
 
     Args:
-        confusion: Rows by `[true class][predicted class]`.
+        by_class: What was counted of each class.
         loss_sum: Cross-entropy summed over the rows, nats.
         average: The way F1 is averaged.
     """
-    return {name: metric.compute(confusion, loss_sum, average) for name, metric in METRICS.items()}
+    return {name: metric.compute(by_class, loss_sum, average) for name, metric in METRICS.items()}
 
 
 def majority_scores(train_counts: Sequence[int], split_counts: Sequence[int], average: F1Average) -> dict[str, float]:
@@ -169,14 +178,15 @@ def majority_scores(train_counts: Sequence[int], split_counts: Sequence[int], av
         The scores by name, of those metrics whose `majority` is "scored".
     """
     guess = max(range(len(train_counts)), key=lambda i: train_counts[i])
-    confusion = [[n if j == guess else 0 for j in range(len(split_counts))] for n in split_counts]
+    total = sum(split_counts)
+    by_class = [ClassCounts(n, total if i == guess else 0, n if i == guess else 0) for i, n in enumerate(split_counts)]
     scored = [metric for metric in METRICS.values() if metric.majority == "scored"]
-    return {metric.name: metric.compute(confusion, math.nan, average) for metric in scored}
+    return {metric.name: metric.compute(by_class, math.nan, average) for metric in scored}
 
 
-def collapsed(confusion: Confusion) -> bool:
+def collapsed(by_class: ByClass) -> bool:
     """Whether the model gave every row the same class."""
-    return sum(1 for j in range(len(confusion)) if any(row[j] for row in confusion)) == 1
+    return sum(1 for of in by_class if of.answers) == 1
 
 
 def merit(scores: Mapping[str, float], metric: str, direction: str) -> tuple[float, float]:

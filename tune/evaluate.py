@@ -58,7 +58,7 @@ def evaluate_run(run: str | Path, split: str = "test", data_file: str | Path | N
     if problems or rows is None:
         raise UserError(problems)
     scored = _score(run_dir, spec["resolved"], rows)
-    second_opinion = glue_scores(scored.confusion, spec["resolved"]["f1"])
+    second_opinion = glue_scores(scored.labels, scored.answers, spec["resolved"]["f1"])
     return {**scored.scores, **second_opinion, "rows": len(rows)}
 
 
@@ -128,21 +128,21 @@ def _score(run_dir: RunDir, resolved: Mapping[str, Any], rows: Split) -> Scored:
     )
 
 
-def glue_scores(confusion: Sequence[Sequence[int]], f1_average: str) -> dict[str, float]:
+def glue_scores(labels: Sequence[int], answers: Sequence[int], f1_average: str) -> dict[str, float]:
     """Compute the scores from predictions and references with `evaluate`: a second opinion on our own formulas.
 
     Args:
-        confusion: Rows by `[true class][predicted class]`.
+        labels: The class of each row.
+        answers: The class that the model gave it.
         f1_average: `binary` or `macro`.
     """
     os.environ.setdefault("HF_EVALUATE_OFFLINE", "1")
     import evaluate
 
-    cells = [(i, j) for i, row in enumerate(confusion) for j, n in enumerate(row) for _ in range(n)]
     module = Path(__file__).parent / "glue_metric" / "glue_metric.py"
     with tempfile.TemporaryDirectory(prefix="ft-metric-") as cache:
         metric = evaluate.load(str(module), f1_average, cache_dir=cache, keep_in_memory=True)
-        scores = metric.compute(references=[i for i, _ in cells], predictions=[j for _, j in cells])
+        scores = metric.compute(references=list(labels), predictions=list(answers))
     return {name: float(value) for name, value in scores.items()}
 
 

@@ -18,7 +18,7 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.trainable.runs import make_job
-from tests.trainable.test_metrics import as_labels, random_confusion
+from tests.trainable.test_metrics import as_labels, by_class, random_confusion
 from tests.tune.test_shown import report_of
 from trainable.config import TrialConfig
 from trainable.epoch_scores import EpochScores
@@ -56,7 +56,7 @@ def some_confusions(seed: int, classes: int = 2) -> list[Counts]:
 
 
 def score(name: str, confusion: Counts, average: F1Average = "macro", loss_sum: float = 0.0) -> float:
-    return METRICS[name].compute(confusion, loss_sum, average)
+    return METRICS[name].compute(by_class(confusion), loss_sum, average)
 
 
 def perfect(confusion: Counts) -> Counts:
@@ -142,7 +142,7 @@ def test_it_equals_scikit_learns_to_the_last_digit(name: str, seed: int) -> None
         assert score(name, confusion, average) == REFERENCES[name](*as_labels(confusion), average)
 
 
-TOY = Metric("errors", "min", "Errors", lambda confusion, loss_sum, average: 1 - accuracy(confusion), majority="scored")
+TOY = Metric("errors", "min", "Errors", lambda by_class, loss_sum, average: 1 - accuracy(by_class), majority="scored")
 
 
 def test_one_new_entry_adds_a_score(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +157,7 @@ def test_one_new_entry_adds_a_score(tiny_model: Path, monkeypatch: pytest.Monkey
         assert EpochScores.from_json(epoch.as_json()) == epoch
     assert run.best is not None
     assert run.best.scores["errors"] == min(epoch.scores["errors"] for epoch in run.history)
-    assert scores([[3, 1], [0, 4]], 1.0, "binary")["errors"] == 0.125
+    assert scores(by_class([[3, 1], [0, 4]]), 1.0, "binary")["errors"] == 0.125
     assert majority_scores([1, 2], [5, 15], "binary")["errors"] == 0.25
 
 

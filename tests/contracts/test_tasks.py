@@ -59,14 +59,14 @@ class Tags:
         return Counts(loss_sum, [[int(n) for n in cells[i : i + 4]] for i in range(0, len(cells), 4)])
 
     def scores(self, counts: Counts, average: F1Average) -> dict[str, float]:
-        right = sum(tn + tp for tn, _, _, tp in counts.confusion)
-        f1 = [2 * tp / (2 * tp + fp + fn) if tp + fp + fn else 0.0 for _, fp, fn, tp in counts.confusion]
-        rows = sum(counts.confusion[0])
-        all_answers = sum(map(sum, counts.confusion))
+        right = sum(tn + tp for tn, _, _, tp in counts.by_class)
+        f1 = [2 * tp / (2 * tp + fp + fn) if tp + fp + fn else 0.0 for _, fp, fn, tp in counts.by_class]
+        rows = sum(counts.by_class[0])
+        all_answers = sum(map(sum, counts.by_class))
         return {"loss": counts.loss_sum / rows, "accuracy": right / all_answers, "f1": float(np.mean(f1))}
 
     def collapsed(self, counts: Counts) -> bool:
-        return all(tn + fn == 0 or fp + tp == 0 for tn, fp, fn, tp in counts.confusion)
+        return all(tn + fn == 0 or fp + tp == 0 for tn, fp, fn, tp in counts.by_class)
 
     def majority(
         self, train: Sequence[Label], split: Sequence[Label], num_classes: int, average: F1Average
@@ -262,3 +262,15 @@ def test_a_new_task_type_trains_scores_and_goes_on(
     assert run.best is not None
     assert scored.scores["f1"] == run.best.scores["f1"]
     assert scored.scores["loss"] == pytest.approx(run.best.scores["loss"], rel=1e-5)
+
+
+def test_counting_takes_as_much_for_thousands_of_classes_as_rows_need() -> None:
+    from trainable.tasks.single_label import TASK
+
+    logits = torch.randn(8, 100_000)
+    labels = torch.arange(8)
+    counted = TASK.count(logits, labels)
+    assert counted.numel() == 1 + 3 * 100_000  # less than the logits themselves
+    counts = TASK.counts(counted.tolist())
+    assert sum(rows for rows, _, _ in counts.by_class) == 8
+    assert TASK.scores(counts, "macro")["accuracy"] == sum(right for _, _, right in counts.by_class) / 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -185,17 +186,17 @@ def test_evaluation_counts_every_row_once_and_is_independent_of_batches(tiny_mod
     run = FineTuningRun(make_job(tiny_model))
     run.reset(TrialConfig(), seed=0)
 
-    def counts(batch_size: int) -> tuple[float, list[list[int]]]:
+    def counts(batch_size: int) -> tuple[float, Sequence[Sequence[int]]]:
         order = eval_order(run.validation.lengths, batch_size)
         total = evaluate(
             run.classifier.module, order, lambda rows: [run.validation.take(rows)], no_halving,
             count=TASK.count, precision="fp32",
         )  # fmt: skip
         found = TASK.counts(total)
-        return found.loss_sum, found.confusion
+        return found.loss_sum, found.by_class
 
-    loss, confusion = counts(48)
-    assert sum(map(sum, confusion)) == len(run.validation)
+    loss, by_class = counts(48)
+    assert sum(rows for rows, _, _ in by_class) == sum(answers for _, answers, _ in by_class) == len(run.validation)
     for batch_size in (1, 7):
-        assert counts(batch_size)[1] == confusion
+        assert counts(batch_size)[1] == by_class
         assert counts(batch_size)[0] == pytest.approx(loss, rel=1e-5)

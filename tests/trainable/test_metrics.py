@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
-from trainable.metrics import collapsed, majority_scores, merit, scores
+from trainable.metrics import ClassCounts, collapsed, majority_scores, merit, scores
 
 
 def random_confusion(generator: random.Random, classes: int, *, collapse: bool = False) -> list[list[int]]:
@@ -20,6 +21,12 @@ def as_labels(confusion: list[list[int]]) -> tuple[list[int], list[int]]:
     return [i for i, _ in cells], [j for _, j in cells]
 
 
+def by_class(confusion: Sequence[Sequence[int]]) -> list[ClassCounts]:
+    """The counts of each class, from rows by [true class][predicted class]."""
+    answers = [sum(column) for column in zip(*confusion, strict=True)]
+    return [ClassCounts(sum(row), answers[i], row[i]) for i, row in enumerate(confusion)]
+
+
 @pytest.mark.parametrize("seed", range(40))
 @pytest.mark.filterwarnings("ignore:.*single label.*:UserWarning", "ignore:A single label")
 def test_scores_equal_scikit_learn_to_the_last_digit(seed: int) -> None:
@@ -29,7 +36,7 @@ def test_scores_equal_scikit_learn_to_the_last_digit(seed: int) -> None:
     confusion[0][0] += 1
     references, predictions = as_labels(confusion)
     for average in ("binary", "macro") if classes == 2 else ("macro",):
-        ours = scores(confusion, 1.0, average)  # type: ignore[arg-type]
+        ours = scores(by_class(confusion), 1.0, average)  # type: ignore[arg-type]
         assert ours["accuracy"] == accuracy_score(references, predictions)
         assert ours["f1"] == f1_score(references, predictions, average=average, zero_division=0)
         assert ours["matthews_correlation"] == matthews_corrcoef(references, predictions)
@@ -39,8 +46,8 @@ def test_scores_equal_evaluate_through_the_offline_module() -> None:
     from tune.evaluate import glue_scores
 
     confusion = [[31, 8, 2], [5, 44, 1], [9, 3, 17]]
-    theirs = glue_scores(confusion, "macro")
-    ours = scores(confusion, 1.0, "macro")
+    theirs = glue_scores(*as_labels(confusion), "macro")
+    ours = scores(by_class(confusion), 1.0, "macro")
     assert theirs == {name: ours[name] for name in ("accuracy", "f1", "matthews_correlation")}
 
 
@@ -57,8 +64,8 @@ def test_majority_answers_the_class_most_frequent_in_training() -> None:
 
 
 def test_collapsed_means_one_predicted_class() -> None:
-    assert collapsed([[0, 7], [0, 3]])
-    assert not collapsed([[1, 6], [0, 3]])
+    assert collapsed(by_class([[0, 7], [0, 3]]))
+    assert not collapsed(by_class([[1, 6], [0, 3]]))
 
 
 def test_the_objective_ranks_and_between_equals_the_loss() -> None:

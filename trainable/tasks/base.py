@@ -25,8 +25,8 @@ class Counts:
     loss_sum: float
     """The loss summed over all rows, nats."""
 
-    confusion: list[list[int]]
-    """Rows by `[true class][predicted class]`. A task with several classes a row has a line tn, fp, fn, tp for each."""
+    by_class: Sequence[Sequence[int]]
+    """What the task counts of each class, by class id."""
 
 
 class Task(Protocol):

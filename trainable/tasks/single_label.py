@@ -1,8 +1,7 @@
-"""Classification in which each row has exactly one class: cross-entropy and a confusion matrix."""
+"""Classification in which each row has exactly one class: cross-entropy, and what is right of each class."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainable.data.labels import SINGLE_LABEL, LabelReader
 from trainable.data.splits import Label
-from trainable.metrics import F1Average, collapsed, majority_scores, scores
+from trainable.metrics import ClassCounts, F1Average, collapsed, majority_scores, scores
 from trainable.tasks.base import Counts
 
 if TYPE_CHECKING:
@@ -44,28 +43,32 @@ class SingleLabel:
         return cross_entropy(logits, labels, reduction="sum", label_smoothing=label_smoothing)
 
     def count(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss, then the rows by (true, predicted) class, flat: float64 [1 + classes * classes]."""
+        """The loss, then for each class its rows, its answers and the right ones, flat: float64 [1 + 3 * classes]."""
         import torch
 
-        classes = logits.shape[-1]
-        cells = torch.zeros(classes**2, dtype=torch.float64, device=logits.device)
-        cell = labels * classes + logits.argmax(dim=-1)
-        cells.index_add_(0, cell, torch.ones_like(cell, dtype=torch.float64))  # bincount would sync on a GPU
-        return torch.cat([self.loss(logits, labels, 0.0).double().view(1), cells])
+        answers = logits.argmax(dim=-1)
+        ones = torch.ones_like(labels, dtype=torch.float64)
+        cells = torch.zeros(logits.shape[-1], 3, dtype=torch.float64, device=logits.device)
+        cells[:, 0].index_add_(0, labels, ones)  # bincount would sync on a GPU
+        cells[:, 1].index_add_(0, answers, ones)
+        cells[:, 2].index_add_(0, labels, (answers == labels).double())
+        return torch.cat([self.loss(logits, labels, 0.0).double().view(1), cells.flatten()])
 
     def counts(self, total: Sequence[float]) -> Counts:
-        """Cut the flat cells into the rows of the confusion matrix."""
+        """Cut the flat cells into those of each class."""
         loss_sum, *cells = total
-        classes = math.isqrt(len(cells))
-        return Counts(loss_sum, [[int(n) for n in cells[i : i + classes]] for i in range(0, classes**2, classes)])
+        return Counts(loss_sum, [ClassCounts(*map(int, cells[i : i + 3])) for i in range(0, len(cells), 3)])
 
     def scores(self, counts: Counts, average: F1Average) -> dict[str, float]:
-        """Every score of METRICS, computed from the confusion matrix and the loss."""
-        return scores(counts.confusion, counts.loss_sum, average)
+        """Every score of METRICS, computed from the counts and the loss."""
+        return scores(self._by_class(counts), counts.loss_sum, average)
 
     def collapsed(self, counts: Counts) -> bool:
         """Whether one class was predicted for every row."""
-        return collapsed(counts.confusion)
+        return collapsed(self._by_class(counts))
+
+    def _by_class(self, counts: Counts) -> list[ClassCounts]:
+        return [ClassCounts(*of_class) for of_class in counts.by_class]
 
     def majority(
         self, train: Sequence[Label], split: Sequence[Label], num_classes: int, average: F1Average

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from trainable.data.tokens import TokenizedSplit
 from trainable.metrics import F1Average
 from trainable.model.classifier import Classifier
 from trainable.tasks import DEFAULT_TASK, TASKS
-from trainable.train.batching import EVAL_TOKENS, Batches, eval_order, pieces_of
+from trainable.train.batching import EVAL_TOKENS, Batch, Batches, eval_order, pieces_of
 from trainable.train.devices import cpu_threads, pick_device
-from trainable.train.loop import evaluate
+from trainable.train.loop import Rows, evaluate
 from trainable.train.memory import MicroBatchLimit
 
 
@@ -21,8 +24,11 @@ class Scored:
     scores: dict[str, float]
     """By their names in METRICS."""
 
-    confusion: list[list[int]]
-    """What the task counted: of a single-label task, rows by `[true class][predicted class]`."""
+    labels: list[int]
+    """The class of each row, in an order of the evaluation's; empty where a row has several classes."""
+
+    answers: list[int]
+    """The class that the model gives each of these rows."""
 
 
 def score_model(
@@ -52,13 +58,24 @@ def score_model(
         classifier = Classifier(folder, label_names, device, pad_id=pad_id, task=task)
         batches = Batches(split, pad_id, device, pads_left=classifier.pads_left)
         limit = MicroBatchLimit()
-        total = evaluate(
-            classifier.module,
-            eval_order(batches.lengths, EVAL_TOKENS[device.type]),
-            lambda rows: [batches.take(piece) for piece in pieces_of(rows, limit.rows)],
-            limit.halve,
-            count=task.count,
-            precision="fp32",
-        )
-    counts = task.counts(total)
-    return Scored(task.scores(counts, f1_average), counts.confusion)
+        seen: list[Tensor] = []  # of each batch [2, rows]: the labels and the answers
+        seen_before = 0
+
+        def take(rows: Rows) -> list[Batch]:
+            nonlocal seen_before
+            seen_before = len(seen)
+            return [batches.take(piece) for piece in pieces_of(rows, limit.rows)]
+
+        def halve(tried_rows: int) -> None:
+            del seen[seen_before:]  # the same rows are computed again
+            limit.halve(tried_rows)
+
+        def count(logits: Tensor, labels: Tensor) -> Tensor:
+            if labels.dim() == 1:
+                seen.append(torch.stack([labels, logits.argmax(dim=-1)]))
+            return task.count(logits, labels)
+
+        order = eval_order(batches.lengths, EVAL_TOKENS[device.type])
+        total = evaluate(classifier.module, order, take, halve, count=count, precision="fp32")
+    labels, answers = torch.cat(seen, dim=1).tolist() if seen else ([], [])
+    return Scored(task.scores(task.counts(total), f1_average), labels, answers)

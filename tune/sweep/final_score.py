@@ -84,7 +84,6 @@ def score_on_test(
         job.task,
     )
     scored: Scored = where_trials_run(plan, _fetch_and_score, *arguments, say=say)
-    answered = [sum(column) for column in zip(*scored.confusion, strict=True)]
-    rows = map(sum, scored.confusion)
-    never = [name for name, n, has in zip(job.label_names, answered, rows, strict=True) if has and not n]
+    missed = set(scored.labels) - set(scored.answers)
+    never = [name for i, name in enumerate(job.label_names) if i in missed]
     return SplitScores(scores=scored.scores, rows=len(test), never_predicted=never)
