@@ -12,7 +12,7 @@ import tempfile
 import traceback
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +22,9 @@ from tests.conformance.families import FAMILIES, make_model
 from tests.hub import write_tiny_model
 from tests.trainable.runs import make_job, pairs
 from trainable.config import TrialConfig
-from trainable.data.tokens import load_tokenizer, tokenize
+from trainable.data.tokens import TokenizedSplit, load_tokenizer, tokenize
 from trainable.hub.model_checks import model_problems
+from trainable.hub.model_folder import longest_row
 from trainable.job import Job
 from trainable.model.fast_layers import PLAIN_ATTENTION
 from trainable.train.batching import Batches
@@ -78,7 +79,8 @@ def try_family(family: str, folder: Path) -> Verdict:
     job = make_job(model, train_rows=16)
     problems = model_problems(model)
     if not problems:
-        rehearsal = rehearse(for_rehearsal(job, 8), 8, lambda _: {}, ("fp32", "bf16"))
+        long = replace(job, train=_with_a_long_text(job.train, model))
+        rehearsal = rehearse(for_rehearsal(long, 8), 8, lambda _: {}, ("fp32", "bf16"))
         problems = [] if rehearsal.problem is None else [rehearsal.problem]
     if problems:
         return Verdict(family, f"refused: {problems[0].removeprefix(f'--model {model}: ')}", False, ())
@@ -99,6 +101,21 @@ def try_family(family: str, folder: Path) -> Verdict:
     matters = rehearsal.neighbour_effect > NEIGHBOURS_MATTER
     verdict = "works; neighbours" if matters else "works"
     return Verdict(family, verdict, "bf16" in rehearsal.seconds, [name for name, used in faster.items() if used])
+
+
+def _with_a_long_text(split: TokenizedSplit, model: Path) -> TokenizedSplit:
+    """The split and a row as long as the model allows, which is 128 tokens where these models set a limit."""
+    tokenizer = load_tokenizer(str(model))
+    long = tokenize([["bank " * 200], ["bank " * 200]], [0], tokenizer, min(160, longest_row(model) or 160))
+    types = None
+    if split.token_types is not None and long.token_types is not None:
+        types = np.concatenate([split.token_types, long.token_types])
+    return TokenizedSplit(
+        ids=np.concatenate([split.ids, long.ids]),
+        offsets=np.concatenate([split.offsets, split.offsets[-1] + long.offsets[1:]]),
+        token_types=types,
+        labels=np.concatenate([split.labels, long.labels]),
+    )
 
 
 def _continue_elsewhere(job: Job, state: Path, run: FineTuningRun) -> None:

@@ -23,8 +23,8 @@ TOKENIZER_FILES = (
 )  # fmt: skip
 # Model types that number positions from behind the padding token's id, as RoBERTa does: the first ones stay unused.
 OFFSET_POSITIONS = (
-    "camembert", "data2vec-text", "esm", "ibert", "longformer", "luke", "markuplm", "mpnet", "roberta",
-    "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
+    "camembert", "data2vec-text", "esm", "ibert", "layoutlmv3", "lilt", "longformer", "luke", "markuplm", "mpnet",
+    "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
 )  # fmt: skip
 
 
@@ -74,7 +74,7 @@ def longest_row(folder: Path) -> int | None:
     if config.get("model_type") not in OFFSET_POSITIONS or config.get("position_embedding_type") == "rotary":
         return positions
     padding = config.get("pad_token_id")
-    return positions - 1 - (padding if isinstance(padding, int) else 1)
+    return positions - 1 - max(1, padding if isinstance(padding, int) else 1)  # MPNet leaves out two in any case
 
 
 def _position_rows(folder: Path) -> int | None:

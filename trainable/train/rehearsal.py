@@ -105,11 +105,15 @@ def _rehearse(job: Job, rows: int, device: torch.device, precisions: Sequence[Pr
     if device.type == "cpu":
         rows = max(1, CPU_ROWS_TOKENS // int(split.lengths[0]))
     many = np.arange(min(rows, len(split) - 1))
+    loss = TASKS[job.task].loss
     effect = _neighbour_effect(classifier, batches, len(split) - 1)
     while True:
         try:
             batch = batches.take(many)
-            seconds, failed = _time_precisions(classifier, batch, precisions, TASKS[job.task].loss)
+            seconds, failed = _time_precisions(classifier, batch, precisions, loss)
+            _one_pass(
+                classifier, batches.take(np.array([len(split) - 1])), "fp32", loss
+            )  # a short row may be too short
             break
         except Exception as error:
             if not is_out_of_memory(error) or len(many) == 1:

@@ -25,7 +25,7 @@ from tune.prepare.precision import ChosenPrecision, choose_precision
 from tune.run_dir.layout import RunDir
 from tune.spec.sweep_spec import SweepSpec
 
-NEIGHBOURS_MATTER = 1e-3  # as a fraction of the largest logit; rounding changes a millionth of it
+NEIGHBOURS_MATTER = 1e-4  # as a fraction of the largest logit; rounding changes a millionth of it
 
 
 @dataclass(frozen=True)
