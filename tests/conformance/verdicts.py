@@ -75,7 +75,20 @@ def try_family(family: str, folder: Path) -> Verdict:
         AssertionError: It was neither refused nor treated right.
     """
     write_tiny_model(folder / "tokenizer")
-    model = make_model(family, folder / "tokenizer", folder / "model")
+    return try_model(family, make_model(family, folder / "tokenizer", folder / "model"), folder)
+
+
+def try_model(family: str, model: Path, folder: Path) -> Verdict:
+    """Do with a model what a sweep does.
+
+    Args:
+        family: Its model type.
+        model: Its folder.
+        folder: Where to write.
+
+    Raises:
+        AssertionError: It was neither refused nor treated right.
+    """
     job = make_job(model, train_rows=16)
     problems = model_problems(model)
     if not problems:

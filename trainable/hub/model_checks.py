@@ -41,7 +41,7 @@ def model_problems(folder: Path) -> list[str]:
     if (folder / "adapter_config.json").is_file():  # transformers would open another model, the one that it names
         problems.append(f"--model {folder}: holds an adapter (adapter_config.json); merge it into its model first")
     problems += _weight_problems(folder)
-    if not any((folder / name).is_file() for name in TOKENIZER_MARKS):
+    if not any((folder / name).is_file() for name in TOKENIZER_MARKS) and not _tokenizes_without_files(folder):
         problems.append(f"--model {folder}: has no tokenizer ({', '.join(TOKENIZER_MARKS[:3])}, ...)")
     return problems
 
@@ -106,6 +106,18 @@ def _quantized_problems(folder: Path, quantization: object) -> list[str]:
     method = quantization.get("quant_method") if isinstance(quantization, dict) else None
     how = f" ({method})" if isinstance(method, str) else ""
     return [f"--model {folder}: its weights are quantized{how} and can't be fine-tuned; use the model it was made from"]
+
+
+def _tokenizes_without_files(folder: Path) -> bool:
+    """Whether the folder names a tokenizer that needs no vocabulary, since it reads letters, as CANINE's does."""
+    import transformers
+
+    try:
+        fields = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        kind = getattr(transformers, fields["tokenizer_class"])
+        return issubclass(kind, transformers.PreTrainedTokenizerBase) and not kind.vocab_files_names
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return False
 
 
 def _type_problems(folder: Path, model_type: object) -> list[str]:

@@ -58,9 +58,10 @@ class Classifier:
         """
         from transformers import AutoConfig, AutoModelForSequenceClassification
 
-        config = AutoConfig.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, **task.head(label_names)
-        )
+        with _quiet_transformers():
+            config = AutoConfig.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False, **task.head(label_names)
+            )
         _settle(config, pad_id)
         own_attention = attention_for(config.model_type)
         with _quiet_transformers():
