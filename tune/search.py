@@ -124,11 +124,15 @@ def _run(
     from tune.cluster.alive import what_died
     from tune.cluster.connect import connected
     from tune.report.finished import finished_report
-    from tune.report.words import nothing_left_to_do, plan_lines
+    from tune.report.text import no_trial_is_left
+    from tune.report.words import no_trial_finished, nothing_left_to_do, plan_lines
+    from tune.run_dir.records import every_trial_failed
 
     if (report := finished_report(run_dir, stored.records, inputs.spec.num_trials)) is not None:
         print(plain("\n".join(nothing_left_to_do(report, inputs.spec, run_dir.name))))
         return report.as_json()
+    if every_trial_failed(stored.records, inputs.spec.num_trials):
+        raise SweepFailed(f"{no_trial_finished(stored.records, run_dir)}\n{no_trial_is_left(inputs.spec.num_trials)}")
     kept = f"what is finished is kept in {run_dir.name if is_url(request.out) else request.out}"
     watch = Watch(what_died, lambda reason: give_up(RayDied(f"{reason}; {kept}")))
     if request.spec.address is None:  # the time in which Ray starts is enough for it
@@ -168,7 +172,7 @@ def _search(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, launch: Launch
     from tune.report.files import write_best, write_report
     from tune.report.finished import known_test_scores
     from tune.report.progress import Progress
-    from tune.report.results import build_report, test_reads_before, wall_s_before
+    from tune.report.results import build_report, test_reads_before
     from tune.report.words import conclusion, launch_lines, no_trial_finished
     from tune.sweep.final_score import get_ready_to_score, score_winner
     from tune.sweep.run_trials import run_trials
@@ -178,7 +182,7 @@ def _search(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, launch: Launch
     with run_dir.locked():
         sweep_asides(run_dir.root)
         run_dir.write_spec(spec_document(inputs, sweep_id, stored.precision))
-        book = TrialBook(spec, run_dir)
+        book = TrialBook(spec, run_dir, began)
         sizes = {name: len(split) for name, split in inputs.data.splits.items()}
         share = sizes.get("test", 0) / sizes["validation"]
         with Progress(spec, run_dir.log_file, book.records(), test_share=share) as progress:
@@ -196,8 +200,15 @@ def _search(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, launch: Launch
             run_dir.write_spec(spec_document(inputs, sweep_id, precision))
             if book.finished:
                 progress.say(f"going on: {book.finished} trials are finished, {book.remaining} are left")
+            if book.models_gone:
+                gone = ", ".join(map(str, book.models_gone))
+                progress.say(
+                    f"note: --keep-top {spec.keep_top} keeps fewer: trials {gone} rank there, but their models "
+                    "were removed while fewer were kept"
+                )
             heed_signals()
-            run_trials(spec, plan, job, run_dir, book, progress, meanwhile=lambda: get_ready_to_score(plan))
+            with book.timed():
+                run_trials(spec, plan, job, run_dir, book, progress, meanwhile=lambda: get_ready_to_score(plan))
             heed_signals()
             progress.end_table()
             records, winner = book.records(), book.leader
@@ -210,10 +221,9 @@ def _search(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, launch: Launch
                 is_known = known_test_scores(run_dir, winner) is not None
                 test = score_winner(winner, plan, job, run_dir, lambda: inputs.tokenize("test"), progress.say)
                 reads = max(reads + (not is_known), 1)
-            wall_s = time.monotonic() - began + wall_s_before(run_dir)
             never = test.never_predicted if test is not None and test.never_predicted else []
             found = advice(inputs, records, winner, job.train.truncated, never)
-            report = build_report(inputs, sweep_id, precision, records, winner, test, wall_s, reads, found)
+            report = build_report(inputs, sweep_id, precision, records, winner, test, book.wall_s, reads, found)
             write_best(run_dir, report)
             book.keep_only_what_was_asked_for()
             write_report(run_dir, report)
@@ -224,6 +234,7 @@ def _search(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, launch: Launch
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
+    may_restart = argv is None  # else this process is another program's, which must not be run again
     out: str | Path = Path()
     if argv is None:
         get_ready(print)
@@ -241,12 +252,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
                 return submit(request, words, problems)
             out = request.out
-            _run(request, problems, give_up=lambda error: restart_or_exit(error, words, request.spec.address is None))
+            restarts = may_restart and request.spec.address is None
+            _run(request, problems, give_up=lambda error: restart_or_exit(error, words, restarts))
         except UserError as error:
             print(f"{error}\nNothing was started. See --help.", file=sys.stderr)
             return error.exit_code
         except SweepStopped as error:
-            if isinstance(error, RayDied):
+            if isinstance(error, RayDied) and may_restart:
                 restart_or_exit(error, words, request.spec.address is None)
             print(error, file=sys.stderr)
             print(f"Go on with: {continuing_command(words)}", file=sys.stderr)

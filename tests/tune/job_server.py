@@ -49,6 +49,7 @@ class FakeServer:
     packages: dict[str, bytes] = field(default_factory=dict)
     tokens: set[str] = field(default_factory=set)  # that were shown
     stops: list[str] = field(default_factory=list)
+    stopped_as: str = "STOPPED"  # a job may end by itself before it is stopped
 
     def files_of(self, job: str) -> dict[str, str]:
         """The files that were sent with a job."""
@@ -102,7 +103,7 @@ class FakeServer:
         async def stop(request: web.Request) -> web.Response:
             name = request.match_info["name"]
             self.stops.append(name)
-            self.jobs[name].status = "STOPPED"
+            self.jobs[name].status = self.stopped_as
             return web.json_response({"stopped": True})
 
         found = web.Application(middlewares=[door])

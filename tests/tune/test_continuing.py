@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 import yaml
+from optuna.trial import TrialState
 
 from tests.conftest import write_pairs
 from tests.tune.checked import checked
 from trainable.data.splits import Split, cut_missing, rows_needed
+from trainable.epoch_scores import EpochScores
 from trainable.errors import UserError
 from tune.cluster.nodes import Node
 from tune.cluster.plan import make_plan
@@ -176,6 +178,86 @@ def test_the_best_k_models_stay(tmp_path: Path) -> None:
     again = make_book(tmp_path, keep_top=2)
     assert [record.number for record in again.leaders] == [2, 4]
     assert isinstance(again.spec, SweepSpec)
+
+
+def test_models_that_are_gone_are_known_where_more_are_to_be_kept(tmp_path: Path) -> None:
+    from tests.tune.test_searcher import make_book, run_one
+
+    book = make_book(tmp_path)
+    for f1 in (0.5, 0.4, 0.6):
+        run_one(book, [f1])
+    assert book.models_gone == []
+    assert make_book(tmp_path, keep_top=2).models_gone == [0]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_a_driver_that_dies_while_it_draws_leaves_all_of_a_configuration_or_nothing(
+    tmp_path: Path, sampler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from optuna.trial import Trial
+
+    from tests.tune.test_searcher import make_book, run_one
+
+    whole = make_book(tmp_path / "whole", sampler=sampler, num_trials=20)
+    torn = make_book(tmp_path / "torn", sampler=sampler, num_trials=20)
+    for number in range(8):
+        for book in (whole, torn):
+            run_one(book, [0.1 * number])
+    expected = whole.issue()
+    waiting = torn.issue()  # another trial is at work, and ends before the driver is back
+    second = whole.issue()
+    assert expected is not None
+    assert waiting is not None
+    assert second is not None
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_: object, **__: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trial, "suggest_int", die)
+        patch.setattr(Trial, "suggest_categorical", die)
+        with pytest.raises(Killed):
+            torn.issue()
+    again = make_book(tmp_path / "torn", sampler=sampler, num_trials=20)
+    first = again.issue()
+    assert first is not None
+    again.record_epochs(first.number, whole_epochs(0.99))
+    again.finish(first.number, TrialState.PRUNED)
+    drawn = again.issue()
+    assert drawn is not None
+    assert drawn.number == second.number
+    assert drawn.config == second.config, "what was drawn later knew more than what was drawn before"
+
+
+def whole_epochs(f1: float) -> list[EpochScores]:
+    from tests.tune.test_searcher import epoch
+
+    return [epoch(1, f1)]
+
+
+def test_the_time_of_a_sweep_is_that_of_all_its_drivers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.tune.test_searcher import make_book
+
+    now = [1000.0]
+    monkeypatch.setattr("tune.sweep.trial_book.time.monotonic", lambda: now[0])
+    book = make_book(tmp_path)
+
+    def until_ctrl_c() -> None:
+        with book.timed():
+            now[0] += 51
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        until_ctrl_c()
+    now[0] = 5.0  # another driver, after another start of the machine
+    again = make_book(tmp_path)
+    with again.timed():
+        now[0] += 85
+    assert again.wall_s == 51 + 85
+    assert make_book(tmp_path).wall_s == 51 + 85
 
 
 def test_fewer_training_rows_are_not_other_data(tmp_path: Path, tiny_model: Path) -> None:

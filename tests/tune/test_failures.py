@@ -16,6 +16,7 @@ import yaml
 
 from tests.conftest import write_pairs
 from tests.tune.test_end_to_end import ROOT, command
+from tune.search import main
 
 DIVERGES = {"learning_rate": 1e30, "batch_size": 16, "epochs": 3}
 LEARNS = {"learning_rate": 3e-3, "batch_size": 8, "epochs": 4}
@@ -55,7 +56,9 @@ def test_a_trial_that_diverges_and_one_that_raises_fail_alone(tmp_path: Path, ti
     assert "the disk spoke in tongues" in done.stdout
 
 
-def test_a_sweep_whose_trials_all_fail_says_so(tmp_path: Path, tiny_model: Path) -> None:
+def test_a_sweep_whose_trials_all_fail_says_so(
+    tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     arguments = flags(tmp_path, tiny_model, [DIVERGES, {**DIVERGES, "epochs": 2}])
     done = command("tune.search", *arguments, cwd=tmp_path)
     assert done.returncode == 1
@@ -63,6 +66,14 @@ def test_a_sweep_whose_trials_all_fail_says_so(tmp_path: Path, tiny_model: Path)
     assert "is not finite" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "run" / "best").exists()
+
+    assert main(["--status", str(tmp_path / "run")]) == 5
+    told = capsys.readouterr().out
+    assert f"in {tmp_path / 'run'}: failed\n" in told
+    assert "go on with  No trial is left of the 2: mend what made them fail" in told
+    monkeypatch.setattr("tune.cluster.connect.connected", lambda spec: pytest.fail("Ray was started for nothing"))
+    assert main(["--out", str(tmp_path / "run")]) == 1
+    assert "--num-trials N goes on to N" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("how", [pytest.param(signal.SIGKILL, marks=pytest.mark.slow), signal.SIGTERM])  # Ctrl-C: below

@@ -320,6 +320,16 @@ def test_stop_asks_and_waits(server: FakeServer, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out == f"stopped; what is finished is kept in {OUT}, and its command goes on\n"
 
 
+def test_a_job_that_ended_by_itself_was_not_stopped(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    submit(server)
+    (name,) = server.jobs
+    server.jobs[name].status = "RUNNING"
+    server.stopped_as = "SUCCEEDED"
+    capsys.readouterr()
+    assert main(["--stop", name, "--submit", server.url]) == 0
+    assert capsys.readouterr().out == f"it finished before it could be stopped; its result is in {OUT}\n"
+
+
 # What is refused
 
 

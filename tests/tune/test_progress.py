@@ -45,6 +45,13 @@ def record(number: int, f1: float, best: int, epochs: int = 3, **config: float) 
     return TrialRecord(number, "COMPLETE", chosen, 1, tuple(run), run[best - 1], f1)
 
 
+def test_a_sweep_that_goes_on_knows_its_best_trial(tmp_path: Path) -> None:
+    spec = SweepSpec(name="s", model="m", dataset="d")
+    earlier = [record(0, 0.7, best=2), record(1, 0.9, best=2)]
+    with Progress(spec, tmp_path / "log.txt", earlier, out=StringIO()) as progress:
+        assert "best f1 0.9000 (trial 1)" in progress.summary()
+
+
 def shown(progress: Progress, width: int = 80) -> list[str]:
     out = StringIO()
     Console(file=out, width=width).print(progress._table())

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from trainable.errors import StorageFailed
+from trainable.errors import RayDied, StorageFailed
 from trainable.storage.trouble import storage_told, storage_trouble
 from tune.process import restart as restart_module
 from tune.process import signals as signals_module
@@ -203,3 +203,18 @@ def test_what_ends_at_once_takes_along_all_that_it_started() -> None:
 def is_running(pid: str) -> bool:
     stat = Path(f"/proc/{pid}/stat")
     return stat.exists() and stat.read_text().rpartition(") ")[2][0] not in "ZX"
+
+
+def test_a_sweep_in_another_program_never_runs_that_program_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tune import search
+
+    def ray_dies(*arguments: object, **options: object) -> None:
+        raise RayDied("the head went")
+
+    monkeypatch.setattr(search, "_run", ray_dies)
+    monkeypatch.setattr(restart_module.os, "execv", lambda *_: pytest.fail("another program was run again"))
+    monkeypatch.setattr(restart_module, "end_at_once", lambda *_: pytest.fail("another program was ended"))
+    assert search.main(["--out", str(tmp_path / "run")]) == RayDied.exit_code
+    assert capsys.readouterr().err.startswith("the head went\nGo on with: python -m tune.search --out ")

@@ -99,6 +99,10 @@ def stop(job: str, address: str | None) -> int:
         while not client.get_job_info(job).status.is_terminal():
             asked = asked or client.stop_job(job)  # False as long as the job has not begun
             time.sleep(STOP_POLL_S)
+        succeeded = client.get_job_info(job).status.value == "SUCCEEDED"
+    if succeeded:
+        print(plain(f"it finished before it could be stopped; its result is in {_metadata(found)[OUT_KEY]}"))
+        return 0
     print(plain(f"stopped; what is finished is kept in {_metadata(found)[OUT_KEY]}, and its command goes on"))
     return 0
 

@@ -21,6 +21,7 @@ from trainable.epoch_scores import EpochScores
 from trainable.metrics import METRICS, Metric
 from trainable.redaction import one_line, plain
 from tune.report.text import clock, short
+from tune.run_dir.ranking import rank
 from tune.run_dir.records import TrialRecord
 from tune.spec.space import Fixed
 from tune.spec.sweep_spec import SweepSpec
@@ -68,7 +69,7 @@ class Progress:
         self._counts = {state: sum(record.state == state for record in earlier) for state in OUTCOMES}
         self._ended_before = sum(self._counts.values())
         self._epochs = 0
-        self._best: TrialRecord | None = None
+        self._best = next(iter(rank(earlier, spec.metric, spec.mode)), None)
 
     def __enter__(self) -> Progress:
         self._log = self._log_file.open("a", encoding="utf-8")

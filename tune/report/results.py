@@ -205,12 +205,6 @@ def test_reads_before(run_dir: RunDir) -> int:
     return 0 if earlier is None or earlier.test is None else earlier.test_reads
 
 
-def wall_s_before(run_dir: RunDir) -> float:
-    """How long the sweep took before it was extended, seconds; 0 where it has no report yet."""
-    earlier = read_report(run_dir)
-    return 0.0 if earlier is None else earlier.wall_s
-
-
 def build_report(
     inputs: Inputs,
     sweep_id: str | None,

@@ -15,13 +15,13 @@ from tune.report.results import SplitScores, SweepReport, read_report
 from tune.run_dir.documents import WHAT_TO_DO
 from tune.run_dir.layout import RunDir, open_run_dir
 from tune.run_dir.ranking import rank
-from tune.run_dir.records import TrialRecord
+from tune.run_dir.records import TrialRecord, every_trial_failed
 from tune.run_dir.study_file import read_study_file
 from tune.spec.sources import given_from_run
 from tune.spec.sweep_spec import SweepSpec, build_spec
 from tune.spec.yaml_file import read_yaml
 
-EXIT_CODES = {"finished": 0, "running": 3, "stopped": 4}
+EXIT_CODES = {"finished": 0, "running": 3, "stopped": 4, "failed": 5}
 MAX_REPORT_BYTES = 64 << 20
 LOG_LINES, LOG_WIDTH = 5, 200
 
@@ -33,7 +33,7 @@ class Status:
     run: str
     """The run directory's path or URL."""
     spec: SweepSpec
-    state: Literal["running", "stopped", "finished"]
+    state: Literal["running", "stopped", "finished", "failed"]
     driver: str | None
     """The process that is running the sweep, like "4711 on host"; None where none is."""
     records: tuple[TrialRecord, ...]
@@ -48,7 +48,7 @@ class Status:
 
     @property
     def exit_code(self) -> int:
-        """0 finished, 3 running, 4 stopped before its end."""
+        """0 finished, 3 running, 4 stopped before its end, 5 failed: all trials ended, and none gave a result."""
         return EXIT_CODES[self.state]
 
     def count(self, state: str) -> int:
@@ -80,11 +80,12 @@ def status(run: str | Path) -> Status:
     ended = sum(record.state != "RUNNING" for record in records)
     report = _read_report(run_dir) if ended == len(records) >= spec.num_trials else None
     finished = report is not None and len(report.trials) >= len(records)
+    failed = every_trial_failed(records, spec.num_trials)
     epochs = [epoch for record in records for epoch in record.epochs]
     return Status(
         run=run_dir.name,
         spec=spec,
-        state="running" if driver is not None else "finished" if finished else "stopped",
+        state="running" if driver is not None else "finished" if finished else "failed" if failed else "stopped",
         driver=driver,
         records=records,
         best=next(iter(rank(records, spec.metric, spec.mode)), None),

@@ -1,6 +1,6 @@
 """The state of a sweep in words.
 
-python -m tune.search --status RUN       exit code 0 finished, 3 running, 4 stopped before its end
+python -m tune.search --status RUN       exit code 0 finished, 3 running, 4 stopped before its end, 5 failed
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from trainable.metrics import METRICS
 from trainable.redaction import one_line
 from trainable.storage.urls import is_url
 from tune.report.status import Status, status
-from tune.report.text import clock, short
+from tune.report.text import clock, no_trial_is_left, short
 
 
 def show(run: str) -> int:
@@ -40,6 +40,8 @@ def as_lines(found: Status, now: float) -> list[str]:
         lines += ["log", *(f"  {line}" for line in found.log_tail)]
     if found.state == "stopped":
         lines.append(f"go on with  {_continuing_command(found)}")
+    elif found.state == "failed":
+        lines.append(f"go on with  {no_trial_is_left(found.spec.num_trials)}")
     elif found.state == "finished":
         lines.append(f"best model  {found.run}/best")
     return [one_line(line) for line in lines]

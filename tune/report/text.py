@@ -18,3 +18,11 @@ def short(config: TrialConfig, without: Collection[str] = ()) -> str:
     """A configuration in a line: the hyperparameters that were given, without some of them."""
     values = [(name, value) for name, value in config.named().items() if name not in without]
     return " ".join(f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in values)
+
+
+def no_trial_is_left(num_trials: int) -> str:
+    """Say how a sweep can go on whose trials all ended without a result."""
+    return (
+        f"No trial is left of the {num_trials}: mend what made them fail, then --fresh begins anew, or --num-trials N "
+        "goes on to N."
+    )

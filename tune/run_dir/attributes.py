@@ -10,6 +10,9 @@ STUDY_NAME = "sweep"
 SWEEP_ID = "sweep"
 """What ties the study to spec.yaml, which has it too."""
 
+WALL_S = "wall_s"
+"""How long the sweep has taken so far, seconds, the times between its drivers left out."""
+
 # Attributes of a trial
 
 CONFIG = "config"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +71,12 @@ class TrialRecord:
     def collapsed(self) -> bool:
         """Whether the model of the best epoch gives every validation row the same class."""
         return self.best is not None and self.best.collapsed
+
+
+def every_trial_failed(records: Sequence[TrialRecord], num_trials: int) -> bool:
+    """Whether a sweep has come to its end without a trial that ran its whole schedule."""
+    states = {record.state for record in records}
+    return len(records) >= num_trials and "RUNNING" not in states and "COMPLETE" not in states
 
 
 def record_from(

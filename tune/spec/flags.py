@@ -41,7 +41,10 @@ ACTIONS: dict[ActionName, tuple[str, str]] = {
         "RUN|ID",
         "stop a sweep in order, by its run directory on this machine or its job's ID; its command goes on later",
     ),
-    "status": ("RUN", "tell the state of the sweep in a run directory: exit code 0 finished, 3 running, 4 stopped"),
+    "status": (
+        "RUN",
+        "tell the state of the sweep in a run directory: exit code 0 finished, 3 running, 4 stopped, 5 failed",
+    ),
 }
 """Flags that act on a sweep that exists already, instead of running one: what their value is called, and their help."""
 

@@ -34,6 +34,10 @@ class ModelKeeper:
         self._spec = spec
         self._run_dir = run_dir
         self._leaders = rank(records, spec.metric, spec.mode)[: spec.keep_top]
+        self.gone = [
+            each.number for each in self._leaders[1:] if not run_dir.storage.folders(run_dir.model(each.number))
+        ]
+        """Leaders whose models were removed while fewer were kept."""
         self._restore_leaders_model()
         for record in records:
             if record.state != "RUNNING" and run_dir.storage.folders(run_dir.trial(record.number)):

@@ -18,6 +18,8 @@ from tune.samplers import SAMPLERS
 from tune.spec.space import Choice, Fixed, Float, Int, Space, Value, all_configurations, fixed_values
 from tune.spec.sweep_spec import SweepSpec, trials_of_all_configurations
 
+FIXED = "fixed_params"  # Optuna's own name of the values that a trial gets whatever the sampler says
+
 
 def derived_seed(seed: int, number: int, what: str) -> int:
     """A 31-bit seed for one purpose of one trial.
@@ -88,7 +90,7 @@ class Proposals:
         if trial.number >= len(self._spec.points):
             return {}
         point = self._spec.points[trial.number].named()
-        fixed = self._study.get_trials(deepcopy=False)[trial.number].system_attrs.get("fixed_params")
+        fixed = self._study.get_trials(deepcopy=False)[trial.number].system_attrs.get(FIXED)
         return point if fixed and fixed.items() <= point.items() else {}
 
     def propose(self, trial: Trial) -> TrialConfig:
@@ -97,10 +99,10 @@ class Proposals:
         return TrialConfig.from_values(values)
 
     def _suggest(self, trial: Trial) -> dict[str, Any]:
+        searched = distributions(self._spec.space, self._point(trial))
+        trial = self._with_all_drawn(trial, searched)
         suggested: dict[str, Any] = {}
-        for name, domain in distributions(self._spec.space, self._point(trial)).items():
-            seed = derived_seed(self._spec.seed, trial.number, f"sampler {name}")
-            self._study.sampler = SAMPLERS[self._spec.sampler].make(seed, self._searched)
+        for name, domain in searched.items():
             match domain:
                 case FloatDistribution():
                     suggested[name] = trial.suggest_float(name, domain.low, domain.high, log=domain.log)
@@ -109,6 +111,28 @@ class Proposals:
                 case CategoricalDistribution():
                     suggested[name] = trial.suggest_categorical(name, domain.choices)
         return suggested
+
+    def _with_all_drawn(self, trial: Trial, searched: Mapping[str, BaseDistribution]) -> Trial:
+        """Draw every hyperparameter that is still to be drawn, and note them in one write, as values that are fixed.
+
+        A driver that dies here leaves all of a trial's values or none. Optuna itself notes one after another, and the
+        rest would be drawn later, when the study knows more.
+        """
+        frozen = self._study.get_trials(deepcopy=False)[trial.number]
+        fixed = dict(frozen.system_attrs.get(FIXED, {}))
+        drawn: dict[str, Any] = {}
+        for name, domain in searched.items():
+            if name in frozen.params or name in fixed:
+                continue
+            if domain.single():
+                continue
+            seed = derived_seed(self._spec.seed, trial.number, f"sampler {name}")
+            sampler = SAMPLERS[self._spec.sampler].make(seed, self._searched)
+            drawn[name] = sampler.sample_independent(self._study, frozen, name, domain)
+        if drawn:
+            storage = self._study._storage
+            storage.set_trial_system_attr(trial._trial_id, FIXED, {**fixed, **drawn})
+        return Trial(self._study, trial._trial_id)
 
     def _point(self, trial: Trial) -> Mapping[str, Value]:
         if trial.number not in self._points:  # a dead driver has begun it

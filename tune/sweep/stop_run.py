@@ -9,6 +9,7 @@ import time
 
 from trainable.errors import UserError
 from tune.process.signals import FINISH_SIGNAL
+from tune.report.status import status
 from tune.run_dir.layout import RunDir, open_run_dir
 
 _POLL_S = 0.2
@@ -37,6 +38,9 @@ def stop_run(name: str, finish: bool) -> int:
         raise UserError([f"--stop {name}: process {process}, which runs it, is another user's"]) from None
     except ProcessLookupError:
         pass  # it has just ended
+    if not finish and status(name).state == "finished":
+        print(f"it finished before it could be stopped: {name}/report.html and {name}/best")
+        return 0
     has_report = run_dir.report_json.is_file()
     if finish and not has_report:
         print(f"no trial had finished: there is no result yet; the same command goes on in {name}")

@@ -6,12 +6,15 @@ run again under their number, seed and configuration, and new trials are begun a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
 
 from optuna.trial import TrialState
 
 from trainable.epoch_scores import EpochScores
 from trainable.job import Assignment
+from tune.run_dir.attributes import WALL_S
 from tune.run_dir.layout import RunDir
 from tune.run_dir.records import TrialRecord
 from tune.run_dir.study import open_study, read_records
@@ -21,6 +24,8 @@ from tune.sweep.proposals import Proposals, derived_seed
 from tune.sweep.queue import TrialQueue
 from tune.sweep.study_writer import StudyWriter
 
+NOTE_WALL_EVERY_S = 10.0  # a driver that is killed forgets so much of the time that the sweep has taken
+
 
 class TrialBook:
     """Issues trials and takes their results.
@@ -29,8 +34,13 @@ class TrialBook:
     keeps the study, and the keeper of models decides which models stay.
     """
 
-    def __init__(self, spec: SweepSpec, run_dir: RunDir) -> None:
+    def __init__(self, spec: SweepSpec, run_dir: RunDir, began: float | None = None) -> None:
         """Open the study of a run directory, and go on with it.
+
+        Args:
+            spec: The sweep.
+            run_dir: Its run directory.
+            began: When this driver began its work, monotonic seconds; None means now.
 
         Raises:
             UserError: The study belongs to another sweep, or the best trial's model is gone.
@@ -50,6 +60,29 @@ class TrialBook:
         self._writer = StudyWriter(spec, run_dir, self.study)
         self._steps: dict[int, int] = {}  # by trial: the optimizer steps that were reported
         self._models = ModelKeeper(spec, run_dir, records)
+        self._began = time.monotonic() if began is None else began
+        self._wall_s_before = float(self.study.user_attrs.get(WALL_S, 0.0))
+        self._wall_noted = self._began
+
+    @property
+    def wall_s(self) -> float:
+        """How long the sweep has taken so far, seconds, the times between its drivers left out."""
+        return self._wall_s_before + time.monotonic() - self._began
+
+    @contextlib.contextmanager
+    def timed(self) -> Iterator[None]:
+        """Note in the study how long the sweep has taken, however what is done inside the context ends."""
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(Exception):  # where the study can't be written, that is what is being told
+                self._note_wall_s()
+            raise
+        self._note_wall_s()
+
+    def _note_wall_s(self) -> None:
+        self.study.set_user_attr(WALL_S, round(self.wall_s, 1))
+        self._wall_noted = time.monotonic()
 
     @property
     def leader(self) -> TrialRecord | None:
@@ -60,6 +93,11 @@ class TrialBook:
     def leaders(self) -> list[TrialRecord]:
         """The best `keep_top` trials so far, whose models are kept; best first."""
         return self._models.leaders
+
+    @property
+    def models_gone(self) -> list[int]:
+        """Trials among the leaders whose models were removed while fewer were kept."""
+        return self._models.gone
 
     @property
     def finished(self) -> int:
@@ -105,6 +143,8 @@ class TrialBook:
     def record_epochs(self, number: int, history: Sequence[EpochScores]) -> None:
         """Write what the study lacks of an open trial's history."""
         self._writer.record_epochs(number, history)
+        if time.monotonic() - self._wall_noted > NOTE_WALL_EVERY_S:
+            self._note_wall_s()
 
     def record_steps(self, number: int, steps: int) -> None:
         """Note how many optimizer steps of an open trial are done."""
