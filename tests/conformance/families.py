@@ -120,5 +120,6 @@ def make_model(family: str, tokenizer_of: Path, folder: Path) -> Path:
             shutil.copyfile(tokenizer_of / name, folder / name)
     fields = json.loads((folder / "tokenizer_config.json").read_text())
     fields["tokenizer_class"] = "PreTrainedTokenizerFast"  # not the class that the family usually has
+    fields |= {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]"}
     (folder / "tokenizer_config.json").write_text(json.dumps(fields))
     return folder

@@ -51,6 +51,12 @@ def test_a_cpu_without_units_for_bfloat16_does_not_try_it() -> None:
     assert precisions_of(torch.device("cpu"))[1:] in ((), ("bf16",))
 
 
+def test_one_precision_alone_is_tried_once_and_not_called_measured(tiny_model: Path) -> None:
+    seen = rehearsed(make_job(tiny_model), ("fp32",))
+    assert 0 < seen.seconds["fp32"] < 10
+    assert choose_precision(None, seen) == ("fp32", "nothing else is faster on this machine")
+
+
 def test_the_longest_rows_come_first_and_the_shortest_last(tiny_model: Path) -> None:
     split = make_job(tiny_model).train
     few = longest_rows(split, 5)
@@ -105,7 +111,7 @@ def test_a_model_that_looks_at_the_neighbours_is_noticed(tmp_path: Path, tiny_mo
         (None, {"fp32": 1.0, "bf16": 2.0}, "fp32"),
         (None, {"fp32": 1.0, "bf16": 0.96}, "fp32"),  # not worth it
         (None, {"fp32": 1.0, "fp16": 0.5}, "fp16"),
-        (None, {"fp32": 0.0}, "fp32"),
+        (None, {"fp32": 1.0}, "fp32"),
         ("bf16", {"fp32": 1.0, "bf16": 2.0}, "bf16"),
     ],
 )

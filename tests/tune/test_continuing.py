@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,20 @@ def test_the_best_k_models_stay(tmp_path: Path) -> None:
     again = make_book(tmp_path, keep_top=2)
     assert [record.number for record in again.leaders] == [2, 4]
     assert isinstance(again.spec, SweepSpec)
+
+
+def test_a_sweep_that_never_came_to_its_first_trial_may_be_changed(tmp_path: Path, tiny_model: Path) -> None:
+    prepared = checked(flags(tmp_path, tiny_model))
+    prepared.run_dir.root.mkdir()
+    prepared.write_spec(None)
+    TrialBook(prepared.spec, prepared.run_dir)
+    other = shutil.copytree(tiny_model, tmp_path / "other")
+    (other / "special_tokens_map.json").write_text("{}")
+    changed = checked(flags(tmp_path, other, "--precision", "fp32", "--max-length", "32"))
+    assert changed.stored.sweep_id == prepared.stored.sweep_id
+    assert "metric: f1 there, loss here" in refusal(flags(tmp_path, other, "--metric", "loss"))
+    prepared.write_spec("fp32")
+    assert "another model" in refusal(flags(tmp_path, other))
 
 
 def test_models_that_are_gone_are_known_where_more_are_to_be_kept(tmp_path: Path) -> None:

@@ -131,16 +131,15 @@ def _time_precisions(
     seconds: dict[Precision, float] = dict.fromkeys(precisions, math.inf)
     failed: list[Precision] = []
     began = time.perf_counter()
-    for turn in range(PASSES + 1):
+    turns = PASSES + 1 if len(precisions) > 1 else 1  # with one precision there is nothing to compare
+    for turn in range(turns):
         for precision in precisions:
             if precision in failed:
                 continue
             started = time.perf_counter()
-            if turn and len(precisions) == 1:
-                return {precision: 0.0}, ()
             if not _one_pass(classifier, batch, precision, loss):
                 failed.append(precision)
-            elif turn:  # the first pass warms up
+            elif turn or turns == 1:  # the first of several passes warms up
                 seconds[precision] = min(seconds[precision], time.perf_counter() - started)
         if turn and time.perf_counter() - began > ENOUGH_S:
             break

@@ -25,6 +25,8 @@ IDENTITY = (
     "train_rows", "validation_rows", "metric", "mode", "f1", "space", "scheduler", "reduction_factor", "sampler",
     "seed", "max_length", "precision", "batching",
 )  # fmt: skip
+# What the study has of it before the first trial.
+IN_THE_STUDY = ("metric", "mode")
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,9 @@ def find_stored_sweep(
     if precision not in (None, *get_args(Precision)):
         problems.append(f"{run_dir.spec_file} is damaged: precision {precision!r}; {WHAT_TO_DO}")
         return new_sweep()
+    if precision is None and _holds_nothing(run_dir, spec):
+        # Its model could not be trained, say, and the way on is another one in the same folder.
+        compared, data, model = IN_THE_STUDY, None, None
     if other := other_sweep_problems(run_dir.name, stored, spec, compared, data, model):
         problems += other  # whether another sweep is damaged does not matter here
         return new_sweep()
@@ -80,6 +85,12 @@ def find_stored_sweep(
     if sweep_id is None and not records:
         return StoredSweep(uuid.uuid4().hex, precision)
     return StoredSweep(None if sweep_id is None else str(sweep_id), precision, records)
+
+
+def _holds_nothing(run_dir: RunDir, spec: SweepSpec) -> bool:
+    """Whether a run directory without a precision has no trial, as it should, and no damage."""
+    problems: list[str] = []
+    return not find_records(run_dir, spec, problems) and not problems
 
 
 def other_sweep_problems(

@@ -36,6 +36,8 @@ def choose_precision(asked_for: Precision | None, rehearsal: Rehearsal) -> Chose
         return ChosenPrecision(asked_for, "as asked for")
     if failed:
         return ChosenPrecision("fp32", f"the model does not work in {' and '.join(failed)}")
+    if len(rehearsal.seconds) == 1:
+        return ChosenPrecision("fp32", "nothing else is faster on this machine")
     fastest = min(rehearsal.seconds, key=lambda name: rehearsal.seconds[name])
     worth_it = rehearsal.seconds[fastest] < WORTH_IT * rehearsal.seconds["fp32"]
     times = ", ".join(f"{name} {seconds * 1000:.1f} ms" for name, seconds in rehearsal.seconds.items())
