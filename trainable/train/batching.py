@@ -146,7 +146,8 @@ class Batches:
         if split.token_types is not None:
             types = torch.tensor(split.token_types, dtype=torch.int64)
             self.types = torch.cat([types, torch.zeros(1, dtype=torch.int64)]).to(device)
-        self.offsets = np.asarray(split.offsets)
+        self._starts = torch.tensor(split.offsets[:-1], dtype=torch.int64).to(device)
+        self._lengths = torch.tensor(self.lengths, dtype=torch.int64).to(device)
         self.labels = torch.tensor(split.labels, dtype=torch.int64).to(device)
 
     def __len__(self) -> int:
@@ -160,15 +161,21 @@ class Batches:
             rows: Row numbers.
             padded_as: Pad to the longest of these rows instead.
         """
-        lengths = self.lengths[rows]
         longest = int(self.lengths[rows if padded_as is None else padded_as].max())
         # No longer than the longest row of the split: the model may have no positions beyond it.
-        columns = np.arange(max(longest, min(_padded(longest, self.pad_to), self._longest)))
-        in_row = columns[None, :] - (len(columns) - lengths[:, None] if self.pads_left else 0)
-        inside = (in_row >= 0) & (in_row < lengths[:, None])
-        places = np.where(inside, self.offsets[rows][:, None] + in_row, self.pad_at)
-        at = torch.from_numpy(places).to(self.device, non_blocking=True)
+        width = max(longest, min(_padded(longest, self.pad_to), self._longest))
+        wanted = self._on_device(rows)
+        starts, lengths = self._starts[wanted, None], self._lengths[wanted, None]
+        in_row = torch.arange(width, device=self.device)[None, :]
+        if self.pads_left:
+            in_row = in_row - (width - lengths)
+        at = torch.where((in_row >= 0) & (in_row < lengths), starts + in_row, self.pad_at)
         inputs = {"input_ids": self.ids[at], "attention_mask": (at != self.pad_at).to(torch.int64)}
         if self.types is not None:
             inputs["token_type_ids"] = self.types[at]
-        return Batch(inputs, self.labels[torch.from_numpy(rows).to(self.device, non_blocking=True)])
+        return Batch(inputs, self.labels[wanted])
+
+    def _on_device(self, rows: npt.NDArray[np.int64]) -> Tensor:
+        """Row numbers on the device. From pinned memory they cross the bus while the host goes on."""
+        numbers = torch.from_numpy(rows)
+        return numbers.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else numbers

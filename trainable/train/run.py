@@ -76,6 +76,8 @@ class FineTuningRun:
         self.task = TASKS[job.task]
         self.device = pick_device(job.gpus_per_trial > 0)
         limit_gpu_memory(self.device, job.gpus_per_trial)
+        if self.device.type == "cuda":  # the test score is measured elsewhere, in full float32
+            torch.set_float32_matmul_precision("high")
         splits = (job.train, job.validation)
         self.classifier = Classifier(job.model_folder, job.label_names, self.device, splits, job.pad_id, self.task)
         pad_to = PAD_TO if job.batching == "bucketed" else 1
