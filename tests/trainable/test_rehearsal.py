@@ -18,6 +18,7 @@ from tests.trainable.runs import make_job
 from trainable.config import Precision, TrialConfig
 from trainable.errors import UserError
 from trainable.job import Job
+from trainable.train import devices
 from trainable.train.devices import cpu_threads, precisions_of
 from trainable.train.rehearsal import Rehearsal, for_rehearsal, longest_rows, rehearse
 from trainable.train.run import FineTuningRun
@@ -46,9 +47,12 @@ def test_every_precision_is_measured_and_nothing_is_left_behind(tiny_model: Path
     assert torch.get_num_threads() == threads
 
 
-def test_a_cpu_without_units_for_bfloat16_does_not_try_it() -> None:
-    assert precisions_of(torch.device("cpu"))[0] == "fp32"
-    assert precisions_of(torch.device("cpu"))[1:] in ((), ("bf16",))
+@pytest.mark.parametrize(("bf16_s", "tried"), [(0.5, ("fp32", "bf16")), (2.0, ("fp32",))])
+def test_a_cpu_without_units_for_bfloat16_does_not_try_it(
+    bf16_s: float, tried: tuple[Precision, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "_product_s", lambda dtype: {torch.float32: 1.0, torch.bfloat16: bf16_s}[dtype])
+    assert precisions_of(torch.device("cpu")) == tried
 
 
 def test_one_precision_alone_is_tried_once_and_not_called_measured(tiny_model: Path) -> None:
