@@ -74,7 +74,9 @@ def longest_row(folder: Path) -> int | None:
     if config.get("model_type") not in OFFSET_POSITIONS or config.get("position_embedding_type") == "rotary":
         return positions
     padding = config.get("pad_token_id")
-    return positions - 1 - max(1, padding if isinstance(padding, int) else 1)  # MPNet leaves out two in any case
+    # MPNet counts from behind id 1 whatever its configuration says.
+    counts_from = padding if isinstance(padding, int) and config.get("model_type") != "mpnet" else 1
+    return positions - 1 - counts_from
 
 
 def _position_rows(folder: Path) -> int | None:
