@@ -138,7 +138,7 @@ class SweepReport(_Part):
     label_names: list[str]
     """Class names by id."""
     precision: str
-    """`bf16` or `fp32`, of training and validation."""
+    """A key of Precision, of training and validation."""
     best: Winner
     test: SplitScores | None
     """The winner's, measured once, after validation had chosen it; None where no test split was wanted."""
@@ -221,7 +221,7 @@ def build_report(
     Args:
         inputs: The sweep's checked input.
         sweep_id: Ties the report to spec.yaml.
-        precision: `bf16` or `fp32`.
+        precision: Of training and validation.
         records: Every trial of the study.
         winner: One of them.
         test: The winner's scores on the test split; None where there is none.
