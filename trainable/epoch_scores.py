@@ -1,7 +1,7 @@
-"""What a worker reports of each epoch: one typed value from the training loop to the report.
+"""What a worker reports of each epoch, and of each rung within one: typed values from the loop to the report.
 
-The study and the states on disk hold it as a flat JSON object; `EpochScores.as_json` and `EpochScores.from_json` are
-the only places that know its keys.
+The study and the states on disk hold them as flat JSON objects; `as_json` and `from_json` are the only places that
+know their keys.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class EpochScores:
             ValueError: The object lacks a key, or a value has another type or is not finite; says which.
         """
         number = epoch_number(flat)
-        read = _Reader(flat, number)
+        read = _Reader(flat, f"epoch {number}")
         scores = {name: read.number(name) for name in METRICS if every_score or name in flat}
         rows_at_once = flat.get("rows_at_once")
         return cls(
@@ -129,6 +129,48 @@ class EpochScores:
             rows_at_once=None if rows_at_once is None else read.integer("rows_at_once"),
             worker=_worker_facts(flat, read),
             **{name: read.number(name) for name in NUMBERS},
+        )
+
+
+@dataclass(frozen=True)
+class RungScores:
+    """What an evaluation within an epoch gave, at a rung: a share of the schedule at which trials are compared."""
+
+    schedule_percent: float
+    """How much of the trial's own schedule was done, (0, 100)."""
+
+    steps: int
+    """The trial's optimizer steps that were done."""
+
+    train_loss: float
+    """Mean loss over the training rows of the epoch so far, nats."""
+
+    seconds: float
+    """How long the epoch took so far, training and evaluation, seconds."""
+
+    scores: Mapping[str, float]
+    """The scores on the validation split, by their names in METRICS."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The flat object that the study and the states on disk hold."""
+        return {
+            "schedule_percent": self.schedule_percent,
+            "steps": self.steps,
+            "train_loss": self.train_loss,
+            "seconds": self.seconds,
+            **self.scores,
+        }
+
+    @classmethod
+    def from_json(cls, flat: Mapping[str, object], *, every_score: bool = False) -> RungScores:
+        """Read what `as_json` wrote; the arguments and the errors are those of `EpochScores.from_json`."""
+        read = _Reader(flat, "a rung")
+        return cls(
+            schedule_percent=read.number("schedule_percent"),
+            steps=read.integer("steps"),
+            train_loss=read.number("train_loss"),
+            seconds=read.number("seconds"),
+            scores={name: read.number(name) for name in METRICS if every_score or name in flat},
         )
 
 
@@ -158,10 +200,10 @@ def epoch_number(flat: Mapping[str, object]) -> int:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads one value at a time; its errors name the epoch and the key."""
+    """Reads one value at a time; its errors name what it is of, and the key."""
 
     flat: Mapping[str, object]
-    epoch: int
+    of: str
 
     def number(self, name: str) -> float:
         value = self.flat.get(name)
@@ -188,7 +230,7 @@ class _Reader:
         return value
 
     def _wrong(self, name: str, rule: str) -> ValueError:
-        return ValueError(f"{name} of epoch {self.epoch} {_found(self.flat, name)}; it must be {rule}")
+        return ValueError(f"{name} of {self.of} {_found(self.flat, name)}; it must be {rule}")
 
 
 def _found(flat: Mapping[str, object], name: str) -> str:

@@ -64,6 +64,9 @@ class Job:
     incumbent_file: str | None = None
     """Holds {"trial": ..., "merit": [...]} of the trial to beat, as JSON; None means that every trial may win."""
 
+    rungs_percent: tuple[float, ...] = ()
+    """The shares of its schedule at which a trial is scored also where one falls within an epoch, in (0, 100)."""
+
     state_interval_s: float = 60.0
     """A trial's whole state is written at most this often, seconds."""
 

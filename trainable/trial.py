@@ -19,6 +19,7 @@ import ray
 from ray.tune import Trainable
 from safetensors import SafetensorError
 
+from trainable.epoch_scores import EpochScores
 from trainable.errors import OutOfMemory, TrialFailed
 from trainable.heartbeat import Heartbeat
 from trainable.job import Assignment, Job, with_model_at_hand
@@ -120,13 +121,16 @@ class FineTuningTrial(Trainable):
                 self._keep()
         except (OSError, SafetensorError) as error:
             return {"failure": f"can't write below {self._folder}: {error}", "kind": "storage", "done": True}
-        if scored is None:  # no epoch ended, so there is nothing to be told of but that the trial got on
+        if scored is None:  # nothing was scored, so there is nothing to be told of but that the trial got on
             return {"segment": run.steps, "done": False}
-        # The whole history, since a driver that died may have missed epochs that the state knows.
+        # All that was scored, since a driver that died may have missed what the state knows.
+        reported: dict[str, Any] = {"segment": run.steps, "rungs": [rung.as_json() for rung in run.rungs]}
+        if not isinstance(scored, EpochScores):
+            return reported | {"done": False}
         return {
-            **run.history[-1].as_json(),
+            **reported,
+            **scored.as_json(),
             "history": [epoch.as_json() for epoch in run.history],
-            "segment": run.steps,
             "start_s": self._start_s,
             "bytes_written": self._bytes_written,
             "done": run.done,

@@ -12,7 +12,7 @@ import torch
 
 from tests.trainable.runs import make_job
 from trainable.config import TrialConfig
-from trainable.epoch_scores import EpochScores
+from trainable.epoch_scores import EpochScores, RungScores
 from trainable.errors import TrialFailed
 from trainable.train.loop import LossCheck
 from trainable.train.run import FineTuningRun
@@ -57,6 +57,81 @@ def test_cut_saved_and_continued_in_another_worker_is_bit_equal(tiny_model: Path
         assert torch.equal(tensor, run.classifier.weights()[name]), name
     for name, tensor in straight.best_weights.tensors.items():
         assert torch.equal(tensor, run.best_weights.tensors[name]), name
+
+
+RUNGS_PERCENT = (12.5, 25.0, 50.0, 75.0)
+
+
+def with_rungs(model: Path) -> FineTuningRun:
+    run = FineTuningRun(replace(make_job(model), rungs_percent=RUNGS_PERCENT))
+    run.reset(CONFIG, seed=3)
+    return run
+
+
+def test_rungs_within_epochs_are_scored_and_change_no_bit(tiny_model: Path) -> None:
+    straight = fresh(tiny_model)
+    while not straight.done:
+        straight.next_epoch()
+    run = with_rungs(tiny_model)
+    found: list[EpochScores | RungScores | None] = []
+    while not run.done:
+        found.append(run.next_segment(lambda: False))
+    for name, tensor in straight.classifier.weights().items():
+        assert torch.equal(tensor, run.classifier.weights()[name]), name
+    assert numbers(run.history) == numbers(straight.history)
+    total = run.steps
+    assert total % 8 == 0, "the rungs fall on whole steps"
+    at = [scored.schedule_percent for scored in found if scored is not None]
+    assert at == [12.5, 25, 50, 75, 100]  # 50 is the end of the first of two epochs
+    assert [type(scored) for scored in found] == [RungScores, RungScores, EpochScores, RungScores, EpochScores]
+    assert [rung.steps for rung in run.rungs] == [total // 8, total // 4, 3 * total // 4]
+    for rung in run.rungs:
+        assert rung.scores.keys() == run.history[0].scores.keys()
+        assert rung.seconds > 0
+    assert run.history[0].eval_s > 0
+
+
+def test_a_rungs_scores_are_those_of_the_model_at_its_step(tiny_model: Path) -> None:
+    rung = with_rungs(tiny_model).next_segment(lambda: False)
+    assert isinstance(rung, RungScores)
+    other = fresh(tiny_model)
+    other.next_segment(after(rung.steps))
+    assert other._score_validation()[0] == rung.scores
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_a_rung_is_scored_once_wherever_the_trial_is_cut(tiny_model: Path, tmp_path: Path, cut: int) -> None:
+    straight = with_rungs(tiny_model)
+    while not straight.done:
+        straight.next_segment(lambda: False)
+    run, segments = with_rungs(tiny_model), 0
+    while not run.done:
+        run.pulse.stop_asked = segments % 2 == 1  # an evaluation that is left is done again
+        run.next_segment(after(cut))
+        run.save_state(tmp_path / str(segments))
+        run = with_rungs(tiny_model)
+        assert run.load_state(tmp_path / str(segments))
+        segments += 1
+    assert numbers(run.history) == numbers(straight.history)
+    assert [(r.steps, r.train_loss, r.scores) for r in run.rungs] == [
+        (r.steps, r.train_loss, r.scores) for r in straight.rungs
+    ]
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 5])
+def test_schedules_of_every_length_are_scored_at_every_rung(tiny_model: Path, epochs: int) -> None:
+    run = FineTuningRun(replace(make_job(tiny_model), rungs_percent=RUNGS_PERCENT))
+    run.reset(TrialConfig(learning_rate=3e-3, batch_size=4, epochs=epochs), seed=0)
+    at = []
+    while not run.done:
+        scored = run.next_segment(lambda: False)
+        assert scored is not None
+        at.append(scored.schedule_percent)
+    a_step = 100 / run.steps
+    for rung in RUNGS_PERCENT:
+        assert min(percent - rung for percent in at if percent >= rung) < a_step
+    assert at == sorted(set(at))
+    assert len(at) <= epochs + len(RUNGS_PERCENT)
 
 
 def test_the_steps_so_far_count_those_of_a_begun_epoch(tiny_model: Path) -> None:

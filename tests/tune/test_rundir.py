@@ -105,7 +105,7 @@ def test_a_trial_that_an_earlier_version_wrote_is_read_as_before() -> None:
     [
         ({"config": [1]}, "trial 3 has no configuration"),
         ({"config": {"epochs": "two"}}, "trial 3: `epochs` must be "),
-        ({"epoch 1": [1]}, "trial 3: an epoch is no object"),
+        ({"epoch 1": [1]}, "trial 3: epoch 1 is no object"),
         ({"epoch 1": {**OLD_EPOCH, "f1": "high"}}, "trial 3: f1 of epoch 1 is 'high'; it must be a finite number"),
     ],
 )

@@ -6,16 +6,7 @@ import random
 
 import pytest
 
-from tune.stopping_rules.asha import MIN_TRIALS_AT_RUNG, SuccessiveHalving, value_at
-
-
-def test_a_score_between_epochs_is_read_off_the_line() -> None:
-    curve = [(25.0, 0.2), (50.0, 0.6), (75.0, 0.8)]
-    assert value_at(25, curve) == 0.2
-    assert value_at(37.5, curve) == pytest.approx(0.4)
-    assert value_at(60, curve) == pytest.approx(0.68)
-    assert value_at(20, curve) is None
-    assert value_at(80, curve) is None
+from tune.stopping_rules.asha import MIN_TRIALS_AT_RUNG, RUNGS_PERCENT, STOPPING_RULE, SuccessiveHalving
 
 
 def play(halving: SuccessiveHalving, number: int, scores: list[float]) -> int:
@@ -28,10 +19,22 @@ def play(halving: SuccessiveHalving, number: int, scores: list[float]) -> int:
 
 def test_trials_are_compared_at_the_same_share_whatever_their_length() -> None:
     halving = SuccessiveHalving("max", 2)
-    assert play(halving, 0, [0.5, 0.9]) == 2  # 2 epochs: 0.5 at half
-    assert play(halving, 1, [0.1, 0.6, 0.8, 0.9]) == 4  # 4 epochs: 0.6 at half, though 0.1 after its first epoch
-    assert play(halving, 2, [0.4, 0.9]) == 1  # 0.4 at half is the worst of three
-    assert play(halving, 3, [0.2, 0.7, 0.8, 0.9]) == 4
+    for number, at_half in enumerate([0.5, 0.6]):
+        for percent, score in [(12.5, 0.1), (25, 0.2), (50, at_half), (75, 0.8), (100, 0.9)]:
+            assert halving.report(number, percent, score, 0.5)
+    assert halving.report(2, 12.5, 0.1, 0.5)
+    assert halving.report(2, 33.3, 0.99, 0.5), "a rung takes the first score at or behind it"
+    assert not halving.report(2, 50, 0.4, 0.5), "0.4 at half is the worst of three, though 0.99 came before"
+
+
+def test_every_rung_decides_once_on_a_score_of_its_own() -> None:
+    assert STOPPING_RULE.rungs_percent == RUNGS_PERCENT == (12.5, 25, 50, 75)
+    for at in RUNGS_PERCENT:
+        halving = SuccessiveHalving("max", 2)
+        for number in range(3):
+            scores = [0.9 - number / 10 if percent == at else 0.5 for percent in RUNGS_PERCENT]
+            told = [halving.report(number, p, score, 0.5) for p, score in zip(RUNGS_PERCENT, scores, strict=True)]
+            assert told == [number < 2 or percent != at for percent in RUNGS_PERCENT]
 
 
 def test_the_mode_turns_the_order_round() -> None:

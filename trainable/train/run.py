@@ -1,6 +1,7 @@
 """One trial's life in a warm worker: reset, next_segment or next_epoch, save_state or load_state, write_best.
 
-A segment is what is left of an epoch, or a piece of it. Where an epoch is cut changes no bit of what follows.
+A segment is what is left of an epoch, or a piece of it, such as up to the next rung. Where an epoch is cut changes no
+bit of what follows.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from trainable.config import TrialConfig
-from trainable.epoch_scores import EpochScores
+from trainable.epoch_scores import EpochScores, RungScores
 from trainable.errors import TrialFailed
 from trainable.job import Job
 from trainable.model.classifier import Classifier
@@ -95,6 +96,8 @@ class FineTuningRun:
         self.validation_order = eval_order(self.validation.lengths, EVAL_TOKENS[self.device.type], job.batching)
         self.micro_batch_limit = MicroBatchLimit()
         self.history: list[EpochScores] = []
+        self.rungs: list[RungScores] = []
+        """What the evaluations within epochs gave."""
         self.begun: BegunEpoch | None = None
         """The epoch that was begun and not finished."""
         self.best: EpochScores | None = None
@@ -104,6 +107,7 @@ class FineTuningRun:
         """Begin a trial; nothing of the trial before shows in its bits."""
         self.config, self.seed = config, seed
         self.history = []
+        self.rungs = []
         self.begun = None
         self.micro_batch_limit = MicroBatchLimit()  # finer pieces draw other dropout: no trial gets those of another
         self.best = None
@@ -123,8 +127,7 @@ class FineTuningRun:
     @property
     def steps(self) -> int:
         """The optimizer steps so far."""
-        whole = len(self.history) * self.config.steps_per_epoch(len(self.train))
-        return whole + (self.begun.steps if self.begun is not None else 0)
+        return self._steps_of_whole_epochs + (self.begun.steps if self.begun is not None else 0)
 
     def next_epoch(self) -> EpochScores:
         """Train what is left of an epoch, and score it on validation.
@@ -132,18 +135,19 @@ class FineTuningRun:
         Raises:
             TrialFailed: A loss is not finite. What came after it could not be trusted.
         """
-        scored = self.next_segment(lambda: False)
-        assert scored is not None  # nothing ended the segment before its epoch
-        return scored
+        while True:
+            scored = self.next_segment(lambda: False)
+            if isinstance(scored, EpochScores):
+                return scored
 
-    def next_segment(self, ended: Callable[[], bool]) -> EpochScores | None:
-        """Train until the epoch's end, and score it on validation; or until `ended` says so.
+    def next_segment(self, ended: Callable[[], bool]) -> EpochScores | RungScores | None:
+        """Train until the epoch's end or the job's next rung, and score the model on validation; or until `ended`.
 
         Args:
-            ended: Is asked after each optimizer step but the epoch's last one.
+            ended: Is asked after each optimizer step but the last one before a score.
 
         Returns:
-            The epoch's scores; None where the segment ended before the epoch.
+            The scores; None where the segment ended before.
 
         Raises:
             TrialFailed: A loss is not finite; noticed within 50 steps.
@@ -152,6 +156,7 @@ class FineTuningRun:
         order = train_order(self.train.lengths, config.batch_size, self.seed, epoch, self.job.batching)
         rates = self._rates(epoch)
         begun = self.begun or BegunEpoch(steps=0, loss_sum=None, began_at=time.time(), train_s=0.0)
+        until = self._next_rung(begun.steps) or len(order)
         started, check = time.perf_counter(), LossCheck()
 
         def go_on(loss_sum: Tensor) -> bool:
@@ -160,11 +165,11 @@ class FineTuningRun:
         taken, loss_sum = train_steps(
             self.classifier.module,
             self.optimizer,
-            order[begun.steps :],
+            order[begun.steps : until],
             self._take_training,
             self.micro_batch_limit.halve,
             loss=lambda logits, labels: self.task.loss(logits, labels, config.label_smoothing),
-            rates=rates[begun.steps :],
+            rates=rates[begun.steps : until],
             max_grad_norm=config.max_grad_norm,
             precision=self.job.precision,
             scaler=self.scaler,
@@ -179,7 +184,7 @@ class FineTuningRun:
             raise TrialFailed(f"the training loss of epoch {epoch + 1} is not finite ({train_loss})")
         train_s = begun.train_s + trained - started
         self.begun = replace(begun, steps=steps, loss_sum=loss_sum, train_s=train_s)
-        if steps < len(order):
+        if steps < until:
             return None
         try:
             scores, collapsed = self._score_validation()
@@ -187,7 +192,14 @@ class FineTuningRun:
             return None
         evaluated = time.perf_counter()
         if not math.isfinite(scores["loss"]):
-            raise TrialFailed(f"the validation loss after epoch {epoch + 1} is not finite ({scores['loss']})")
+            when = "after" if until == len(order) else "in"
+            raise TrialFailed(f"the validation loss {when} epoch {epoch + 1} is not finite ({scores['loss']})")
+        eval_s = begun.eval_s + evaluated - trained
+        if until < len(order):
+            self.begun = replace(self.begun, eval_s=eval_s)
+            percent = 100.0 * self.steps / (len(order) * config.epochs)
+            self.rungs.append(RungScores(percent, self.steps, train_loss, train_s + eval_s, scores))
+            return self.rungs[-1]
         result = EpochScores(
             epoch=epoch + 1,
             schedule_percent=100.0 * (epoch + 1) / config.epochs,
@@ -198,7 +210,7 @@ class FineTuningRun:
             examples_per_second=len(self.train) / train_s,
             began_at=begun.began_at,
             train_s=train_s,
-            eval_s=evaluated - trained,
+            eval_s=eval_s,
             peak_memory_mib=peak_memory_mib(self.device),
             rows_at_once=self.micro_batch_limit.rows,
         )
@@ -206,6 +218,18 @@ class FineTuningRun:
         self.begun = None
         self._keep_if_best(result)
         return result
+
+    def _next_rung(self, steps: int) -> int | None:
+        """The step of the epoch at which the next rung is reached, if that is before its end; from 1."""
+        an_epoch = self.config.steps_per_epoch(len(self.train))
+        whole, measured = self._steps_of_whole_epochs, self.rungs[-1].steps if self.rungs else 0
+        rungs = (math.ceil(percent * an_epoch * self.config.epochs / 100) for percent in self.job.rungs_percent)
+        first, last = max(whole + steps, whole + 1, measured + 1), whole + an_epoch - 1
+        return min((rung - whole for rung in rungs if first <= rung <= last), default=None)
+
+    @property
+    def _steps_of_whole_epochs(self) -> int:
+        return len(self.history) * self.config.steps_per_epoch(len(self.train))
 
     def _rates(self, epoch: int) -> list[float]:
         """The learning rate of each step of an epoch, which counts from 0."""
@@ -287,6 +311,7 @@ class FineTuningRun:
             self._owner(),
             SavedState(
                 history=self.history,
+                rungs=self.rungs,
                 begun=self.begun,
                 best=self.best,
                 rows_at_once=self.micro_batch_limit.rows,
@@ -307,7 +332,7 @@ class FineTuningRun:
         restore_optimizer(self.optimizer, saved.optimizer)
         restore_random(saved.random, self.device)
         self.scaler.load_state_dict(dict(saved.scaler))
-        self.history, self.best = list(saved.history), saved.best
+        self.history, self.rungs, self.best = list(saved.history), list(saved.rungs), saved.best
         self.begun = saved.begun and saved.begun.on(self.device)
         self.micro_batch_limit.rows = saved.rows_at_once
         self.best_weights = BestWeights()

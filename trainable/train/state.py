@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from trainable.config import TrialConfig
-from trainable.epoch_scores import EpochScores
+from trainable.epoch_scores import EpochScores, RungScores
 from trainable.model.weights import read_tensors, write_tensors
 from trainable.storage.folders import is_whole, recorded_sha256, write_folder
 
 TENSORS, BEST, FACTS = "state.safetensors", "best.safetensors", "state.json"
 LOSS_SUM = "epoch.loss_sum"
+BEGUN_FACTS = ("steps", "began_at", "train_s", "eval_s")
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,9 @@ class BegunEpoch:
     train_s: float
     """How long it was trained so far, seconds."""
 
+    eval_s: float = 0.0
+    """How long its evaluations at rungs took so far, seconds."""
+
     def on(self, device: torch.device) -> BegunEpoch:
         """The same, with the loss on a device."""
         return self if self.loss_sum is None else replace(self, loss_sum=self.loss_sum.to(device))
@@ -65,6 +69,9 @@ class SavedState:
 
     history: list[EpochScores]
     """All epochs so far."""
+
+    rungs: list[RungScores]
+    """All evaluations within epochs so far."""
 
     begun: BegunEpoch | None
     """The epoch that is not finished; None at the end of one."""
@@ -123,6 +130,7 @@ def read_state(folder: Path, owner: Owner) -> SavedState | None:
     begun = facts.get("begun_epoch")  # earlier versions wrote states at the end of epochs only
     return SavedState(
         history=history,
+        rungs=[RungScores.from_json(flat) for flat in facts.get("rungs", ())],  # earlier versions have none
         begun=None if begun is None else BegunEpoch(loss_sum=tensors[LOSS_SUM], **begun),
         rows_at_once=facts.get("rows_at_once"),
         best=next((epoch for epoch in history if epoch.epoch == facts["best_epoch"]), None),
@@ -159,7 +167,8 @@ def _as_json(owner: Owner, state: SavedState) -> dict[str, Any]:
         "config": owner.config.all_values(),
         "seed": owner.seed,
         "history": [epoch.as_json() for epoch in state.history],
-        "begun_epoch": begun and {"steps": begun.steps, "began_at": begun.began_at, "train_s": begun.train_s},
+        "rungs": [rung.as_json() for rung in state.rungs],
+        "begun_epoch": begun and {name: getattr(begun, name) for name in BEGUN_FACTS},
         "best_epoch": state.best.epoch if state.best else None,
         "rows_at_once": state.rows_at_once,
         "scaler": dict(state.scaler),

@@ -24,6 +24,7 @@ from tune.prepare.inputs import Inputs
 from tune.prepare.precision import ChosenPrecision, choose_precision
 from tune.run_dir.layout import RunDir
 from tune.spec.sweep_spec import SweepSpec
+from tune.stopping_rules import STOPPING_RULES
 
 NEIGHBOURS_MATTER = 1e-4  # as a fraction of the largest logit; rounding changes a millionth of it
 
@@ -199,6 +200,7 @@ def make_job(inputs: Inputs, plan: Plan, run_dir: RunDir, sweep_id: str | None) 
         threads=plan.threads,
         gpus_per_trial=plan.gpus_per_trial,
         incumbent_file=str(run_dir.incumbent_file),
+        rungs_percent=STOPPING_RULES[spec.scheduler].rungs_percent,
         state_interval_s=spec.state_interval_s,
         batching=spec.batching,
         storage=run_dir.storage,

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trainable.config import TrialConfig
-from trainable.epoch_scores import EpochScores
+from trainable.epoch_scores import EpochScores, RungScores
 from trainable.metrics import METRICS, Metric
 from trainable.redaction import one_line, plain
 from tune.report.text import clock, short
@@ -65,6 +65,7 @@ class Progress:
         self._reader_gone = False  # the other end of the pipe was closed
         self._began: float | None = None  # when the first trial took its worker, monotonic seconds
         self._running: dict[int, tuple[TrialConfig, EpochScores | None]] = {}  # with the last epoch
+        self._percent: dict[int, float] = {}  # how much of its schedule a trial has run
         self._ended = deque((record for record in earlier if record.state in OUTCOMES), maxlen=ENDED_SHOWN)
         self._counts = {state: sum(record.state == state for record in earlier) for state in OUTCOMES}
         self._ended_before = sum(self._counts.values())
@@ -138,10 +139,15 @@ class Progress:
         """A trial has finished an epoch."""
         config, _ = self._running[number]
         self._running[number] = (config, epoch)
+        self._percent[number] = epoch.schedule_percent
         self._epochs += 1
         self._eval_s += epoch.eval_s
-        scores = ", ".join(f"{metric.name} {epoch.scores[metric.name]:.4f}" for metric in _shown_metrics())
-        self._event(f"trial {number} epoch {epoch.epoch}/{config.epochs}: train_loss {epoch.train_loss:.4f}, {scores}")
+        self._event(f"trial {number} epoch {epoch.epoch}/{config.epochs}: {_scores(epoch)}")
+
+    def rung(self, number: int, rung: RungScores) -> None:
+        """A trial was scored within an epoch."""
+        self._percent[number] = rung.schedule_percent
+        self._event(f"trial {number} at {rung.schedule_percent:.3g} % of its schedule: {_scores(rung)}")
 
     def set_aside(self, number: int, why: str) -> None:
         """A trial can't go on for now."""
@@ -180,7 +186,7 @@ class Progress:
 
         The winner's score on the test split takes as long a row as validation does.
         """
-        parts = [epoch.schedule_percent / 100 if epoch else 0.0 for _, epoch in self._running.values()]
+        parts = [self._percent.get(number, 0.0) / 100 for number in self._running]
         done = sum(self._counts.values()) - self._ended_before + sum(parts)
         if done == 0:
             return "?"
@@ -208,13 +214,16 @@ class Progress:
         is_best = self._best is not None and record.number == self._best.number
         state = OUTCOMES[record.state] + (" *" if is_best else "")
         style = "green" if is_best else None
-        table.add_row(*self._cells(record.number, state, record.config, record.best), style=style)
+        shown = record.best or next(reversed(record.rungs), None)  # it may have been stopped within its first epoch
+        table.add_row(*self._cells(record.number, state, record.config, shown), style=style)
 
-    def _cells(self, number: int, state: str, config: TrialConfig, shown: EpochScores | None) -> list[Text]:
+    def _cells(
+        self, number: int, state: str, config: TrialConfig, shown: EpochScores | RungScores | None
+    ) -> list[Text]:
         """Fill a row with the scores of one epoch, whose number stands beside them: the best, or the last so far."""
         found = shown.scores if shown else {}  # what an earlier version recorded may lack a newer score
         scores = [f"{found[metric.name]:.4f}" if metric.name in found else "" for metric in _shown_metrics()]
-        epoch = f"{shown.epoch if shown else 0}/{config.epochs}"
+        epoch = f"{shown.epoch if isinstance(shown, EpochScores) else 0}/{config.epochs}"
         cells = [str(number), state, epoch, *scores, self._short(config)]
         return [Text(one_line(cell)) for cell in cells]  # rich would read markup in a string
 
@@ -256,10 +265,18 @@ def _shown_metrics() -> list[Metric]:
     return [metric for metric in METRICS.values() if metric.while_running]
 
 
+def _scores(scored: EpochScores | RungScores) -> str:
+    scores = ", ".join(f"{metric.name} {scored.scores[metric.name]:.4f}" for metric in _shown_metrics())
+    return f"train_loss {scored.train_loss:.4f}, {scores}"
+
+
 def outcome(record: TrialRecord, metric: str) -> str:
     """How a trial ended, in words."""
     if record.state == "FAIL":
         return f"failed: {record.failure}"
     words = {"COMPLETE": "done", "PRUNED": "stopped early"}[record.state]
     note = " (collapsed: it predicts one class only)" if record.collapsed else ""
+    if record.value is None:  # it was stopped within its first epoch
+        rung = record.rungs[-1]
+        return f"{words}: {metric} {rung.scores[metric]:.4f} at {rung.schedule_percent:.3g} % of its schedule"
     return f"{words}: {metric} {record.value:.4f} at epoch {record.best_epoch}{note}"

@@ -9,7 +9,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from trainable.config import TrialConfig
-from trainable.epoch_scores import EpochScores
+from trainable.epoch_scores import EpochScores, RungScores
 from trainable.metrics import METRICS
 from tune.run_dir.layout import RunDir
 
@@ -42,6 +42,12 @@ class TensorBoardLog:
         }
         for tag, value in points.items():
             self._writers[number].add_scalar(tag, value, epoch.epoch)
+        self._writers[number].flush()
+
+    def rung(self, number: int, rung: RungScores) -> None:
+        """Add the points of a rung within an epoch; the step is the percentage of the schedule that was done."""
+        for name, score in rung.scores.items():
+            self._writers[number].add_scalar(f"rungs/{name}", score, round(rung.schedule_percent))
         self._writers[number].flush()
 
     def finish(self, number: int) -> None:

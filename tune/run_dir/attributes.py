@@ -27,6 +27,9 @@ SEED = "seed"
 EPOCH_PREFIX = "epoch "
 """The attribute "epoch 3" holds what the third epoch gave, as `EpochScores.as_json` writes it."""
 
+RUNG_PREFIX = "rung at step "
+"""The attribute "rung at step 57" holds what a rung within an epoch gave, as `RungScores.as_json` writes it."""
+
 FAILURE = "failure"
 """Why the trial failed, in a line."""
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from trainable.config import TrialConfig
-from trainable.epoch_scores import EpochScores, best_epoch
+from trainable.epoch_scores import EpochScores, RungScores, best_epoch
 from tune.run_dir.attributes import (
     CONFIG,
     EPOCH_PREFIX,
@@ -16,6 +16,7 @@ from tune.run_dir.attributes import (
     MODEL_SHA256,
     OLD_MEMORY_MULTIPLIER,
     RETRIES,
+    RUNG_PREFIX,
     SEED,
 )
 
@@ -45,6 +46,9 @@ class TrialRecord:
     value: float | None
     """The objective at the best epoch; None without epochs."""
 
+    rungs: tuple[RungScores, ...] = ()
+    """What its rungs within epochs gave, in their order."""
+
     failure: str | None = None
     """Why it failed, in a line; None if its state is another one."""
 
@@ -63,9 +67,15 @@ class TrialRecord:
         return None if self.best is None else self.best.epoch
 
     @property
+    def scored(self) -> list[EpochScores | RungScores]:
+        """All that it was scored at, in the order of its schedule."""
+        return sorted([*self.epochs, *self.rungs], key=lambda scored: scored.schedule_percent)
+
+    @property
     def seconds(self) -> float:
-        """Training and evaluation of all epochs, seconds."""
-        return float(sum(epoch.seconds for epoch in self.epochs))
+        """Training and evaluation of all epochs, seconds; of one that was begun, up to its last rung."""
+        begun = [scored.seconds for scored in self.scored[-1:] if isinstance(scored, RungScores)]
+        return float(sum(epoch.seconds for epoch in self.epochs) + sum(begun))
 
     @property
     def collapsed(self) -> bool:
@@ -98,9 +108,11 @@ def record_from(
     config = attributes.get(CONFIG, params)
     if not isinstance(config, Mapping):
         raise ValueError(f"trial {number} has no configuration")  # noqa: TRY004
-    flat = [value for key, value in attributes.items() if key.startswith(EPOCH_PREFIX)]
     try:
-        epochs = tuple(sorted(map(_epoch_from, flat), key=lambda epoch: epoch.epoch))
+        epochs = tuple(
+            sorted(map(EpochScores.from_json, _under(EPOCH_PREFIX, attributes)), key=lambda epoch: epoch.epoch)
+        )
+        rungs = tuple(sorted(map(RungScores.from_json, _under(RUNG_PREFIX, attributes)), key=lambda rung: rung.steps))
         best = best_epoch(epochs, metric, mode)
         return TrialRecord(
             number=number,
@@ -110,6 +122,7 @@ def record_from(
             epochs=epochs,
             best=best,
             value=best.scores[metric] if best is not None else None,
+            rungs=rungs,
             # A driver may have died after it wrote the reason, and the trial may have ended well when it was run again.
             failure=attributes.get(FAILURE) if state == "FAIL" else None,
             model_sha256=attributes.get(MODEL_SHA256),
@@ -120,28 +133,33 @@ def record_from(
         raise ValueError(f"trial {number}: {error}") from error
 
 
-def _epoch_from(flat: object) -> EpochScores:
-    if not isinstance(flat, Mapping):
-        raise ValueError("an epoch is no object")  # noqa: TRY004
-    return EpochScores.from_json(flat)
+def _under(prefix: str, attributes: Mapping[str, Any]) -> Iterator[Mapping[str, object]]:
+    for key, flat in attributes.items():
+        if key.startswith(prefix):
+            if not isinstance(flat, Mapping):
+                raise ValueError(f"{key} is no object")
+            yield flat
 
 
-def is_within_epoch(result: Mapping[str, Any]) -> bool:
-    """Whether a worker only reported that it got on within an epoch."""
-    return "segment" in result and "history" not in result
+def newest_scores(result: Mapping[str, Any]) -> EpochScores | RungScores | None:
+    """What a worker has newly scored; None where it only reported that it got on. `result_problem` finds none."""
+    if "history" in result:
+        return EpochScores.from_json(result)
+    return RungScores.from_json(result["rungs"][-1]) if result.get("rungs") else None
 
 
 def result_problem(result: Mapping[str, Any]) -> str | None:
-    """Why an epoch that a worker reported can't be used, in words; None if it can.
+    """Why what a worker reported can't be used, in words; None if it can.
 
     It is the reason that the worker itself gives for the trial's failure, or it names the value that is wrong.
     """
     if "failure" in result:
         return str(result["failure"])
-    if is_within_epoch(result):
-        return None
     try:
-        EpochScores.from_json(result, every_score=True)
+        for rung in result.get("rungs", ()):
+            RungScores.from_json(rung, every_score=True)
+        if "history" in result or "segment" not in result:
+            EpochScores.from_json(result, every_score=True)
     except ValueError as error:
         return str(error)
     return None

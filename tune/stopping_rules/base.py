@@ -8,16 +8,16 @@ from typing import Protocol
 
 
 class StoppingRule(Protocol):
-    """Decides after each epoch of a trial whether the trial goes on or is stopped early.
+    """Decides after each epoch of a trial, and at each rung within one, whether the trial goes on or is stopped early.
 
-    A rule sees numbers only: no Ray, no study. When a sweep is continued, a new rule is told every epoch that the study
-    holds before it decides again.
+    A rule sees numbers only: no Ray, no study. When a sweep is continued, a new rule is told all that the study holds
+    before it decides again.
     """
 
     def report(self, number: int, schedule_percent: float, score: float, loss: float) -> bool:
-        """Note an epoch of a trial, and decide.
+        """Note an epoch or a rung of a trial, and decide.
 
-        An epoch that was reported before (a trial that was restarted repeats some) must change nothing.
+        What was reported before (a trial that was restarted repeats some) must change nothing.
 
         Args:
             number: The trial.
@@ -40,3 +40,5 @@ class StoppingRuleEntry:
     """One line for `--help`."""
     make: Callable[[str, float], StoppingRule]
     """Makes the rule for a sweep from the objective's direction ("max" or "min") and `--reduction-factor` (> 1)."""
+    rungs_percent: tuple[float, ...] = ()
+    """The shares of its schedule at which the rule wants a trial scored, also within an epoch; each in (0, 100)."""

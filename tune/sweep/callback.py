@@ -9,7 +9,7 @@ from typing import Any
 from optuna.trial import TrialState
 from ray.tune import Callback
 
-from trainable.epoch_scores import EpochScores
+from trainable.epoch_scores import EpochScores, RungScores
 from trainable.job import Assignment
 from trainable.redaction import one_line
 from tune.cluster.plan import Plan
@@ -18,7 +18,7 @@ from tune.process.signals import finish_asked, heed_signals
 from tune.report.progress import Progress
 from tune.report.tensorboard import TensorBoardLog
 from tune.run_dir.layout import RunDir
-from tune.run_dir.records import is_within_epoch, result_problem
+from tune.run_dir.records import result_problem
 from tune.sweep.failures import (
     Failure,
     FirstFailures,
@@ -80,13 +80,17 @@ class SweepCallback(Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """A worker reported an epoch, or a piece of one. Here, and nowhere else, its JSON becomes EpochScores."""
+        """A worker reported an epoch, or a piece of one. Here its JSON becomes typed values."""
         if self._halt.error is not None or result_problem(result) is not None:
             return
         with self._halt.on_error():
             number = assignment_of(trial).number
             self._book.record_steps(number, result["segment"])
-            if is_within_epoch(result):
+            rungs = [RungScores.from_json(flat) for flat in result.get("rungs", ())]
+            for rung in self._book.record_rungs(number, rungs):
+                self._tensorboard.rung(number, rung)
+                self._progress.rung(number, rung)
+            if "history" not in result:
                 return
             worker = {name: result[name] for name in ("hostname", "pid", "start_s", "bytes_written")}
             history = [EpochScores.from_json({**flat, **worker}) for flat in result["history"]]

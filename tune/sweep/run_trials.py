@@ -58,8 +58,8 @@ def run_trials(
         return
     rule = STOPPING_RULES[spec.scheduler].make(spec.mode, spec.reduction_factor)
     for record in book.records():
-        for epoch in record.epochs:
-            rule.report(record.number, epoch.schedule_percent, epoch.scores[spec.metric], epoch.scores["loss"])
+        for scored in record.scored:
+            rule.report(record.number, scored.schedule_percent, scored.scores[spec.metric], scored.scores["loss"])
 
     halt = Halt()
     prefix = new_prefix()

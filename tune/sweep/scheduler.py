@@ -8,7 +8,7 @@ from typing import Any
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from trainable.job import Assignment
-from tune.run_dir.records import is_within_epoch, result_problem
+from tune.run_dir.records import newest_scores, result_problem
 from tune.stopping_rules.base import StoppingRule
 
 
@@ -30,8 +30,9 @@ class StoppingScheduler(FIFOScheduler):
         assignment: Assignment = trial.config["assignment"]
         if result_problem(result) is not None:
             return str(TrialScheduler.STOP)
-        if is_within_epoch(result):
+        scored = newest_scores(result)
+        if scored is None:
             return str(TrialScheduler.CONTINUE)
-        score, loss = result[self._objective], result["loss"]
-        go_on = self._rule.report(assignment.number, result["schedule_percent"], score, loss)
+        score, loss = scored.scores[self._objective], scored.scores["loss"]
+        go_on = self._rule.report(assignment.number, scored.schedule_percent, score, loss)
         return str(TrialScheduler.CONTINUE if go_on else TrialScheduler.STOP)

@@ -10,7 +10,7 @@ from optuna import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from trainable.config import TrialConfig
-from trainable.epoch_scores import EpochScores
+from trainable.epoch_scores import EpochScores, RungScores
 from tune.run_dir.attributes import (
     CONFIG,
     DEATHS,
@@ -21,6 +21,7 @@ from tune.run_dir.attributes import (
     MODEL_SHA256,
     OLD_MEMORY_MULTIPLIER,
     RETRIES,
+    RUNG_PREFIX,
     SEED,
 )
 from tune.run_dir.layout import WEIGHTS, RunDir
@@ -115,6 +116,17 @@ class StudyWriter:
             written.append(epoch)
         if time.monotonic() - self._published > PUBLISH_EVERY_S:
             self._publish()
+        return written
+
+    def record_rungs(self, number: int, rungs: Sequence[RungScores]) -> list[RungScores]:
+        """Write those rungs of an open trial that the study does not have, or has with other scores; returns them."""
+        trial, written = self._open[number].trial, []
+        attributes = trial.user_attrs
+        for rung in rungs:
+            key, flat = f"{RUNG_PREFIX}{rung.steps}", rung.as_json()
+            if attributes.get(key) != flat:
+                trial.set_user_attr(key, flat)
+                written.append(rung)
         return written
 
     def opened(self, number: int) -> OpenTrial:

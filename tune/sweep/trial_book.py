@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from optuna.trial import TrialState
 
-from trainable.epoch_scores import EpochScores
+from trainable.epoch_scores import EpochScores, RungScores
 from trainable.job import Assignment
 from tune.run_dir.attributes import WALL_S
 from tune.run_dir.layout import RunDir
@@ -145,6 +145,10 @@ class TrialBook:
         self._writer.record_epochs(number, history)
         if time.monotonic() - self._wall_noted > NOTE_WALL_EVERY_S:
             self._note_wall_s()
+
+    def record_rungs(self, number: int, rungs: Sequence[RungScores]) -> list[RungScores]:
+        """Write what the study lacks of an open trial's rungs; returns it."""
+        return self._writer.record_rungs(number, rungs)
 
     def record_steps(self, number: int, steps: int) -> None:
         """Note how many optimizer steps of an open trial are done."""
