@@ -20,7 +20,7 @@ from ray.tune import Trainable
 from safetensors import SafetensorError
 
 from trainable.epoch_scores import EpochScores
-from trainable.errors import OutOfMemory, TrialFailed
+from trainable.errors import OutOfMemory, TrialFailed, WeightsMissing
 from trainable.heartbeat import Heartbeat
 from trainable.job import Assignment, Job, with_model_at_hand
 from trainable.train.memory import is_out_of_memory
@@ -37,8 +37,9 @@ class FineTuningTrial(Trainable):
     Tune's own checkpoints are off. The trial's folder holds its newest whole state, and its model while the trial may
     still win.
 
-    A failure that would come again in any worker (a loss that is not finite, memory, a full disk) is reported as a
-    result: {"failure": reason, "kind": "failed", "memory" or "storage"}. If a trial raised, Tune would end its worker.
+    A failure that would come again in any worker (a loss that is not finite, memory, a full disk, a model that lacks
+    weights) is reported as a result: {"failure": reason, "kind": "failed", "memory", "storage" or "model"}. If a trial
+    raised, Tune would end its worker; of what it raises while it is set up, Ray would pass on the text alone.
     """
 
     def setup(self, config: dict[str, Any], job: Job | None = None) -> None:
@@ -50,18 +51,18 @@ class FineTuningTrial(Trainable):
         self._pulse = Pulse()
         self._busy = threading.RLock()  # held while the run or its files change
         self._heartbeat = Heartbeat(self._pulse, job.heartbeats, lambda: self._number, self._stop)
-        with self._pulse.doing("loading"):
-            self._heartbeat.start()
-            self._load(job, assignment)
+        self._heartbeat.start()
+        self._job, self._loaded = job, False
         self._begin(assignment)
 
-    def _load(self, job: Job, assignment: Assignment) -> None:
-        job = with_model_at_hand(job, ray.get)
+    def _load(self, assignment: Assignment) -> None:
+        job = with_model_at_hand(self._job, ray.get)
         self._trial_storage = job.storage  # Tune's class has a `_storage` of its own
         if job.incumbent_file is not None:
             job = replace(job, incumbent_file=str(job.storage.here(Path(job.incumbent_file))))
         gpus = min(1.0, job.gpus_per_trial * assignment.memory_multiplier)
         self.fine_tuning = FineTuningRun(replace(job, gpus_per_trial=gpus), self._pulse)
+        self._loaded = True
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin another trial in this worker."""
@@ -75,7 +76,15 @@ class FineTuningTrial(Trainable):
     def _begin(self, assignment: Assignment) -> None:
         """Start the trial anew, or go on from the newest state that is whole and this trial's."""
         with self._busy, self._pulse.doing("loading"):
-            self._begin_or_go_on(assignment)
+            self._failure: dict[str, Any] | None = None  # is reported by the first step
+            try:
+                if not self._loaded:
+                    self._load(assignment)
+                self._begin_or_go_on(assignment)
+            except Exception as error:
+                self._failure = failure_to_report(error)
+                if self._failure is None:
+                    raise
 
     def _begin_or_go_on(self, assignment: Assignment) -> None:
         began = time.perf_counter()
@@ -100,20 +109,19 @@ class FineTuningTrial(Trainable):
             return self._step()
 
     def _step(self) -> dict[str, Any]:
+        if self._failure is not None:
+            return self._failure
         run = self.fine_tuning
         limit_s = run.job.state_interval_s or math.inf
         started = time.monotonic()
         try:
             with self._pulse.doing("training"):
                 scored = run.next_segment(lambda: self._pulse.stop_asked or time.monotonic() - started >= limit_s)
-        except OutOfMemory as error:
-            return {"failure": str(error), "kind": "memory", "done": True}
-        except TrialFailed as error:
-            return {"failure": str(error), "kind": "failed", "done": True}
         except Exception as error:
-            if not is_out_of_memory(error):
+            failure = failure_to_report(error)
+            if failure is None:
                 raise
-            return {"failure": f"out of memory: {error}", "kind": "memory", "done": True}
+            return failure
         except (SystemExit, KeyboardInterrupt) as error:  # they would end the process and look like its death
             raise RuntimeError(f"the trial raised {error!r}") from error
         try:
@@ -149,7 +157,7 @@ class FineTuningTrial(Trainable):
     def _stop(self) -> None:
         """Write the trial's state where it stands, as soon as its segment has ended: the sweep is being stopped."""
         with self._busy, self._pulse.doing("writing"):
-            if not self.fine_tuning.done and self.fine_tuning.steps > self._steps_written:
+            if self._failure is None and not self.fine_tuning.done and self.fine_tuning.steps > self._steps_written:
                 self._write_state()
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -205,3 +213,19 @@ class FineTuningTrial(Trainable):
             return (*run.merit(run.best), -self._number) > (*incumbent["merit"], -incumbent["trial"])
         except (OSError, ValueError, TypeError, KeyError):
             return True  # the file is not there yet, or damaged; the driver decides, and removes the model that lost
+
+
+def failure_to_report(error: Exception) -> dict[str, Any] | None:
+    """What a worker reports of an error that would come again in any worker; None of other errors."""
+    match error:
+        case OutOfMemory():
+            kind, reason = "memory", str(error)
+        case WeightsMissing():
+            kind, reason = "model", str(error)
+        case TrialFailed():
+            kind, reason = "failed", str(error)
+        case _ if is_out_of_memory(error):
+            kind, reason = "memory", f"out of memory: {error}"
+        case _:
+            return None
+    return {"failure": reason, "kind": kind, "done": True}

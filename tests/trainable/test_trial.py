@@ -11,9 +11,11 @@ import pytest
 
 from tests.trainable.runs import make_job
 from trainable.config import TrialConfig
+from trainable.errors import WeightsMissing
 from trainable.job import Assignment
 from trainable.storage.folders import is_whole
 from trainable.trial import FineTuningTrial
+from tune.run_dir.records import newest_scores, result_problem
 
 
 def tune_config(folder: Path, number: int = 0, **values: Any) -> dict[str, Any]:
@@ -139,3 +141,40 @@ def test_a_worker_taken_for_dead_that_comes_back_does_not_fail_the_trial(
     monkeypatch.setattr(trial.fine_tuning, "save_state", save_beside_another)
     assert "failure" not in trial.step()
     assert is_whole(tmp_path / "0" / "state" / "epoch-2")
+
+
+def test_rungs_are_reported_with_all_that_was_scored_before(tiny_model: Path, tmp_path: Path) -> None:
+    trial = make_trial(tiny_model, tune_config(tmp_path, epochs=2), rungs_percent=(25.0, 75.0))
+    results = [{**result, "hostname": "here", "pid": 1} for result in steps(trial)]  # as Tune adds them
+    assert ["history" in result for result in results] == [False, True, False, True]
+    assert [[rung["schedule_percent"] for rung in result["rungs"]] for result in results] == [
+        [25],
+        [25],
+        [25, 75],
+        [25, 75],
+    ]
+    assert [result_problem(result) for result in results] == [None] * 4
+    assert [newest_scores(result).schedule_percent for result in results] == [25, 50, 75, 100]  # type: ignore[union-attr]
+    results[0]["rungs"][0]["f1"] = float("nan")
+    assert result_problem(results[0]) == "f1 of a rung is nan; it must be a finite number"
+
+
+def test_what_fails_while_a_worker_is_set_up_is_reported_and_the_next_trial_loads_again(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = iter([WeightsMissing("lacks a"), MemoryError("no room")])
+    load = FineTuningTrial._load
+
+    def load_badly(self: FineTuningTrial, assignment: Assignment) -> None:
+        for error in errors:
+            raise error
+        load(self, assignment)
+
+    monkeypatch.setattr(FineTuningTrial, "_load", load_badly)
+    trial = make_trial(tiny_model, tune_config(tmp_path))
+    trial._stop()  # a sweep that is being stopped finds nothing to write
+    assert trial.step() == {"failure": "lacks a", "kind": "model", "done": True}
+    assert trial.reset_config(tune_config(tmp_path, 1))
+    assert trial.step() == {"failure": "out of memory: no room", "kind": "memory", "done": True}
+    assert trial.reset_config(tune_config(tmp_path, 2))
+    assert steps(trial)[-1]["epoch"] == 3

@@ -31,7 +31,7 @@ def test_the_patches_were_checked_against_the_pinned_ray() -> None:
 
 def test_everything_is_restored() -> None:
     before = [patch.original for patch in PATCHES]
-    with small_and_local(), no_keys_in_actors(), tune_mended():
+    with small_and_local(), no_keys_in_actors(), tune_mended({}):
         assert sum(patch.original != value for patch, value in zip(PATCHES, before, strict=True)) >= len(PATCHES) - 2
     assert [patch.original for patch in PATCHES] == before
 
@@ -57,7 +57,7 @@ def test_an_error_of_rays_own_is_taken_for_a_workers_death(monkeypatch: pytest.M
     told: list[Exception] = []
     monkeypatch.setattr(RayActorManager, "_actor_task_failed", lambda self, task, exception: told.append(exception))
     raised = RayTaskError("f", "traceback", ValueError())
-    with tune_mended():
+    with tune_mended({}):
         for error in (OutOfMemoryError("killed by the monitor"), raised):
             TASK_FAILED.original(None, None, error)
     assert isinstance(told[0], RayActorError)
@@ -77,5 +77,5 @@ def test_a_trial_whose_worker_is_starting_takes_no_other(starting: bool, monkeyp
         _resetting_trials=set(),
         _started_actors=set() if starting else {"worker"},
     )
-    with tune_mended():
+    with tune_mended({}):
         assert REUSE_WORKER.original(controller, "trial") is not starting

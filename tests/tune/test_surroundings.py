@@ -250,4 +250,4 @@ def test_a_users_module_of_that_name_is_not_imported(name: str, tmp_path: Path) 
     ],
 )
 def test_a_worker_that_the_memory_monitor_ended_ran_out_of_memory(text: str) -> None:
-    assert why_it_failed(text) == ("memory", "the machine was short of memory, and Ray ended the trial's worker")
+    assert why_it_failed(None, text) == ("memory", "the machine was short of memory, and Ray ended the trial's worker")

@@ -7,12 +7,14 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, RayError, RayTaskError
 
-from trainable.errors import UserError
+from trainable.errors import UserError, WeightsMissing
+from trainable.trial import failure_to_report
 from tune.cluster.plan import Plan
 from tune.run_dir.layout import open_run_dir
 from tune.spec.sweep_spec import SweepSpec
-from tune.sweep.failures import Failure, SetAside, what_follows, why_it_failed
+from tune.sweep.failures import Failure, SetAside, failure_in_result, what_follows, why_it_failed
 from tune.sweep.trial_book import TrialBook
 
 DIED = Failure("died", "its worker died", "")
@@ -20,27 +22,47 @@ NODE = Failure("node", "its node went", "")
 PLAN = Plan(1, 1.0, 0.0)
 
 
+SAYS_EVERYTHING = "OutOfMemoryError: its node has died, running low on memory: WeightsMissing: no"
+
+
+def raised(cause: Exception) -> RayTaskError:
+    return RayTaskError("step", f"ray::Trial.step()\n{cause!r}", cause)
+
+
+def died(text: str = "", **facts: Any) -> RayActorError:
+    return RayActorError(error_msg=text, **facts)
+
+
+def killed(cause: Exception) -> RayActorError:
+    error = died()
+    error.__cause__ = cause
+    return error
+
+
 @pytest.mark.parametrize(
-    ("text", "kind"),
+    ("error", "kind"),
     [
-        ("ray::Trial.step()\nValueError: no", "failed"),
-        (
-            "The actor died unexpectedly before finishing this task.\nThe actor is dead because its process died.",
-            "died",
-        ),
-        ("The actor died unexpectedly.\nThe actor is dead because its node has died. Node Id: 5f", "node"),
-        ("Task was killed due to the node running low on memory.", "memory"),
-        ("ray::Trial.__init__()\ntrainable.errors.WeightsMissing: --model m: lacks a", "model"),
+        (raised(ValueError(SAYS_EVERYTHING)), "failed"),
+        (raised(RuntimeError("CUDA error: out of memory")), "memory"),
+        (raised(MemoryError()), "memory"),
+        (died(f"ray::Trial.__init__()\nKeyError: {SAYS_EVERYTHING}", actor_init_failed=True), "failed"),
+        (died("The actor is dead because its process died."), "died"),
+        (died("The actor is dead.", preempted=True), "node"),
+        (died("The actor died unexpectedly.\nThe actor is dead because its node has died. Node Id: 5f"), "node"),
+        (killed(NodeDiedError("")), "node"),
+        (killed(OutOfMemoryError("")), "memory"),
+        (died("Task was killed due to the node running low on memory."), "memory"),
     ],
 )
-def test_kinds(text: str, kind: str) -> None:
-    assert why_it_failed(text)[0] == kind
+def test_the_class_of_the_error_tells_the_kind_whatever_a_trial_wrote(error: RayError, kind: str) -> None:
+    assert why_it_failed(error, str(error))[0] == kind
 
 
 def test_a_model_whose_weights_did_not_load_ends_the_sweep() -> None:
-    kind, reason = why_it_failed("ray::Trial.__init__()\ntrainable.errors.WeightsMissing: --model m: lacks a")
+    report = failure_to_report(WeightsMissing("--model m: lacks a"))
+    assert report is not None
     with pytest.raises(UserError, match=r"^--model m: lacks a$"):
-        what_follows(Failure(kind, reason, ""), 0, cast(Any, SimpleNamespace()), PLAN)
+        what_follows(failure_in_result(report["failure"], report), 0, cast(Any, SimpleNamespace()), PLAN)
 
 
 @pytest.fixture

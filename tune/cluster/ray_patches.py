@@ -98,7 +98,13 @@ REUSE_WORKER = Patch(
     "A trial whose own worker is still starting takes the next worker that becomes free, and its own is ended. If "
     "trials are shorter than a worker's start, a slot then stays empty for ever.",
 )
-PATCHES = (LOOPBACK_ONLY, *HELPERS, WORKER_MESSAGES, COPIED_VARIABLES, TASK_FAILED, REUSE_WORKER)
+KEEP_ERROR = Patch(
+    "ray.tune.experiment.trial",
+    "Trial.handle_error",
+    "Tune keeps of a trial's error a text, and a pickle that not every process can read. The error's class tells what "
+    "kind of failure it was; the text may hold anything.",
+)
+PATCHES = (LOOPBACK_ONLY, *HELPERS, WORKER_MESSAGES, COPIED_VARIABLES, TASK_FAILED, REUSE_WORKER, KEEP_ERROR)
 
 
 @contextlib.contextmanager
@@ -127,16 +133,27 @@ def no_keys_in_actors() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def tune_mended() -> Iterator[None]:
-    """In the context, Tune survives errors of Ray's own, and waits for a worker that is starting."""
+def tune_mended(errors: dict[str, BaseException]) -> Iterator[None]:
+    """In the context, Tune survives errors of Ray's own, and waits for a worker that is starting.
+
+    Args:
+        errors: Gets the error of each trial that raised or whose worker died, by Tune's name of the trial.
+    """
     from ray.exceptions import RayActorError, RayError, RayTaskError
 
-    task_failed, reuse_worker = TASK_FAILED.original, REUSE_WORKER.original
+    task_failed, reuse_worker, handle_error = TASK_FAILED.original, REUSE_WORKER.original, KEEP_ERROR.original
 
     def as_worker_death(self: Any, tracked_actor_task: Any, exception: Exception) -> None:
         if isinstance(exception, RayError) and not isinstance(exception, (RayActorError, RayTaskError)):
-            exception = RayActorError(error_msg=f"{type(exception).__name__}: {exception}")
+            death = RayActorError(error_msg=f"{type(exception).__name__}: {exception}")
+            death.__cause__ = exception
+            exception = death
         task_failed(self, tracked_actor_task, exception)
+
+    def kept(self: Any, exc: BaseException | None = None) -> None:
+        if exc is not None:
+            errors[self.trial_id] = exc
+        handle_error(self, exc)
 
     def reuse_unless_own_is_starting(self: Any, trial: Any) -> bool:
         worker = self._trial_to_actor.get(trial)
@@ -145,7 +162,11 @@ def tune_mended() -> Iterator[None]:
             return False
         return bool(reuse_worker(self, trial))
 
-    with TASK_FAILED.replaced_by(as_worker_death), REUSE_WORKER.replaced_by(reuse_unless_own_is_starting):
+    with (
+        TASK_FAILED.replaced_by(as_worker_death),
+        REUSE_WORKER.replaced_by(reuse_unless_own_is_starting),
+        KEEP_ERROR.replaced_by(kept),
+    ):
         yield
 
 

@@ -23,8 +23,8 @@ from tune.sweep.failures import (
     Failure,
     FirstFailures,
     SetAside,
-    failure_in_file,
     failure_in_result,
+    failure_of,
     what_follows,
     write_failure,
 )
@@ -52,6 +52,8 @@ class SweepCallback(Callback):
         self._tensorboard = TensorBoardLog(run_dir)
         self.running: set[int] = set()
         """The trials that a worker has begun."""
+        self.errors: dict[str, BaseException] = {}
+        """What trials raised, or how their workers died, by Tune's names; each is taken out where it is told of."""
         self._over: set[str] = set()  # Tune's names of trials that came to an end
         self._first_failures = FirstFailures(some_trial_ended_well=book.leader is not None)
 
@@ -123,7 +125,7 @@ class SweepCallback(Callback):
             assignment = assignment_of(trial)
             error_file = Path(trial.error_file) if trial.error_file else None
             ended = self._heartbeats.why_it_died(assignment.number)
-            self._end_badly(assignment, failure_in_file(error_file, ended))
+            self._end_badly(assignment, failure_of(self.errors.pop(trial.trial_id, None), error_file, ended))
 
     def _was_over(self, trial: Any) -> bool:
         """Whether a trial's end changes nothing: the sweep halts or is to finish now, or Tune tells of it twice."""

@@ -8,10 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from trainable.errors import StorageFailed, SweepFailed, UserError, WeightsMissing
+from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, RayTaskError
+
+from trainable.errors import StorageFailed, SweepFailed, UserError
 from trainable.job import Assignment
 from trainable.redaction import plain
 from trainable.storage.folders import write_text
+from trainable.train.memory import is_out_of_memory
 from tune.cluster.plan import Plan
 from tune.report.text import short
 from tune.run_dir.layout import RunDir
@@ -22,7 +25,7 @@ SAME_FAILURES = 5  # if the first so many trials all fail the same way, further 
 
 FailureKind = Literal["failed", "died", "node", "memory", "storage", "model"]
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # Ray colours its tracebacks
-# What Ray's memory monitor says of a worker that it ended. While the worker starts, no exception is named.
+# What Ray's memory monitor says of a worker that it ended. Ray's own error has no class for it while a worker starts.
 _SHORT_OF_MEMORY = re.compile(r"running low on memory|memory usage threshold|memory monitor")
 # What Ray says of a worker whose machine was lost or taken back.
 _NODE_WENT = re.compile(r"its node has died|node was terminated|was preempted", re.IGNORECASE)
@@ -61,35 +64,43 @@ def failure_in_result(problem: str, result: Mapping[str, Any]) -> Failure:
     return Failure(result.get("kind", "failed"), problem, problem)
 
 
-def failure_in_file(error_file: Path | None, ended: Ended | None = None) -> Failure:
+def failure_of(error: BaseException | None, error_file: Path | None, ended: Ended | None = None) -> Failure:
     """The failure of a trial that raised an exception or whose worker died.
 
     Args:
+        error: Ray's error; None if there is none.
         error_file: Ray's account of it; None if Ray wrote none.
         ended: How its worker stood still, if it was ended for that.
     """
     text = error_file.read_text(encoding="utf-8") if error_file is not None and error_file.is_file() else ""
     text = _COLOURS.sub("", text).strip()
-    kind, reason = why_it_failed(text)
+    kind, reason = why_it_failed(error, text)
     if kind == "died" and ended is not None:
         reason = f"its worker finished nothing for {ended.still_s:.0f} s and was ended"
         text = f"{text}\n\nWhere it stood:\n{ended.traceback or 'it could not say'}"
     return Failure(kind, reason, text or reason)
 
 
-def why_it_failed(text: str) -> tuple[FailureKind, str]:
-    """The kind and the reason of a failure, from Ray's account of it."""
+def why_it_failed(error: BaseException | None, text: str) -> tuple[FailureKind, str]:
+    """The kind and the reason of a failure. The error's class decides; Ray has none of its own for some deaths.
+
+    Args:
+        error: Ray's error; None if there is none.
+        text: Ray's account of it.
+    """
     last = text.rpartition("\n")[2].strip() or "the worker died without a word"
-    if WeightsMissing.__name__ in last:
-        return "model", last.partition(f"{WeightsMissing.__name__}: ")[2]
-    if _SHORT_OF_MEMORY.search(text):
+    if isinstance(error, RayTaskError):
+        return ("memory" if is_out_of_memory(error.cause) else "failed"), last
+    if isinstance(error, RayActorError) and error.actor_init_failed:
+        return "failed", last
+    # The worker could not say anything: the words are Ray's, and hold no traceback of the trial's.
+    cause = error and error.__cause__
+    if isinstance(cause, OutOfMemoryError) or _SHORT_OF_MEMORY.search(text):
         return "memory", "the machine was short of memory, and Ray ended the trial's worker"
-    if "OutOfMemoryError" in text or "MemoryError" in text:
-        return "memory", last
-    if _NODE_WENT.search(text):
+    went = isinstance(cause, NodeDiedError) or (isinstance(error, RayActorError) and error.preempted)
+    if went or _NODE_WENT.search(text):
         return "node", f"its node went ({last})"
-    # Ray begins what a worker raised with "ray::" and the worker's name. A worker that died could not say anything.
-    return ("failed", last) if "ray::" in text else ("died", f"its worker died ({last})")
+    return "died", f"its worker died ({last})"
 
 
 def what_follows(failure: Failure, number: int, book: TrialBook, plan: Plan) -> SetAside | Failure:

@@ -17,6 +17,7 @@ from tune.run_dir.attributes import CONFIG, POINT
 from tune.samplers import SAMPLERS
 from tune.spec.space import Choice, Fixed, Float, Int, Space, Value, all_configurations, fixed_values
 from tune.spec.sweep_spec import SweepSpec, trials_of_all_configurations
+from tune.sweep.ranked_study import RankedStudy
 
 FIXED = "fixed_params"  # Optuna's own name of the values that a trial gets whatever the sampler says
 
@@ -51,6 +52,7 @@ class Proposals:
         """
         self._spec = spec
         self._study = study
+        self._ranked = RankedStudy(study, spec.metric, spec.mode)
         self._point_waits = point_waits
         self._searched = IntersectionSearchSpace(include_pruned=True)
         # Where not all configurations will be tried, the sampler says which are worth it.
@@ -128,7 +130,7 @@ class Proposals:
                 continue
             seed = derived_seed(self._spec.seed, trial.number, f"sampler {name}")
             sampler = SAMPLERS[self._spec.sampler].make(seed, self._searched)
-            drawn[name] = sampler.sample_independent(self._study, frozen, name, domain)
+            drawn[name] = sampler.sample_independent(self._ranked, frozen, name, domain)
         if drawn:
             storage = self._study._storage
             storage.set_trial_system_attr(trial._trial_id, FIXED, {**fixed, **drawn})

@@ -67,7 +67,7 @@ def run_trials(
     job = replace(job, heartbeats=prefix)
     callback = SweepCallback(run_dir, book, progress, halt, plan, heartbeats)
     # Tune writes pickles of its own. They are read by nobody, and are removed when this call ends.
-    with temporary_folder() as storage, tune_mended(), no_keys_in_actors():
+    with temporary_folder() as storage, tune_mended(callback.errors), no_keys_in_actors():
         tuner = Tuner(
             tune.with_resources(tune.with_parameters(FineTuningTrial, job=job), _resources(plan)),
             tune_config=TuneConfig(
