@@ -11,7 +11,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import optuna
 import pytest
@@ -20,6 +22,8 @@ from tests.faults.disturbed import Sweep, make_flags
 from tests.faults.test_cluster_checks import node_without
 from tests.faults.test_nodes import cluster_for
 from tests.tune.test_end_to_end import ROOT, command
+from trainable.errors import UserError
+from trainable.storage import lease
 from trainable.storage.lease import LEASE_FILE
 from trainable.storage.object_store import ObjectStore
 from trainable.storage.private_folder import working_folder
@@ -179,3 +183,29 @@ def test_what_is_there_is_neither_touched_nor_lost(
     other = ObjectStore(store.root, url.replace("?", ".old-1?"))
     assert other.read_text(store.root / "mine.txt") == "mine"
     assert store.fetch(store.root / "best")
+
+
+def test_of_drivers_that_begin_at_one_moment_one_is_left(
+    s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "SETTLE_S", 0)  # only conditional writes can tell them apart
+    url, start, ended = f"s3://bucket/{tmp_path.name}{s3}", Barrier(6), Barrier(6)
+    for _ in range(3):
+
+        def begin(number: int) -> str:
+            store = ObjectStore(tmp_path / str(number), url)
+            start.wait()
+            try:
+                with store.lease():
+                    ended.wait()
+                    assert not store._lease.lost
+                    return "held"
+            except UserError as error:
+                ended.wait()
+                return str(error)
+
+        with ThreadPoolExecutor(6) as threads:
+            told = sorted(threads.map(begin, range(6)))
+        assert told[-1] == "held"
+        assert all("another sweep has begun here at the same moment" in reason for reason in told[:-1])
+        assert "held" not in told[:-1]

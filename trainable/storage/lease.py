@@ -14,13 +14,14 @@ from typing import Any
 
 from trainable.errors import UserError
 from trainable.redaction import one_line
+from trainable.storage.conditional_writes import ConditionalObject, conditional_object
 from trainable.storage.objects import Objects
 from trainable.storage.trouble import storage_failed
 
 LEASE_FILE = "driver.json"
 SIGN_EVERY_S = 15.0
 DEAD_AFTER_S = 60.0  # without a sign of life, a driver counts as dead
-SETTLE_S = 1.0  # if two drivers begin at the same moment, both see after this time which one wrote last
+SETTLE_S = 1.0  # without conditional writes, two drivers that begin at one moment see after this time which is the last
 
 
 class Lease:
@@ -28,13 +29,15 @@ class Lease:
 
     The driver holds it by writing an object with its process and machine every 15 seconds. Another driver may begin
     once this one was silent for a minute by the store's own clock, or at once if its process on the same machine is
-    dead. If a machine slept for longer than that, another driver may have begun in the meantime: its signs of life
-    end, `lost` becomes true and nothing more may be published.
+    dead. Where the store has conditional writes, only one of several drivers that begin at the same moment can write.
+    If a machine slept for longer than a minute, another driver may have begun in the meantime: its signs of life end,
+    `lost` becomes true and nothing more may be published.
     """
 
     def __init__(self, objects: Objects) -> None:
         self.lost = False
         self._objects = objects
+        self._conditional: ConditionalObject | None = None  # while this process holds the lease exclusively
         self._file = objects.root / LEASE_FILE
 
     def refuse_if_driven(self) -> None:
@@ -88,12 +91,14 @@ class Lease:
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Hold the lease while the context lasts. Raises UserError, naming the owner, if another driver has it."""
-        self.refuse_if_driven()
         mine = {"id": uuid.uuid4().hex, "host": socket.gethostname(), "pid": os.getpid()}
-        self._objects.write(self._file, json.dumps(mine))
-        time.sleep(SETTLE_S)
-        if self._read() != mine:  # two drivers began at once: the one that wrote last stays
+        self._conditional = self._take_exclusively(json.dumps(mine))
+        if self._conditional is None:
             self.refuse_if_driven()
+            self._objects.write(self._file, json.dumps(mine))
+            time.sleep(SETTLE_S)
+            if self._read() != mine:  # two drivers began at once: the one that wrote last stays
+                self.refuse_if_driven()
         end = threading.Event()
         thread = threading.Thread(target=self._give_signs, args=[mine, end], daemon=True)
         thread.start()
@@ -108,10 +113,33 @@ class Lease:
                 with contextlib.suppress(OSError):
                     self._objects.delete(self._file)
 
+    def _take_exclusively(self, sign: str) -> ConditionalObject | None:
+        """Write the first sign of life, unless another driver does so at this moment; None where the store can't tell.
+
+        Raises:
+            UserError: Another driver holds the lease.
+        """
+        try:
+            file = conditional_object(self._objects.url, LEASE_FILE)
+            if file is None:
+                return None
+            file.look()  # before the owner is looked at: whoever comes in between changes the object
+            self.refuse_if_driven()
+            if file.write(sign):
+                return file if file.keeps_conditions() else None
+        except OSError:  # it has no such writes, or its keys are known to pyarrow alone
+            return None
+        self.refuse_if_driven()
+        name = self._objects.name_of(self._objects.root)
+        raise UserError([f"--out {name}: another sweep has begun here at the same moment"])
+
     def _give_signs(self, mine: dict[str, Any], end: threading.Event) -> None:
         """Write a sign of life every 15 seconds, until the end or until another driver has written one."""
         while not self.lost and not end.wait(SIGN_EVERY_S):
             try:
+                if self._conditional is not None:
+                    self.lost = not self._conditional.write(json.dumps(mine))
+                    continue
                 self.lost = self._read() != mine
                 if not self.lost:
                     self._objects.write(self._file, json.dumps(mine))

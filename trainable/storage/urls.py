@@ -1,7 +1,8 @@
 """Which storage the text of an --out means: a folder's path, or the URL of an object store.
 
 This is the only module of the project that knows what such a URL looks like. To add a kind of storage, write a class
-like `ObjectStore` in a file of its own and give its schemes a line in `KINDS`.
+like `ObjectStore` in a file of its own and give its schemes a line in `KINDS`. (`conditional_writes.py` opens some of
+them a second time, as pyarrow reads them.)
 """
 
 from __future__ import annotations
