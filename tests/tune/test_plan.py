@@ -145,3 +145,19 @@ def test_disk_is_reckoned_for_the_nodes_that_are_asked_for() -> None:
     nodes = [Node(2)]
     assert disk_bytes(make_plan(spec, nodes, [], Autoscaler.ON_DEMAND), 1000, 1) == 1000 * (6 * 9 + 2)
     assert disk_bytes(make_plan(spec, nodes, []), 1000, 1) == 1000 * (2 * 9 + 2)
+
+
+def test_each_node_runs_as_many_trials_as_its_memory_holds() -> None:
+    spec = SweepSpec(name="s", model="m", dataset="d", num_trials=100)
+    nodes = [Node(64, memory_bytes=40 << 30), Node(2, memory_bytes=40 << 30), Node(8), Node(8, memory_bytes=1)]
+    plan = make_plan(spec, nodes, [], model_bytes=1 << 30)
+    assert plan.worker_bytes == 8 << 30
+    assert [plan.slots_on([node]) for node in nodes] == [5, 2, 8, 1]
+    assert (plan.slots, plan.slots_without_memory) == (16, 82 - 16)
+
+
+def test_on_a_gpu_a_trial_takes_less_of_its_machines_memory() -> None:
+    spec = SweepSpec(name="s", model="m", dataset="d", num_trials=100)
+    plan = make_plan(spec, [Node(64, 8, memory_bytes=70 << 30)], [], model_bytes=1 << 30)
+    assert plan.worker_bytes == 7 << 29
+    assert plan.slots == 20

@@ -13,7 +13,6 @@ import pytest
 
 from tune.cluster.machine import (
     no_gpu_note,
-    slots_in_memory,
     usable_cores,
     usable_gpus,
     usable_memory,
@@ -97,10 +96,12 @@ def test_trials_without_memory_are_not_run(tmp_path: Path, monkeypatch: pytest.M
     root = put(tmp_path, {"sys/fs/cgroup/memory.max": LOW})
     monkeypatch.setattr("tune.cluster.nodes.usable_cores", lambda: 8)
     monkeypatch.setattr("tune.cluster.nodes.usable_gpus", lambda: 0)
-    monkeypatch.setattr("tune.cluster.nodes.slots_in_memory", lambda: slots_in_memory(root))
+    monkeypatch.setattr("tune.cluster.nodes.usable_memory", lambda: usable_memory(root))
     spec = SweepSpec(name="s", model="m", dataset="d")
-    plan = make_plan(spec, local_nodes(spec), [])
+    mini_lm, bert_base = 90 << 20, 420 << 20
+    plan = make_plan(spec, local_nodes(spec), [], model_bytes=mini_lm)
     assert (plan.slots, plan.slots_without_memory, plan.local_cores) == (2, 6, 8)
+    assert make_plan(spec, local_nodes(spec), [], model_bytes=bert_base).slots == 1, "larger models take more"
     few = spec.model_copy(update={"num_trials": 2})
     assert make_plan(few, local_nodes(few), []).slots_without_memory == 0, "nobody misses any"
     said = spec.model_copy(update={"num_cpus": 8})

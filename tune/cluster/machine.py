@@ -14,7 +14,11 @@ from pathlib import Path
 import psutil
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-WORKER_BYTES = 3 << 29  # what a worker takes with the smallest models in use (MiniLM, of 90 MB): 1.5 GiB
+
+# Of workers that train BERTs on a CPU with rows of 128 tokens: 1.2 to 1.6 GiB for MiniLM-L6 (0.085 GiB of weights),
+# 3.4 for BERT-base (0.41), 9.5 for BERT-large (1.25); with rows of 512 tokens 4.6 for BERT-base.
+PROCESS_BYTES, CPU_COPIES = 1 << 30, 7  # weights, gradients, two moments, the best weights, and what a batch computes
+GPU_PROCESS_BYTES, GPU_COPIES = 3 << 29, 2  # CUDA itself and the weights on their way to the GPU
 
 
 def usable_cores(root: Path = Path("/")) -> int:
@@ -36,9 +40,16 @@ def usable_memory(root: Path = Path("/")) -> int:
     return min([psutil.virtual_memory().total, *limits])
 
 
-def slots_in_memory(root: Path = Path("/")) -> int:
-    """How many workers the usable memory holds, at least one."""
-    return max(1, usable_memory(root) // WORKER_BYTES)
+def worker_bytes(model_bytes: int, on_gpu: bool) -> int:
+    """About how much of the machine's memory a worker takes.
+
+    Args:
+        model_bytes: The weights in float32.
+        on_gpu: Whether it trains on a GPU.
+    """
+    if on_gpu:
+        return GPU_PROCESS_BYTES + GPU_COPIES * model_bytes
+    return PROCESS_BYTES + CPU_COPIES * model_bytes
 
 
 def _quotas(root: Path) -> Iterator[float]:

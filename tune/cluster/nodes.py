@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from tune.cluster.machine import slots_in_memory, usable_cores, usable_gpus
+from tune.cluster.machine import usable_cores, usable_gpus, usable_memory
 from tune.spec.sweep_spec import SweepSpec
 
 ACCELERATOR = "accelerator_type:"  # Ray's prefix of the resource that names the kind of a node's GPUs
@@ -31,8 +31,8 @@ class Node:
     """What Ray calls it; empty for this machine."""
     accelerators: tuple[str, ...] = ()
     """Kinds of its GPUs, as Ray calls them (H100)."""
-    memory_slots: int | None = None
-    """For how many trials there is memory; None where we don't ask."""
+    memory_bytes: int | None = None
+    """The memory for trials; None where it does not limit them."""
 
 
 class Autoscaler(Enum):
@@ -53,7 +53,7 @@ def local_nodes(spec: SweepSpec) -> list[Node]:
     """
     cpus = spec.num_cpus if spec.num_cpus is not None else usable_cores()
     gpus = spec.num_gpus if spec.num_gpus is not None else usable_gpus()
-    return [Node(cpus, gpus, here=True, memory_slots=slots_in_memory() if spec.num_cpus is None else None)]
+    return [Node(cpus, gpus, here=True, memory_bytes=usable_memory() if spec.num_cpus is None else None)]
 
 
 def nodes_now() -> list[Node]:
@@ -67,7 +67,8 @@ def nodes_now() -> list[Node]:
         resources, id_ = node["Resources"], node["NodeID"]
         kinds = tuple(name.removeprefix(ACCELERATOR) for name in resources if name.startswith(ACCELERATOR))
         cpus, gpus = float(resources.get("CPU", 0)), float(resources.get("GPU", 0))
-        nodes.append(Node(cpus, gpus, name=names[id_], id=id_, accelerators=kinds))
+        memory = int(resources["memory"]) if "memory" in resources else None
+        nodes.append(Node(cpus, gpus, name=names[id_], id=id_, accelerators=kinds, memory_bytes=memory))
     return nodes
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from tune.cluster.machine import worker_bytes
 from tune.cluster.nodes import ACCELERATOR, Autoscaler, Node
 from tune.spec.sweep_spec import SweepSpec
 
@@ -33,11 +34,13 @@ class Plan:
     """The kind of GPU that a node must have to be given trials; None if any will do."""
     slots_without_memory: int = 0
     """How many trials the cores and GPUs would run side by side for which there is no memory."""
+    worker_bytes: int = 0
+    """About how much memory of its machine each trial takes."""
 
     def slots_on(self, nodes: Iterable[Node]) -> int:
         """How many trials these nodes run side by side."""
         fit = (node for node in nodes if self.accelerator is None or self.accelerator in node.accelerators)
-        return sum(_slots(node, self.cpus_per_trial, self.gpus_per_trial) for node in fit)
+        return sum(_slots(node, self.cpus_per_trial, self.gpus_per_trial, self.worker_bytes) for node in fit)
 
     def resources(self, memory_multiplier: int = 1) -> dict[str, float]:
         """Ray's resources for a trial that gets so many times the usual memory: of a GPU, else with the cores."""
@@ -64,6 +67,7 @@ def make_plan(
     problems: list[str],
     autoscaler: Autoscaler = Autoscaler.NONE,
     measured_gpus: float | None = None,
+    model_bytes: int = 0,
 ) -> Plan:
     """Plan a sweep: cores and GPUs per trial as asked for, else one core, and a quarter of a GPU where there are GPUs.
 
@@ -75,6 +79,7 @@ def make_plan(
         autoscaler: Who starts further nodes.
         measured_gpus: GPUs per trial as measured, where the spec says `auto`; until that is known a trial gets a
             whole GPU.
+        model_bytes: The model's weights, which decide how many trials a machine's memory holds.
     """
     every = nodes
     nodes = [node for node in every if spec.accelerator is None or spec.accelerator in node.accelerators]
@@ -85,11 +90,12 @@ def make_plan(
     gpus_each = _gpus_per_trial(spec, nodes, autoscaler, cpus_each, measured_gpus)
     if gpus_each > 1:
         problems.append(f"--gpus-per-trial must be at most 1, but got {gpus_each:g}: a trial trains on one GPU")
-    slots = sum(_slots(node, cpus_each, gpus_each) for node in nodes)
+    bytes_each = worker_bytes(model_bytes, on_gpu=gpus_each > 0)
+    slots = sum(_slots(node, cpus_each, gpus_each, bytes_each) for node in nodes)
     if slots == 0:
         problems += _no_slot_problems(spec, nodes, autoscaler, cpus_each, gpus_each)
     allowed = min(spec.num_trials, spec.max_concurrent or spec.num_trials)
-    with_memory = sum(_slots(replace(node, memory_slots=None), cpus_each, gpus_each) for node in nodes)
+    with_memory = sum(_slots(node, cpus_each, gpus_each) for node in nodes)
     all_on_local_cores = len(nodes) == 1 and nodes[0].here and not gpus_each
     return Plan(
         min(slots, allowed),
@@ -101,6 +107,7 @@ def make_plan(
         most_slots=allowed if autoscaler is Autoscaler.ON_DEMAND else min(slots, allowed),
         accelerator=spec.accelerator,
         slots_without_memory=max(0, min(with_memory, allowed) - slots),
+        worker_bytes=bytes_each,
     )
 
 
@@ -115,14 +122,16 @@ def open_trials(spec: SweepSpec, slots: int, autoscaler: Autoscaler) -> int:
     return min(max(1, slots + waiting), spec.max_concurrent or spec.num_trials)
 
 
-def _slots(node: Node, cpus: float, gpus: float) -> int:
-    """How many trials a node runs side by side, each with so many cores and GPUs."""
+def _slots(node: Node, cpus: float, gpus: float, memory_bytes: int = 0) -> int:
+    """How many trials a node runs side by side, each with so many cores, GPUs and bytes; one is tried in any memory."""
     slots = math.floor(node.cpus / cpus + 1e-9)
     if gpus:
         # Ray puts a trial's fraction on one GPU: three trials of 0.4 need two GPUs.
         by_gpu = int(node.gpus) * math.floor(1 / gpus + 1e-9) if gpus <= 1 else math.floor(node.gpus / gpus)
         slots = min(slots, by_gpu)
-    return slots if node.memory_slots is None else min(slots, node.memory_slots)
+    if node.memory_bytes is None or not memory_bytes:
+        return slots
+    return min(slots, max(1, node.memory_bytes // memory_bytes))
 
 
 def _gpus_per_trial(

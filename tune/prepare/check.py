@@ -49,6 +49,7 @@ def check_request(request: Request, run_dir: RunDir, problems: list[str]) -> tup
         raise UserError(problems)
     inputs = make_inputs(spec, data, model, tokenizer, request.origins)
     if plan_here is not None:
+        plan_here = make_plan(spec, local_nodes(spec), [], model_bytes=model.size_bytes)
         problems += disk_room_problems(spec, plan_here, sweep_files(inputs, run_dir))
         if problems:
             raise UserError(problems)

@@ -65,7 +65,8 @@ def plan_launch(
         UserError: Every problem of the nodes.
     """
     problems: list[str] = []
-    plan = make_plan(spec, nodes, problems, autoscaler_beside(nodes), measured.gpus if measured else None)
+    gpus = measured.gpus if measured else None
+    plan = make_plan(spec, nodes, problems, autoscaler_beside(nodes), gpus, files.model_bytes)
     problems += disk_room_problems(spec, plan, files)
     facts = known or {}
     if {node.id for node in nodes if plan.slots_on([node])} - facts.keys():

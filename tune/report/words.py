@@ -54,7 +54,10 @@ def introduction(inputs: Inputs, plan: Plan, out: str) -> list[str]:
 
 def _memory_note(plan: Plan) -> str:
     slots = plan.slots + plan.slots_without_memory
-    memory = f"{usable_memory() / 2**30:.1f} GiB of memory hold {plan.slots}"
+    each = f"about {plan.worker_bytes / 2**30:.1f} GiB each"
+    if plan.elastic:
+        return f"note: there are cores for {slots} trials side by side, but memory for {plan.slots} ({each})"
+    memory = f"{usable_memory() / 2**30:.1f} GiB of memory hold {plan.slots} ({each})"
     return f"note: there are cores for {slots} trials side by side, but {memory}; --set num_cpus=N says otherwise"
 
 
