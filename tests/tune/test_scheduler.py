@@ -33,7 +33,7 @@ def test_every_rung_decides_once_on_a_score_of_its_own() -> None:
         halving = SuccessiveHalving("max", 2)
         for number in range(3):
             scores = [0.9 - number / 10 if percent == at else 0.5 for percent in RUNGS_PERCENT]
-            told = [halving.report(number, p, score, 0.5) for p, score in zip(RUNGS_PERCENT, scores, strict=True)]
+            told = [halving.report(number, p, score, 1 - score) for p, score in zip(RUNGS_PERCENT, scores, strict=True)]
             assert told == [number < 2 or percent != at for percent in RUNGS_PERCENT]
 
 
@@ -87,3 +87,14 @@ def test_the_loss_decides_between_trials_that_all_predict_one_class() -> None:
     go_on = [halving.report(n, 50, 0.8, loss) for n, loss in enumerate([0.60, 0.61, 0.70, 0.59, 0.65])]
     assert go_on == [True, True, False, True, False]
     assert halving.report(9, 50, 0.81, 0.99), "the objective comes first"
+
+
+def test_the_first_rung_compares_losses_since_one_class_alone_beats_a_beginning() -> None:
+    halving = SuccessiveHalving("max", 2)
+    one_class, learning = (0.8122, 0.66), (0.7, 0.60)
+    reports = [one_class, one_class, learning, one_class]
+    assert [halving.report(n, 12.5, *report) for n, report in enumerate(reports)] == [True, True, True, True]
+    assert halving.report(4, 12.5, 0.75, 0.61)
+    assert not halving.report(5, 12.5, 0.8122, 0.67)
+    at_25 = [halving.report(n, 25, *report) for n, report in enumerate([(0.8, 0.6), (0.81, 0.9), (0.7, 0.1)])]
+    assert at_25 == [True, True, False], "from 25 % on the score counts"
