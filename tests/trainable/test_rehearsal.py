@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from tests.trainable.runs import make_job
 from trainable.config import Precision, TrialConfig
 from trainable.errors import UserError
 from trainable.job import Job
-from trainable.train import devices
+from trainable.train import devices, rehearsal
 from trainable.train.devices import cpu_threads, precisions_of
 from trainable.train.rehearsal import Rehearsal, for_rehearsal, longest_rows, rehearse
 from trainable.train.run import FineTuningRun
@@ -152,3 +153,15 @@ def test_float16_with_scaled_losses_trains_and_continues_bit_equal(tmp_path: Pat
     plain = FineTuningRun(make_job(tiny_model))
     plain.reset(config, seed=1)
     assert first.train_loss == pytest.approx(plain.next_epoch().train_loss, rel=0.01)
+
+
+def test_a_machine_whose_gpu_is_broken_is_not_told_as_the_models_fault(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rehearsal, "pick_device", lambda use_gpu: torch.device("cuda", 0))  # there is none here
+    if torch.cuda.is_available():
+        pytest.skip("this machine's GPU works")
+    problem = rehearsed(make_job(tiny_model)).problem
+    assert problem is not None
+    assert problem.startswith(f"the GPU of {socket.gethostname()} can't compute (")
+    assert "--model" not in problem

@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoTokenizer
 
+from tests.hub import Hub
+from tests.trainable.test_hub import child_environment
+from tests.tune.test_end_to_end import ROOT
 from trainable.hub.model_checks import model_problems
 from tune.convert import main
 
@@ -88,3 +94,21 @@ def test_nothing_to_convert_is_told(tiny_model: Path, tmp_path: Path, capsys: py
     assert "no such folder" in said
     assert "has model.safetensors already" in said
     assert "has no pickled weights (pytorch_model.bin or pytorch_model.bin.index.json)" in said
+
+
+def test_a_name_is_fetched_from_the_hub_without_what_lies_beside_it(pickled: Path, tmp_path: Path) -> None:
+    with Hub({("model", "someone/electra"): pickled}) as hub:
+        environment = child_environment(HF_HOME=str(tmp_path / "home"), HF_ENDPOINT=hub.url, PYTHONPATH=str(ROOT))
+        done, unknown = (
+            subprocess.run(
+                [sys.executable, "-m", "tune.convert", name, str(tmp_path / "new")],
+                env=environment, cwd=tmp_path, capture_output=True, text=True, check=False,
+            )
+            for name in ("someone/electra", "someone/else")
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "new" / "model.safetensors").is_file()
+    assert not (tmp_path / "new" / "pytorch_model.generator.bin").exists()
+    AutoTokenizer.from_pretrained(tmp_path / "new")
+    assert (unknown.returncode, unknown.stdout) == (2, "")
+    assert unknown.stderr.startswith("someone/else: can't be fetched from the hub: ")

@@ -52,9 +52,10 @@ def test_no_room_for_one_trial_is_said(fields: dict[str, Any]) -> None:
     assert problems[0].startswith("no room for even one trial")
 
 
-def test_a_share_above_one_gpu_is_whole() -> None:
+@pytest.mark.parametrize("gpus", [4, 0])
+def test_a_share_above_one_gpu_is_refused_in_one_sentence(gpus: int) -> None:
     problems: list[str] = []
-    make_plan(SweepSpec(name="s", model="m", dataset="d", gpus_per_trial=1.5), [Node(8, 4)], problems)
+    make_plan(SweepSpec(name="s", model="m", dataset="d", gpus_per_trial=1.5), [Node(8, gpus)], problems)
     assert problems == ["--gpus-per-trial must be at most 1, but got 1.5: a trial trains on one GPU"]
 
 

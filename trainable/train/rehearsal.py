@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import math
+import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -67,6 +68,8 @@ def rehearse(
     """
     job = with_model_at_hand(job, fetch)
     device = pick_device(job.gpus_per_trial > 0)
+    if (broken := _device_problem(device)) is not None:
+        return Rehearsal(broken)
     with cpu_threads(job.threads), torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
         try:
             return _rehearse(job, rows, device, precisions or precisions_of(device))
@@ -78,6 +81,16 @@ def rehearse(
             gc.collect()
             if device.type == "cuda":
                 torch.cuda.empty_cache()
+
+
+def _device_problem(device: torch.device) -> str | None:
+    """Why this machine's device can't compute at all, whatever the model; None if it can."""
+    try:
+        torch.zeros(1, device=device).add_(1).item()
+    except Exception as error:
+        said = (str(error).strip() or type(error).__name__).splitlines()[0].strip()
+        return f"the GPU of {socket.gethostname()} can't compute ({said}); --gpus-per-trial 0 trains on the CPU"
+    return None
 
 
 def longest_rows(split: TokenizedSplit, rows: int) -> TokenizedSplit:

@@ -88,11 +88,11 @@ def make_plan(
         nodes = every
     cpus_each = spec.cpus_per_trial if spec.cpus_per_trial is not None else 1.0
     gpus_each = _gpus_per_trial(spec, nodes, autoscaler, cpus_each, measured_gpus)
-    if gpus_each > 1:
-        problems.append(f"--gpus-per-trial must be at most 1, but got {gpus_each:g}: a trial trains on one GPU")
     bytes_each = worker_bytes(model_bytes, on_gpu=gpus_each > 0)
     slots = sum(_slots(node, cpus_each, gpus_each, bytes_each) for node in nodes)
-    if slots == 0:
+    if gpus_each > 1:
+        problems.append(f"--gpus-per-trial must be at most 1, but got {gpus_each:g}: a trial trains on one GPU")
+    elif slots == 0:
         problems += _no_slot_problems(spec, nodes, autoscaler, cpus_each, gpus_each)
     allowed = min(spec.num_trials, spec.max_concurrent or spec.num_trials)
     with_memory = sum(_slots(node, cpus_each, gpus_each) for node in nodes)
