@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.conformance.families import make_model
 from tests.trainable.runs import make_job
 from trainable.config import TrialConfig
 from trainable.data.tokens import borrowed_pad_token, load_tokenizer
@@ -20,39 +21,10 @@ from trainable.errors import WeightsMissing
 from trainable.hub.model_folder import OFFSET_POSITIONS, longest_row
 from trainable.train.run import FineTuningRun
 
-SMALL: dict[str, dict[str, Any]] = {
-    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64},
-    "llama": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
-    "qwen2": {
-        "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1,
-        "intermediate_size": 64,
-    },
-    "xlnet": {"d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 64},
-    "roberta": {
-        "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
-        "max_position_embeddings": 66,
-    },
-}  # fmt: skip
+MODEL_TYPES = ("gpt2", "llama", "qwen2", "roberta", "xlnet")  # tests/conformance tries all that there are
 
 
-def make_model(model_type: str, tokenizer_of: Path, folder: Path, **fields: Any) -> Path:
-    """A small random model with a tokenizer that has no padding token."""
-    from transformers import AutoConfig, AutoModelForSequenceClassification
-
-    torch.manual_seed(1)
-    rows = len(load_tokenizer(str(tokenizer_of)))
-    config = AutoConfig.for_model(model_type, vocab_size=rows + 16, **SMALL[model_type], **fields)
-    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json"):
-        if (tokenizer_of / name).exists():
-            shutil.copyfile(tokenizer_of / name, folder / name)
-    fields = json.loads((folder / "tokenizer_config.json").read_text())
-    fields["tokenizer_class"] = "PreTrainedTokenizerFast"  # not the class that the model type usually has
-    (folder / "tokenizer_config.json").write_text(json.dumps(fields))
-    return folder
-
-
-@pytest.mark.parametrize("model_type", SMALL)
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
 def test_each_kind_is_trained_and_opened_and_no_row_depends_on_its_neighbours(
     model_type: str, tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -124,14 +96,14 @@ def test_best_opens_in_float32_with_the_very_weights_whatever_the_base_says(tiny
 
 def test_positions_are_those_of_the_table_behind_the_padding_token(tiny_model: Path, tmp_path: Path) -> None:
     folder = make_model("roberta", tiny_model, tmp_path / "roberta")
-    assert longest_row(folder) == 64
+    assert longest_row(folder) == 127, "the padding token has id 0"
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 514}))
-    assert longest_row(folder) == 64, "the table has 66 rows, whatever the configuration says"
-    (folder / "config.json").write_text(json.dumps({**config, "pad_token_id": 0}))
-    assert longest_row(folder) == 65
+    assert longest_row(folder) == 127, "the table has 128 rows, whatever the configuration says"
+    (folder / "config.json").write_text(json.dumps({**config, "pad_token_id": 1}))
+    assert longest_row(folder) == 126
     (folder / "config.json").write_text(json.dumps({**config, "pad_token_id": 0, "model_type": "mpnet"}))
-    assert longest_row(folder) == 64, "MPNet counts from behind id 1 whatever its configuration says"
+    assert longest_row(folder) == 126, "MPNet counts from behind id 1 whatever its configuration says"
 
 
 def test_every_model_that_counts_positions_from_behind_the_padding_token_is_known() -> None:
