@@ -25,7 +25,7 @@ test: $(VENV)/.ready
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 slow-test: $(VENV)/.ready
-	@$(BIN)/python -m pytest -n 2 -m "slow and not cluster and not gpu and not network"
+	@$(BIN)/python -m pytest -n 2 -v -m "slow and not cluster and not gpu and not network"
 
 check: $(VENV)/.ready
 	@$(BIN)/ruff check --quiet .
