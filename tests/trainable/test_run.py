@@ -173,7 +173,7 @@ def test_a_state_of_version_0_1_0_is_loaded(tiny_model: Path, tmp_path: Path) ->
     run.next_epoch()
     assert run.history[-1].epoch == 3
     written = json.loads((tmp_path / "new" / "state.json").read_text())
-    assert written.keys() - json.loads(OLD_STATE).keys() == {"begun_epoch", "rows_at_once", "scaler"}
+    assert written.keys() - json.loads(OLD_STATE).keys() == {"begun_epoch", "rows_at_once", "rungs", "scaler"}
     assert written["history"][0].keys() == json.loads(OLD_STATE)["history"][0].keys()
 
 

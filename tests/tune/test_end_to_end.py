@@ -124,26 +124,34 @@ def test_plain_optuna_agrees_with_the_report(finished: tuple[Path, str, list[obj
 def test_tensorboard_reads_every_trials_curves(
     finished: tuple[Path, str, list[object]], report: dict[str, Any]
 ) -> None:
+    within_epochs = 0
     for row in report["trials"]:
         events = EventAccumulator(str(finished[0] / "trials" / str(row["number"])))
         events.Reload()
         tags = set(events.Tags()["scalars"])
-        assert {"train/loss", "validation/loss", "validation/accuracy", "validation/f1"} <= tags
-        assert [e.step for e in events.Scalars("validation/f1")] == list(range(1, row["epochs_run"] + 1))
+        rungs = events.Scalars("rungs/f1") if "rungs/f1" in tags else []
+        assert all(any(0 <= point.step - rung < 4 for rung in (12, 25, 50, 75)) for point in rungs)
+        assert rungs or row["epochs_run"]
+        within_epochs += len(rungs)
+        if row["epochs_run"]:
+            assert {"train/loss", "validation/loss", "validation/accuracy", "validation/f1"} <= tags
+            assert [e.step for e in events.Scalars("validation/f1")] == list(range(1, row["epochs_run"] + 1))
+    assert within_epochs > 0
 
 
 def test_two_warm_workers_ran_all_trials(finished: tuple[Path, str, list[object]]) -> None:
     study = optuna.load_study(study_name=None, storage=f"sqlite:///{finished[0] / 'study.db'}")
-    first_epochs = [trial.user_attrs["epoch 1"] for trial in study.trials]
+    beyond = [trial for trial in study.trials if "epoch 1" in trial.user_attrs]  # others stopped at a rung in it
+    first_epochs = [trial.user_attrs["epoch 1"] for trial in beyond]
+    assert len(first_epochs) > 2
     assert len({metrics["pid"] for metrics in first_epochs}) <= 2
     assert all(metrics["start_s"] < 0.25 for metrics in first_epochs[2:])
     # From assignment to the first training step, Tune's part included.
     waits = [
         trial.user_attrs["epoch 1"]["began_at"] - trial.datetime_start.timestamp()
-        for trial in study.trials[2:]
+        for trial in beyond[2:]
         if trial.datetime_start is not None
     ]
-    assert len(waits) == NUM_TRIALS - 2
     assert sorted(waits)[len(waits) // 2] < 0.25
 
 
