@@ -12,6 +12,7 @@ import pytest
 
 from tune.cluster_file import make_parser as cluster_file_parser
 from tune.evaluate import make_parser as evaluate_parser
+from tune.predict import make_parser as predict_parser
 from tune.spec.flags import make_parser as search_parser
 from tune.spec.sources import given_from_file
 from tune.spec.sweep_spec import build_spec
@@ -34,7 +35,12 @@ def test_there_are_commands() -> None:
 
 @pytest.mark.parametrize(("module", "arguments"), COMMANDS)
 def test_every_command_parses(module: str, arguments: str) -> None:
-    makers = {"tune.search": search_parser, "tune.evaluate": evaluate_parser, "tune.cluster_file": cluster_file_parser}
+    makers = {
+        "tune.search": search_parser,
+        "tune.evaluate": evaluate_parser,
+        "tune.predict": predict_parser,
+        "tune.cluster_file": cluster_file_parser,
+    }
     parser = makers[module]()
     assert parser.parse_args(shlex.split(arguments, comments=True)) is not None
 

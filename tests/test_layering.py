@@ -35,7 +35,7 @@ FLOORS = {
         {"prepare"},
         {"report"},
         {"sweep"},
-        {"search", "evaluate", "cluster_file", "convert"},
+        {"search", "evaluate", "predict", "cluster_file", "convert"},
     ],
 }
 RAY_ROOMS = ("tune/cluster/", "tune/sweep/", "trainable/trial.py", "trainable/heartbeat.py")
@@ -167,7 +167,9 @@ def test_no_pickle_is_read() -> None:
         assert not called & {"torch.load", "yaml.unsafe_load", "yaml.full_load", "eval", "exec"}, path.name
 
 
-@pytest.mark.parametrize("command", ["tune.search", "tune.evaluate", "tune.cluster_file", "tune.convert", "tune.demo"])
+@pytest.mark.parametrize(
+    "command", ["tune.search", "tune.evaluate", "tune.predict", "tune.cluster_file", "tune.convert", "tune.demo"]
+)
 def test_help_imports_nothing_heavy(command: str) -> None:
     script = (
         "import runpy, sys\nsys.argv = ['x', '--help']\n"

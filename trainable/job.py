@@ -40,6 +40,9 @@ class Job:
     pad_token: str | None = None
     """The token of `pad_id` where the tokenizer has no padding token of its own; else None."""
 
+    max_length: int | None = None
+    """The tokens that rows were cut to; the tokenizer beside the written model says so. None leaves it as it is."""
+
     task: str = DEFAULT_TASK
     """The task type, a key of TASKS."""
 

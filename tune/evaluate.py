@@ -27,14 +27,11 @@ from trainable.metrics import METRICS, F1Average
 from trainable.redaction import plain
 from tune.process.surroundings import get_ready
 from tune.report.results import read_report
-from tune.run_dir.integrity import entry_problems
+from tune.run_dir.finished_run import AGAIN, open_finished
 from tune.run_dir.layout import RunDir, open_run_dir
 
 if TYPE_CHECKING:
     from trainable.train.scoring import Scored
-
-
-AGAIN = "the same `python -m tune.search` command"
 
 
 def evaluate_run(run: str | Path, split: str = "test", data_file: str | Path | None = None) -> dict[str, Any]:
@@ -51,7 +48,7 @@ def evaluate_run(run: str | Path, split: str = "test", data_file: str | Path | N
     Raises:
         UserError: The run directory or the file has problems; the error has all of them.
     """
-    run_dir = _open_finished(run)
+    run_dir = open_finished(run)
     spec = run_dir.read_spec()
     problems: list[str] = []
     rows = _read_file(Path(data_file), spec, problems) if data_file is not None else _read_split(spec, split, problems)
@@ -60,27 +57,6 @@ def evaluate_run(run: str | Path, split: str = "test", data_file: str | Path | N
     scored = _score(run_dir, spec["resolved"], rows)
     second_opinion = glue_scores(scored.labels, scored.answers, spec["resolved"]["f1"])
     return {**scored.scores, **second_opinion, "rows": len(rows)}
-
-
-def _open_finished(run: str | Path) -> RunDir:
-    """Open a run directory whose best/ is there and whole; else raise UserError."""
-    from trainable.hub.model_checks import model_problems
-
-    run_dir = open_run_dir(run, reading=True)
-    try:
-        run_dir.fetch()
-    except (OSError, ValueError) as error:
-        raise UserError([f"{run_dir.name}: {getattr(error, 'strerror', None) or error}"]) from error
-    if not run_dir.holds_sweep:
-        raise UserError([f"{run_dir.name}: holds no sweep (no spec.yaml)"])
-    if strange := entry_problems(run_dir.root):
-        raise UserError(strange)
-    if not run_dir.best.exists():
-        raise UserError([f"{run_dir.name}: holds no best model yet; {AGAIN} goes on"])
-    run_dir.read_spec()
-    if run_dir.best_metrics() is None or model_problems(run_dir.best):
-        raise UserError([f"{run_dir.best} is damaged, or another sweep's; {AGAIN} makes it again"])
-    return run_dir
 
 
 def _read_split(spec: Mapping[str, Any], name: str, problems: list[str]) -> Split | None:

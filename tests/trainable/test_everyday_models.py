@@ -191,3 +191,16 @@ def test_a_package_that_a_tokenizer_needs_is_named(deberta: Path) -> None:
     )
     said = subprocess.run([sys.executable, "-c", code, str(deberta)], capture_output=True, text=True, check=True).stdout
     assert said.strip().endswith("its tokenizer can't be loaded: it needs sentencepiece; pip install sentencepiece")
+
+
+def test_the_tokenizer_of_best_says_how_long_the_rows_were(tiny_model: Path, tmp_path: Path) -> None:
+    from transformers import pipeline
+
+    run = FineTuningRun(make_job(tiny_model, max_length=48))
+    run.reset(TrialConfig(epochs=1), seed=0)
+    run.next_epoch()
+    run.write_best(tmp_path / "best")
+    assert load_tokenizer(str(tmp_path / "best")).model_max_length == 48
+    classify = pipeline("text-classification", str(tmp_path / "best"), truncation=True, device="cpu")
+    assert classify("word " * 3000)[0]["label"] in ("different", "same")
+    assert load_tokenizer(str(tiny_model)).model_max_length != 48

@@ -49,7 +49,7 @@ def read_json(path: Path, found: FileProblems) -> Table | None:
         _tell_one_object(path, found)
         return None
     else:
-        rows, word = _line_rows(path, found), "line"
+        rows, word = line_rows(path, found), "line"
     builder = RecordBuilder()
     nested: dict[str, str] = {}
     flat: set[str] = set()  # columns that have a cell of another kind
@@ -88,7 +88,7 @@ def _cell(value: Any) -> Any:
     return value
 
 
-def _line_rows(path: Path, found: FileProblems) -> Iterator[tuple[int, dict[str, Any]]]:
+def line_rows(path: Path, found: FileProblems) -> Iterator[tuple[int, dict[str, Any]]]:
     """The objects of a file that has one a line, with the lines."""
     # newline="\n": str.splitlines and Python's default would also end a line at U+2028 or at a lone CR.
     with path.open(encoding="utf-8-sig", newline="\n") as file:

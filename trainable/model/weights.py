@@ -45,6 +45,7 @@ def write_model(
     architecture: str,
     start_folder: str,
     pad_token: str | None = None,
+    max_length: int | None = None,
 ) -> None:
     """Write a model so that `transformers.pipeline` opens the folder.
 
@@ -55,6 +56,7 @@ def write_model(
         architecture: The name of transformers' class.
         start_folder: The folder that the model was fine-tuned from; its tokenizer is copied.
         pad_token: What rows were padded with, where the tokenizer names no padding token.
+        max_length: The tokens that rows were cut to; who lets this tokenizer cut, cuts to them.
     """
     write_tensors(folder / "model.safetensors", weights, {"format": "pt"})
     _make_readable(folder / "model.safetensors")
@@ -69,10 +71,11 @@ def write_model(
         if (Path(start_folder) / name).is_file():
             shutil.copyfile(Path(start_folder) / name, folder / name)
     _drop_code_fields(folder / "tokenizer_config.json")
-    if pad_token is not None:
+    own = {"pad_token": pad_token, "model_max_length": max_length}
+    if said := {name: value for name, value in own.items() if value is not None}:
         path = folder / "tokenizer_config.json"
         fields = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        path.write_text(json.dumps({**fields, "pad_token": pad_token}, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        path.write_text(json.dumps({**fields, **said}, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def _untied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

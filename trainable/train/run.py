@@ -300,6 +300,7 @@ class FineTuningRun:
                 classifier.architecture,
                 self.job.model_folder,
                 self.job.pad_token,
+                self.job.max_length,
             )
 
         return write_folder(folder, write)

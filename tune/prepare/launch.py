@@ -194,6 +194,7 @@ def make_job(inputs: Inputs, plan: Plan, run_dir: RunDir, sweep_id: str | None) 
         validation=inputs.tokenize("validation"),
         pad_id=cast(int, inputs.tokenizer.pad_token_id),
         pad_token=borrowed_pad_token(inputs.tokenizer),
+        max_length=inputs.max_length,
         task=inputs.task.name,
         f1_average=inputs.f1_average,
         metric=spec.metric,

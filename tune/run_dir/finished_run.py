@@ -1,0 +1,32 @@
+"""Open a run directory whose sweep has a result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainable.errors import UserError
+from tune.run_dir.integrity import entry_problems
+from tune.run_dir.layout import RunDir, open_run_dir
+
+AGAIN = "the same `python -m tune.search` command"
+
+
+def open_finished(run: str | Path) -> RunDir:
+    """Open a run directory whose best/ is there and whole; else raise UserError."""
+    from trainable.hub.model_checks import model_problems
+
+    run_dir = open_run_dir(run, reading=True)
+    try:
+        run_dir.fetch()
+    except (OSError, ValueError) as error:
+        raise UserError([f"{run_dir.name}: {getattr(error, 'strerror', None) or error}"]) from error
+    if not run_dir.holds_sweep:
+        raise UserError([f"{run_dir.name}: holds no sweep (no spec.yaml)"])
+    if strange := entry_problems(run_dir.root):
+        raise UserError(strange)
+    if not run_dir.best.exists():
+        raise UserError([f"{run_dir.name}: holds no best model yet; {AGAIN} goes on"])
+    run_dir.read_spec()
+    if run_dir.best_metrics() is None or model_problems(run_dir.best):
+        raise UserError([f"{run_dir.best} is damaged, or another sweep's; {AGAIN} makes it again"])
+    return run_dir
