@@ -36,10 +36,7 @@ PREDICTED = "predicted_label"
 
 
 class Predictor:
-    """The best model of a finished sweep, loaded once.
-
-    >>> Predictor("runs/mine").predict(["a text"])[0]["label"]
-    """
+    """The best model of a finished sweep, loaded once."""
 
     def __init__(self, run: str | Path) -> None:
         """Load RUN/best.
