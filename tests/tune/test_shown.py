@@ -21,8 +21,8 @@ from trainable.redaction import one_line, plain
 from tune.report.html_page import html_page
 from tune.report.model_card import model_card
 from tune.report.progress import Progress
-from tune.report.results import Majority, SplitScores, SweepReport, TrialRow, Winner
-from tune.report.words import summary
+from tune.report.results import Intervals, Majority, SplitScores, SweepReport, TrialRow, Winner
+from tune.report.words import conclusion, summary
 from tune.run_dir.integrity import entry_problems
 from tune.run_dir.records import TrialRecord
 from tune.spec.sweep_spec import SweepSpec
@@ -241,3 +241,21 @@ def test_a_name_never_leads_out_of_runs(
     assert main([str(tmp_path / "s.yaml")]) == 2
     assert "name must be" in capsys.readouterr().err
     assert sorted(tmp_path.rglob("*")) == sorted([*before, tmp_path / "s.yaml"])
+
+
+def test_the_interval_stands_beside_the_test_scores_everywhere() -> None:
+    interval = Intervals(accuracy=[0.4123, 0.6234], f1=[0.3345, 0.6456], level=0.95)
+    test = SplitScores(scores=dict.fromkeys(METRICS, 0.5), rows=5, interval=interval)
+    report = report_of("a", test=test, trials=[])
+    again = SweepReport.from_json(json.loads(json.dumps(report.as_json())))
+    assert again.test == test
+    assert SplitScores.model_validate(report.best_as_json()["test"]) == test
+    assert report.as_json()["test"]["interval"] == {"accuracy": [0.4123, 0.6234], "f1": [0.3345, 0.6456], "level": 0.95}
+    for shown in ("\n".join(conclusion(report, "run")), html_page(report), model_card(report)):
+        for end in ("0.4123", "0.6234", "0.3345", "0.6456"):
+            assert shown.count(end) == 1
+        assert "on new texts such as these" in shown
+    before = report_of("a", trials=[])  # of a version that computed none
+    assert before.test is not None
+    assert "interval" not in before.as_json()["test"]
+    assert "on new texts" not in "\n".join(conclusion(before, "run")) + html_page(before) + model_card(before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,7 +26,7 @@ class Scored:
     """By their names in METRICS."""
 
     labels: list[int]
-    """The class of each row, in an order of the evaluation's; empty where a row has several classes."""
+    """The class of each row, in the order of the split; empty where a row has several classes."""
 
     answers: list[int]
     """The class that the model gives each of these rows."""
@@ -77,5 +78,9 @@ def score_model(
 
         order = eval_order(batches.lengths, EVAL_TOKENS[device.type])
         total = evaluate(classifier.module, order, take, halve, count=count, precision="fp32")
-    labels, answers = torch.cat(seen, dim=1).tolist() if seen else ([], [])
+    labels: list[int] = []
+    answers: list[int] = []
+    if seen:
+        in_order = np.argsort(np.concatenate(order))
+        labels, answers = torch.cat(seen, dim=1).cpu().numpy()[:, in_order].tolist()
     return Scored(task.scores(task.counts(total), f1_average), labels, answers)

@@ -69,6 +69,20 @@ class Winner(_Part):
     """Whether it gives every validation row the same class."""
 
 
+class Intervals(_Part):
+    """In which range the scores of the very model in best/ lie on texts such as those of the split."""
+
+    accuracy: list[float]
+    """The low and the high end."""
+    f1: list[float]
+    level: float
+    """How often such an interval holds the true score, in (0, 1)."""
+
+    def of(self, metric: str) -> list[float] | None:
+        """The interval of a metric; None of one that has none."""
+        return {"accuracy": self.accuracy, "f1": self.f1}.get(metric)
+
+
 class SplitScores(_Part):
     """Scores on a split, and how many rows they are of."""
 
@@ -76,20 +90,23 @@ class SplitScores(_Part):
     rows: int
     never_predicted: list[str] | None = None
     """Classes that some rows have and no row was given; None in a report of a version that did not look."""
+    interval: Intervals | None = None
+    """None in a report of a version that did not compute it."""
 
     @model_validator(mode="before")
     @classmethod
     def _from_flat(cls, value: object) -> object:
         if not isinstance(value, Mapping) or "scores" in value:
             return value
-        others = {name: value[name] for name in ("rows", "never_predicted") if name in value}
+        others = {name: value[name] for name in ("rows", "never_predicted", "interval") if name in value}
         return {"scores": {name: value[name] for name in value if name not in others}, "rows": None, **others}
 
     @model_serializer
     def as_json(self) -> dict[str, Any]:
         """The flat object that report.json and best/metrics.json hold."""
         never = {} if self.never_predicted is None else {"never_predicted": self.never_predicted}
-        return {**self.scores, "rows": self.rows, **never}
+        interval = {} if self.interval is None else {"interval": self.interval.model_dump()}
+        return {**self.scores, "rows": self.rows, **never, **interval}
 
 
 class Majority(_Part):

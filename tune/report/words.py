@@ -14,7 +14,7 @@ from tune.cluster.nodes import Node
 from tune.cluster.plan import Plan
 from tune.prepare.inputs import Inputs
 from tune.prepare.launch import Launch
-from tune.report.results import SweepReport
+from tune.report.results import Intervals, SweepReport
 from tune.report.text import clock, short
 from tune.run_dir.layout import RunDir
 from tune.run_dir.records import TrialRecord
@@ -169,9 +169,18 @@ def _test_rows(report: SweepReport) -> list[str]:
     on, majority = ("test", report.majority.test) if report.test else ("validation", report.majority.validation)
     test = [f"{'test':12}no test split, as asked for: the score above flatters"]
     if report.test is not None:
-        test = [_score_row("test", report.test.scores)]
+        test = [_score_row("test", report.test.scores), *_interval_rows(report.test.interval)]
     guess = _score_row("majority", {name: metric.majority_score(majority) for name, metric in METRICS.items()})
     return [*test, f"{guess}   (on {on}, always one class)"]
+
+
+def _interval_rows(interval: Intervals | None) -> list[str]:
+    if interval is None:
+        return []
+    ends = [{name: ends[i] for name in METRICS if (ends := interval.of(name)) is not None} for i in (0, 1)]
+    level = f"  {100 * interval.level:g} %"
+    low, high = (_score_row(f"{level} {word}", of_end) for word, of_end in zip(("from", "to"), ends, strict=True))
+    return [low.rstrip(), f"{high}   (interval on new texts such as these)"]
 
 
 def _score_row(name: str, scores: Mapping[str, float | None]) -> str:
@@ -215,6 +224,7 @@ def conclusion(report: SweepReport, out: str) -> list[str]:
         f"report       {out}/report.html and report.json; every trial: {out}/study.db (Optuna)",
         f"curves       tensorboard --logdir {pasted}",
         f"score again  python -m tune.evaluate {pasted}{'' if report.test else ' --split validation'}",
+        f"label texts  python -m tune.predict {pasted} --file new.csv --output labelled.csv",
     ]
     if report.name == "demo":
         lines += [

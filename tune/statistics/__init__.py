@@ -1,0 +1,1 @@
+"""How far a measured number can be believed: pure functions of numbers."""
