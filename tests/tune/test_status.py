@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+import tune.runs
 from tests.conftest import mounted_for_reading
 from tests.faults.run_directories import LEADER, OPEN, POINTS, Sweeps, make_sweeps
 from tests.tune.checked import checked
@@ -370,3 +371,47 @@ def test_it_is_quick_and_imports_neither_torch_nor_ray_nor_optuna(killed: Path) 
     subprocess.run([sys.executable, "-c", script, killed], check=True, capture_output=True, cwd=ROOT)
     assert time.monotonic() - began < 2
     assert command("tune.search", "--status", killed, cwd=killed.parent).returncode == 4
+
+
+# python -m tune.runs
+
+
+def test_the_sweeps_below_a_folder_are_listed_the_newest_first(
+    sweeps: Sweeps, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished = Path(shutil.copytree(sweeps.finished, tmp_path / "team" / "finished"))
+    killed = Path(shutil.copytree(sweeps.killed, tmp_path / "killed"))
+    damaged = Path(shutil.copytree(sweeps.killed, tmp_path / "damaged"))
+    (damaged / "spec.yaml").write_text("}{")
+    (tmp_path / "no sweep").mkdir()
+    (tmp_path / "link").symlink_to(killed)
+    before = everything(tmp_path)
+    assert tune.runs.main([str(tmp_path)]) == 0
+    assert everything(tmp_path) == before
+    heading, *lines = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["run", "state", "trials", "best", "test", "last", "epoch", "size"]
+    by_run = {line.split()[0]: line for line in lines if not line.startswith(" ")}
+    assert by_run.keys() == {"team/finished", "killed", "damaged"}
+    report = json.loads((finished / "report.json").read_text())
+    value = report["trials"][report["best"]["trial"]]["value"]
+    assert f" f1 {value:.4f}  f1 {report['test']['f1']:.4f}  " in by_run["team/finished"]
+    assert " finished  3/3 " in by_run["team/finished"]
+    assert f" stopped   1/{len(POINTS)} " in by_run["killed"]
+    reason = next(line for line in lines if line.startswith("  "))
+    assert "damaged/spec.yaml, line 1: is not YAML" in reason
+    times = [status(tmp_path / name).last_epoch_at or 0 for name in by_run if name != "damaged"]
+    assert times == sorted(times, reverse=True)
+
+
+def test_one_run_directory_is_listed_itself_and_its_size_is_that_of_its_files(finished: Path) -> None:
+    (run,) = tune.runs.list_runs(finished)
+    assert run.folder == finished
+    assert run.size_bytes == sum(path.stat().st_size for path in finished.rglob("*") if path.is_file())
+    assert run.cells(finished, (run.status.last_epoch_at if run.status else 0) + 3 * 86400 + 5)[5] == "3 days ago"
+
+
+def test_folders_without_sweeps_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tune.runs.main([str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"no sweep lies below {tmp_path}\n"
+    assert tune.runs.main([str(tmp_path / "nope")]) == 2
+    assert capsys.readouterr().err == f"{tmp_path / 'nope'}: no such folder\n"
