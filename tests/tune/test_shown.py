@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
 from trainable.config import TrialConfig
@@ -93,7 +94,10 @@ def test_the_model_card_has_no_markup_that_a_harmless_one_has_not(text: str) -> 
     card, other = (model_card(report_of(name, warnings=[], f1_average="binary")) for name in (text, "harmless"))
     assert card.startswith("---\n")
     front, _, body = card.removeprefix("---\n").partition("\n---\n")
-    assert yaml.safe_load(front) == {"library_name": "transformers", "pipeline_tag": "text-classification"}
+    fields = yaml.safe_load(front)
+    (index,) = fields.pop("model-index")
+    assert fields == {"library_name": "transformers", "pipeline_tag": "text-classification"}
+    assert index["name"] == one_line(text)
     parser = MarkdownIt("commonmark").enable("table")
     rendered = Page(parser.render(body))
     expected = Page(parser.render(other.removeprefix("---\n").partition("\n---\n")[2]))
@@ -259,3 +263,19 @@ def test_the_interval_stands_beside_the_test_scores_everywhere() -> None:
     assert before.test is not None
     assert "interval" not in before.as_json()["test"]
     assert "on new texts" not in "\n".join(conclusion(before, "run")) + html_page(before) + model_card(before)
+
+
+@pytest.mark.parametrize("has_test", [True, False])
+def test_the_card_has_its_scores_in_the_hubs_format(has_test: bool) -> None:
+    report = report_of("harmless", f1_average="binary", dataset="/home/somebody/secret/reviews", trials=[])
+    if not has_test:
+        report = report.model_copy(update={"test": None})
+    card = ModelCard(model_card(report))
+    results = card.data.eval_results
+    assert results is not None
+    assert [result.metric_type for result in results] == list(METRICS)
+    assert {result.dataset_split for result in results} == {"test" if has_test else "validation"}
+    assert {result.dataset_name for result in results} == {"reviews"}
+    assert {result.metric_value for result in results} == {0.5}
+    assert card.data.model_name == "harmless"
+    assert "somebody" not in card.content.split("---\n")[1], "the path tells of the machine"

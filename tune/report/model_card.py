@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
+from typing import Any
 
 import yaml
 
 from trainable.data.sources import is_folder
+from trainable.metrics import METRICS
 from trainable.redaction import one_line
 from tune.report.results import SweepReport
 from tune.report.templating import rendered
+
+TASK = "text-classification"
 
 
 def is_hub_id(model: str) -> bool:
@@ -18,10 +23,37 @@ def is_hub_id(model: str) -> bool:
     return re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model) is not None and not is_folder(model)
 
 
+def _model_index(report: SweepReport) -> list[dict[str, Any]]:
+    """The scores as the hub shows them: those on the test split, or on validation where there is none."""
+    from huggingface_hub.repocard_data import EvalResult, eval_results_to_model_index
+
+    split, scores = ("validation", report.best.validation)
+    if report.test is not None:
+        split, scores = ("test", report.test.scores)
+    # The last part of a path: the rest would tell of the machine.
+    dataset = one_line(report.dataset if not is_folder(report.dataset) else Path(report.dataset).name) or "a folder"
+    results = [
+        EvalResult(
+            task_type=TASK,
+            dataset_type=dataset,
+            dataset_name=dataset,
+            dataset_split=split,
+            metric_type=name,
+            metric_name=one_line(METRICS[name].heading(report.f1_average)),
+            metric_value=value,
+        )
+        for name, value in scores.items()
+        if name in METRICS
+    ]
+    found: list[dict[str, Any]] = eval_results_to_model_index(one_line(report.name), results)
+    return found
+
+
 def model_card(report: SweepReport) -> str:
     """Write the card: the fields that the hub reads, and a page in Markdown."""
-    fields = {"library_name": "transformers", "pipeline_tag": "text-classification"}
+    fields: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": TASK}
     if is_hub_id(report.model):  # a local path would tell of the machine, and the hub refuses it
         fields["base_model"] = one_line(report.model)
+    fields["model-index"] = _model_index(report)
     head = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=math.inf)
     return f"---\n{head}---\n\n{rendered('model_card.md.j2', report=report)}"
