@@ -32,6 +32,7 @@ from tune.run_dir.layout import RunDir, open_run_dir
 
 if TYPE_CHECKING:
     from trainable.train.scoring import Scored
+    from tune.report.results import Intervals
 
 
 def evaluate_run(run: str | Path, split: str = "test", data_file: str | Path | None = None) -> dict[str, Any]:
@@ -43,7 +44,7 @@ def evaluate_run(run: str | Path, split: str = "test", data_file: str | Path | N
         data_file: A labelled file with the same columns, which is scored instead of a split.
 
     Returns:
-        The scores by name, and `rows`.
+        The scores by name, `rows`, and `interval`: the 95 % intervals of accuracy and F1, as in report.json.
 
     Raises:
         UserError: The run directory or the file has problems; the error has all of them.
@@ -54,9 +55,10 @@ def evaluate_run(run: str | Path, split: str = "test", data_file: str | Path | N
     rows = _read_file(Path(data_file), spec, problems) if data_file is not None else _read_split(spec, split, problems)
     if problems or rows is None:
         raise UserError(problems)
-    scored = _score(run_dir, spec["resolved"], rows)
+    scored, interval = _score(run_dir, spec["resolved"], rows)
     second_opinion = glue_scores(scored.labels, scored.answers, spec["resolved"]["f1"])
-    return {**scored.scores, **second_opinion, "rows": len(rows)}
+    intervals = {} if interval is None else {"interval": interval.model_dump()}
+    return {**scored.scores, **second_opinion, "rows": len(rows), **intervals}
 
 
 def _read_split(spec: Mapping[str, Any], name: str, problems: list[str]) -> Split | None:
@@ -83,25 +85,22 @@ def _read_file(path: Path, spec: Mapping[str, Any], problems: list[str]) -> Spli
     return load_file(path, known, problems, options=options)
 
 
-def _score(run_dir: RunDir, resolved: Mapping[str, Any], rows: Split) -> Scored:
+def _score(run_dir: RunDir, resolved: Mapping[str, Any], rows: Split) -> tuple[Scored, Intervals | None]:
     """Run best/ over the rows on this machine, in float32. `resolved` is that part of spec.yaml."""
     from trainable.data.tokens import load_tokenizer, tokenize
     from trainable.train.scoring import score_model
     from tune.cluster.machine import usable_cores
+    from tune.report.intervals import intervals_of
 
     try:
         tokenizer = load_tokenizer(str(run_dir.best))
     except Exception as error:  # transformers raises many kinds here; each means that the folder is unusable
         raise UserError([f"{run_dir.best}: its tokenizer is damaged; {AGAIN} makes it again"]) from error
-    return score_model(
-        str(run_dir.best),
-        tuple(resolved["label_names"]),
-        tokenize(rows.texts, rows.labels, tokenizer, int(resolved["max_length"])),
-        cast(int, tokenizer.pad_token_id),
-        cast(F1Average, resolved["f1"]),
-        usable_cores(),
-        use_gpu=True,
-    )
+    split = tokenize(rows.texts, rows.labels, tokenizer, int(resolved["max_length"]))
+    average = cast(F1Average, resolved["f1"])
+    names, pad_id = tuple(resolved["label_names"]), cast(int, tokenizer.pad_token_id)
+    scored = score_model(str(run_dir.best), names, split, pad_id, average, usable_cores(), use_gpu=True)
+    return scored, intervals_of(scored, split, average)
 
 
 def glue_scores(labels: Sequence[int], answers: Sequence[int], f1_average: str) -> dict[str, float]:

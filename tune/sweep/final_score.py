@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from trainable.data.tokens import TokenizedSplit
 from trainable.job import Job
-from trainable.metrics import F1Average
 from trainable.storage.base import Storage
 from trainable.train.scoring import Scored, score_model
 from tune.cluster.placement import where_trials_run
 from tune.cluster.plan import Plan
 from tune.report.finished import known_test_scores
-from tune.report.results import Intervals, SplitScores
+from tune.report.intervals import intervals_of
+from tune.report.results import SplitScores
 from tune.run_dir.layout import RunDir
 from tune.run_dir.records import TrialRecord
-from tune.statistics.bootstrap import LEVEL, accuracy_and_f1_intervals
 
 
 def get_ready_to_score(plan: Plan) -> None:
@@ -90,15 +88,5 @@ def score_on_test(
     missed = set(scored.labels) - set(scored.answers)
     never = [name for i, name in enumerate(job.label_names) if i in missed]
     return SplitScores(
-        scores=scored.scores, rows=len(test), never_predicted=never, interval=_intervals(scored, test, job.f1_average)
+        scores=scored.scores, rows=len(test), never_predicted=never, interval=intervals_of(scored, test, job.f1_average)
     )
-
-
-def _intervals(scored: Scored, test: TokenizedSplit, f1_average: F1Average) -> Intervals | None:
-    """Of the model itself; texts that stand twice tell no more than one. None where a row has several classes."""
-    if not scored.labels:
-        return None
-    texts = [test.ids[start:end].tobytes() for start, end in itertools.pairwise(test.offsets)]
-    positive = 1 if f1_average == "binary" else None
-    found = accuracy_and_f1_intervals(scored.labels, scored.answers, texts, positive)
-    return Intervals(accuracy=[*found["accuracy"]], f1=[*found["f1"]], level=LEVEL)
