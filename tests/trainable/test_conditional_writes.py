@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Barrier
 from typing import Any
 
@@ -10,6 +11,7 @@ import obstore
 import pytest
 from obstore.store import MemoryStore
 
+from trainable.storage import conditional_writes
 from trainable.storage.conditional_writes import ConditionalObject, conditional_object
 
 
@@ -96,3 +98,18 @@ def test_other_urls_have_no_conditions() -> None:
     assert conditional_object("hdfs://host/a", "driver.json") is None
     with pytest.raises(OSError, match="not container@account"):
         conditional_object("abfs://container/a", "driver.json")
+
+
+def test_keys_that_obstore_does_not_read_are_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would ask the network for others, for half a minute."""
+    url = "s3://bucket/a?endpoint_override=http://localhost:9"
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    monkeypatch.setattr(conditional_writes, "find_spec", lambda name: None)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in conditional_writes.PROFILES:
+        monkeypatch.delenv(name, raising=False)
+    assert conditional_object(url, "driver.json") is not None, "the machine may have been given keys"
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws" / "credentials").write_text("[default]\n")
+    with pytest.raises(OSError, match="keys of a profile"):
+        conditional_object(url, "driver.json")

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
@@ -19,6 +20,7 @@ from trainable.storage.request_timeout import answered
 if TYPE_CHECKING:
     from obstore.store import ObjectStore as Client
 
+PROFILES = {"AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials", "AWS_CONFIG_FILE": "~/.aws/config"}
 CLIENT: dict[str, Any] = {
     "client_options": {"timeout": "30s", "connect_timeout": "10s", "allow_http": True},
     "retry_config": {"max_retries": 2, "retry_timeout": timedelta(seconds=30)},
@@ -146,10 +148,13 @@ def _amazon(bucket: str, prefix: str, options: dict[str, str]) -> tuple[Client, 
     if (region := options.get("region") or _region_of(bucket, options)) is not None:
         config["region"] = region
     # obstore itself reads the environment and what the machine was given, but no profile.
-    if "AWS_ACCESS_KEY_ID" not in os.environ and find_spec("boto3") is not None:
-        from obstore.auth.boto3 import Boto3CredentialProvider
+    if "AWS_ACCESS_KEY_ID" not in os.environ:
+        if find_spec("boto3") is not None:
+            from obstore.auth.boto3 import Boto3CredentialProvider
 
-        config["credential_provider"] = Boto3CredentialProvider()
+            config["credential_provider"] = Boto3CredentialProvider()
+        elif any(Path(os.environ.get(name, file)).expanduser().exists() for name, file in PROFILES.items()):
+            raise OSError(errno.ENOTSUP, "keys of a profile; boto3 would read it")
     return S3Store(bucket, **CLIENT, **config), prefix
 
 
