@@ -124,8 +124,9 @@ class Machine:
         for entry in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 if os.readlink(entry / "ns/pid") == space and int(entry.name) != self.pid:
-                    words = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
-                    found[int(entry.name)] = words.decode(errors="replace").strip()
+                    words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+                    if words:  # one that has ended, and whose end nobody has asked for yet, has none
+                        found[int(entry.name)] = words
         return found
 
     def ports(self) -> dict[str, Opened]:
