@@ -42,13 +42,14 @@ def start(
     flags: Sequence[str],
     faults: Sequence[Mapping[str, Any]] = (),
     module: str = "tests.faults.broken",
+    own_group: bool = False,
     **more_environment: str,
 ) -> subprocess.Popen[str]:
     """Begin a sweep."""
     return subprocess.Popen(
         [sys.executable, "-m", module, *flags],
         cwd=folder, env=environment(folder, faults) | more_environment,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0 if own_group else None,
     )  # fmt: skip
 
 

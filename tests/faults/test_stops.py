@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 import shlex
 import signal
@@ -68,11 +69,12 @@ def test_one_signal_ends_the_sweep_in_order(tmp_path: Path, tiny_model: Path, nu
 def test_trials_in_their_first_epoch_go_on_where_they_were_stopped(tmp_path: Path, tiny_model: Path) -> None:
     points = [{**POINT, "batch_size": 4, "epochs": 2}] * 2
     flags = [*sweep_flags(tmp_path, tiny_model, 2, points), "--set", "state_interval_s=60"]
-    process = start(tmp_path, flags, [{"what": "slow steps", "seconds": 0.5}])  # an epoch takes 12 s
+    process = start(tmp_path, flags, [{"what": "slow steps", "seconds": 0.5}], own_group=True)  # an epoch takes 12 s
     log = tmp_path / "run" / "log.txt"
     wait_for(lambda: log.exists() and "trial 1 started" in log.read_text(), process)
     time.sleep(3.5)
     process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)  # `timeout` sends both
     process.communicate(timeout=STOP_LIMIT_S + 3)
     assert process.returncode == 128 + signal.SIGTERM
     at = [next((tmp_path / "run" / "trials" / str(trial) / "state").glob("epoch-0-step-*")).name for trial in (0, 1)]

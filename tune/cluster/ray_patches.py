@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -75,6 +76,12 @@ HELPERS = tuple(
         ("start_log_monitor", "log monitor"),
     )
 )
+OWN_GROUP = Patch(
+    "ray._private.services",
+    "ConsolePopen",
+    "`timeout`, batch systems and closed terminals send their signal to the driver's whole process group. Ray's "
+    "processes would end with it, before the trials' states are written. Linux ends them with the driver anyway.",
+)
 WORKER_MESSAGES = Patch(
     "ray._private.worker",
     "print_to_stdstream",
@@ -104,16 +111,21 @@ KEEP_ERROR = Patch(
     "Tune keeps of a trial's error a text, and a pickle that not every process can read. The error's class tells what "
     "kind of failure it was; the text may hold anything.",
 )
-PATCHES = (LOOPBACK_ONLY, *HELPERS, WORKER_MESSAGES, COPIED_VARIABLES, TASK_FAILED, REUSE_WORKER, KEEP_ERROR)
+PATCHES = (LOOPBACK_ONLY, *HELPERS, OWN_GROUP, WORKER_MESSAGES, COPIED_VARIABLES, TASK_FAILED, REUSE_WORKER, KEEP_ERROR)
 
 
 @contextlib.contextmanager
 def small_and_local() -> Iterator[None]:
-    """A Ray that is started in the context has no dashboard, autoscaler and log monitor, and listens on loopback."""
+    """A Ray that is started in the context has no dashboard, autoscaler and log monitor, and listens on loopback.
+
+    On Linux its processes are a group of their own.
+    """
     with contextlib.ExitStack() as stack:
         stack.enter_context(LOOPBACK_ONLY.replaced_by(False))
         for helper in HELPERS:
             stack.enter_context(helper.replaced_by(_do_nothing))
+        if sys.platform.startswith("linux"):
+            stack.enter_context(OWN_GROUP.replaced_by(functools.partial(OWN_GROUP.original, process_group=0)))
         yield
 
 

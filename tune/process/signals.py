@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any, NoReturn
@@ -14,6 +15,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # From the first signal to the end of the process. What is not written by then is computed again when the sweep is
 # continued.
 STOP_LIMIT_S = 12.0
+
+# `timeout` and batch systems send a signal to a process and again to its group: so soon it is the same one. Ctrl-C is
+# typed by somebody, who means each.
+SAME_STOP_S = 1.0
 
 # `--stop RUN --finish` sends it. Tune takes SIGUSR1 for itself, and our watch SIGUSR2; macOS has no real-time signals.
 FINISH_SIGNAL: int = getattr(signal, "SIGRTMIN", None) or signal.SIGURG
@@ -33,6 +38,7 @@ class Signals:
     def __init__(self) -> None:
         self.received: int | None = None
         """The number of the first signal; None as long as none came."""
+        self._received_at = 0.0
 
     def __enter__(self) -> Signals:
         nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
@@ -49,8 +55,10 @@ class Signals:
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
+            if number != signal.SIGINT and time.monotonic() - self._received_at < SAME_STOP_S:
+                return
             end_at_once(128 + number)
-        self.received = number
+        self.received, self._received_at = number, time.monotonic()
         _stop_asked.set()
         timer = threading.Timer(STOP_LIMIT_S, end_at_once, [128 + number])
         timer.daemon = True
