@@ -37,9 +37,9 @@ class FineTuningTrial(Trainable):
     Tune's own checkpoints are off. The trial's folder holds its newest whole state, and its model while the trial may
     still win.
 
-    A failure that would come again in any worker (a loss that is not finite, memory, a full disk, a model that lacks
-    weights) is reported as a result: {"failure": reason, "kind": "failed", "memory", "storage" or "model"}. If a trial
-    raised, Tune would end its worker; of what it raises while it is set up, Ray would pass on the text alone.
+    Some failures would come again in any worker: a loss that is not finite, memory, a full disk, a model that lacks
+    weights. They are reported as a result: {"failure": reason, "kind": "failed", "memory", "storage" or "model"}. If a
+    trial raised, Tune would end its worker. Of what is raised while it is set up, Ray would pass on the text alone.
     """
 
     def setup(self, config: dict[str, Any], job: Job | None = None) -> None:

@@ -12,7 +12,6 @@ import json
 import os
 import sys
 import tempfile
-import traceback
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,6 +24,7 @@ from trainable.data.unpacking import UTF_8
 from trainable.errors import UserError
 from trainable.metrics import METRICS, F1Average
 from trainable.redaction import plain
+from tune.process.command import exit_code_of
 from tune.process.surroundings import get_ready
 from tune.report.results import read_report
 from tune.run_dir.finished_run import AGAIN, open_finished
@@ -154,21 +154,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         get_ready(partial(print, file=sys.stderr))
     arguments = make_parser().parse_args(argv)
-    try:
-        split = arguments.split or "test"
-        scores = evaluate_run(arguments.run, split, arguments.data)
-        print(json.dumps(scores, indent=2))
-        if arguments.data is None and split == "test":
-            verdict = agreement(arguments.run, scores)
-            print(plain(verdict), file=sys.stderr)
-            return 1 if verdict.startswith("differs") else 0
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    except Exception:
-        print(plain(traceback.format_exc()), file=sys.stderr)
-        return 1
-    return 0
+    return exit_code_of(lambda: _evaluate(arguments))
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    split = arguments.split or "test"
+    scores = evaluate_run(arguments.run, split, arguments.data)
+    print(json.dumps(scores, indent=2))
+    if arguments.data is not None or split != "test":
+        return 0
+    verdict = agreement(arguments.run, scores)
+    print(plain(verdict), file=sys.stderr)
+    return 1 if verdict.startswith("differs") else 0
 
 
 if __name__ == "__main__":

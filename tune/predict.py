@@ -11,7 +11,6 @@ import argparse
 import json
 import sys
 import time
-import traceback
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from trainable.data.row_streams import STREAMED, Row, pieces, row_stream, row_writer, suffix_of_stream
 from trainable.data.unpacking import UTF_8
 from trainable.errors import UserError, listed, nearest, shown
-from trainable.redaction import plain
+from tune.process.command import exit_code_of
 from tune.process.surroundings import get_ready
 from tune.run_dir.finished_run import AGAIN, open_finished
 from tune.run_dir.layout import RunDir
@@ -239,21 +238,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--file needs --output, and takes no --pair")
     if given.file is None and (given.output is not None or given.text_columns is not None):
         parser.error("--output and --text-columns belong to --file")
-    try:
-        if given.file is None:
-            for answer in Predictor(given.run).predict(given.text, given.pair):
-                print(json.dumps(answer, ensure_ascii=False))
-            return 0
-        progress, output = RowCounter(), Path(given.output)
-        names = given.text_columns.split(",") if given.text_columns is not None else None
-        rows = predict_file(given.run, Path(given.file), output, names, given.encoding, progress)
-        progress.end(rows, output)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    except Exception:
-        print(plain(traceback.format_exc()), file=sys.stderr)
-        return 1
+    return exit_code_of(lambda: _predict(given))
+
+
+def _predict(given: argparse.Namespace) -> int:
+    if given.file is None:
+        for answer in Predictor(given.run).predict(given.text, given.pair):
+            print(json.dumps(answer, ensure_ascii=False))
+        return 0
+    progress, output = RowCounter(), Path(given.output)
+    names = given.text_columns.split(",") if given.text_columns is not None else None
+    rows = predict_file(given.run, Path(given.file), output, names, given.encoding, progress)
+    progress.end(rows, output)
     return 0
 
 

@@ -10,14 +10,14 @@ import argparse
 import os
 import sys
 import time
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from trainable.errors import UserError
-from trainable.redaction import one_line, plain
+from trainable.redaction import one_line
+from tune.process.command import exit_code_of
 from tune.process.surroundings import get_ready
 from tune.report.status import Status, status
 from tune.report.text import clock
@@ -137,16 +137,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         get_ready(partial(print, file=sys.stderr))
     folder = Path(make_parser().parse_args(argv).folder).expanduser()
-    try:
+
+    def show() -> int:
         runs = list_runs(folder)
         print("\n".join(as_table(runs, folder, time.time())) if runs else f"no sweep lies below {folder}")
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    except Exception:
-        print(plain(traceback.format_exc()), file=sys.stderr)
-        return 1
-    return 0
+        return 0
+
+    return exit_code_of(show)
 
 
 if __name__ == "__main__":

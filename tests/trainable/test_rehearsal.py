@@ -158,9 +158,7 @@ def test_float16_with_scaled_losses_trains_and_continues_bit_equal(tmp_path: Pat
 def test_a_machine_whose_gpu_is_broken_is_not_told_as_the_models_fault(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rehearsal, "pick_device", lambda use_gpu: torch.device("cuda", 0))  # there is none here
-    if torch.cuda.is_available():
-        pytest.skip("this machine's GPU works")
+    monkeypatch.setattr(rehearsal, "pick_device", lambda use_gpu: torch.device("cuda", 99))  # no machine has it
     problem = rehearsed(make_job(tiny_model)).problem
     assert problem is not None
     assert problem.startswith(f"the GPU of {socket.gethostname()} can't compute (")
