@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainable.data.row_streams import STREAMED, Row, pieces, row_stream, row_writer, suffix_of_stream
+from trainable.data.row_streams import STREAMED, Row, RowStream, pieces, row_stream, row_writer, suffix_of_stream
 from trainable.data.unpacking import UTF_8
 from trainable.errors import UserError, listed, nearest, shown
 from tune.process.command import exit_code_of
@@ -50,6 +50,7 @@ class Predictor:
         resolved: Mapping[str, Any] = run_dir.read_spec()["resolved"]
         self.label_names = tuple(resolved["label_names"])
         self.text_columns = tuple(resolved["text_columns"])
+        self.probability_columns = tuple(f"probability {name}" for name in self.label_names)
         self._labeller = _load(run_dir, self.label_names, int(resolved["max_length"]))
 
     def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[dict[str, Any]]:
@@ -136,37 +137,14 @@ def predict_file(
     with row_stream(file, "--file", encoding) as stream:
         predictor = Predictor(run)
         texts = tuple(text_columns or predictor.text_columns)
-        problems = [
-            f"--file {file}: no column {shown(n)}; {nearest(n, stream.columns)}; name it with --text-columns"
-            for n in texts
-            if n not in stream.columns
-        ]
-        if len(texts) != len(predictor.text_columns):
-            problems.append(
-                f"--text-columns: the model was trained on {len(predictor.text_columns)} columns, not {len(texts)}"
-            )
-        probability = [f"probability {name}" for name in predictor.label_names]
-        if there := [name for name in (PREDICTED, *probability) if name in stream.columns]:
-            problems.append(f"--file {file}: has {listed(there)} already, which the answers would be written into")
-        if problems:
+        if problems := _column_problems(file, stream, predictor, texts):
             raise UserError(problems)
         aside = output.with_name(f".{output.stem}.part{output.suffix}")
-        writer = row_writer(aside, stream, [(PREDICTED, str), *((name, float) for name in probability)])
+        added = [(PREDICTED, str), *((name, float) for name in predictor.probability_columns)]
+        writer, rows = row_writer(aside, stream, added), 0
         try:
-            rows = 0
             for piece in pieces(stream.rows, PIECE_ROWS):
-                columns = [[_text(row, name, place, file) for place, row in piece] for name in texts]
-                answers = predictor.probabilities(columns)
-                writer.write(
-                    [
-                        {
-                            **row,
-                            PREDICTED: predictor.label_names[of_row.argmax()],
-                            **dict(zip(probability, of_row.tolist(), strict=True)),
-                        }
-                        for (_, row), of_row in zip(piece, answers, strict=True)
-                    ]
-                )
+                writer.write(_labelled(piece, predictor, texts, file))
                 rows += len(piece)
                 if progress is not None:
                     progress.show(rows)
@@ -178,6 +156,31 @@ def predict_file(
             writer.close()
             aside.unlink(missing_ok=True)
     return rows
+
+
+def _column_problems(file: Path, stream: RowStream, predictor: Predictor, texts: Sequence[str]) -> list[str]:
+    """Say which columns the file lacks, and which it has that the answers need."""
+    problems = [
+        f"--file {file}: no column {shown(name)}; {nearest(name, stream.columns)}; name it with --text-columns"
+        for name in texts
+        if name not in stream.columns
+    ]
+    trained_on = len(predictor.text_columns)
+    if len(texts) != trained_on:
+        problems.append(f"--text-columns: the model was trained on {trained_on} columns, not {len(texts)}")
+    if there := [name for name in (PREDICTED, *predictor.probability_columns) if name in stream.columns]:
+        problems.append(f"--file {file}: has {listed(there)} already, which the answers would be written into")
+    return problems
+
+
+def _labelled(piece: Sequence[tuple[str, Row]], predictor: Predictor, texts: Sequence[str], file: Path) -> list[Row]:
+    """The rows with their answers behind their own columns."""
+    answers = predictor.probabilities([[_text(row, name, place, file) for place, row in piece] for name in texts])
+    labelled = []
+    for (_, row), of_row in zip(piece, answers, strict=True):
+        by_class = dict(zip(predictor.probability_columns, of_row.tolist(), strict=True))
+        labelled.append({**row, PREDICTED: predictor.label_names[of_row.argmax()], **by_class})
+    return labelled
 
 
 def _text(row: Row, name: str, place: str, file: Path) -> str:

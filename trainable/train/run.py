@@ -190,11 +190,10 @@ class FineTuningRun:
             scores, collapsed = self._score_validation()
         except _StopAsked:
             return None
-        evaluated = time.perf_counter()
         if not math.isfinite(scores["loss"]):
             when = "after" if until == len(order) else "in"
             raise TrialFailed(f"the validation loss {when} epoch {epoch + 1} is not finite ({scores['loss']})")
-        eval_s = begun.eval_s + evaluated - trained
+        eval_s = begun.eval_s + time.perf_counter() - trained
         if until < len(order):
             self.begun = replace(self.begun, eval_s=eval_s)
             percent = 100.0 * self.steps / (len(order) * config.epochs)
