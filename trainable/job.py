@@ -108,6 +108,10 @@ class Assignment:
     folder: str
     """The trial's folder in the run directory."""
 
+    confirms: int | None = None
+    """The trial whose configuration this one trains again from a fresh seed: it is not stopped early, and its model is
+    kept. None of a trial of the search."""
+
     memory_multiplier: int = 1
     """How many times the usual GPU fraction, or the usual cores, this trial has; 2 after memory ran out once."""
 

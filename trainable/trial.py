@@ -23,6 +23,7 @@ from trainable.epoch_scores import EpochScores
 from trainable.errors import OutOfMemory, TrialFailed, WeightsMissing
 from trainable.heartbeat import Heartbeat
 from trainable.job import Assignment, Job, with_model_at_hand
+from trainable.predictions import PREDICTIONS, write_array
 from trainable.train.memory import is_out_of_memory
 from trainable.train.pulse import Pulse
 from trainable.train.run import FineTuningRun
@@ -92,7 +93,8 @@ class FineTuningTrial(Trainable):
         self._heartbeat.show()  # whose worker this is now
         self._folder = self._trial_storage.here(Path(assignment.folder))
         run = self.fine_tuning
-        run.reset(assignment.config, assignment.seed)
+        self._confirms = assignment.confirms is not None
+        run.reset(assignment.config, assignment.seed, with_rungs=not self._confirms)
         for state in reversed(self._states()):
             found = self._trial_storage.fetch(state) and run.load_state(state)
             self._trial_storage.forget(state)
@@ -101,6 +103,7 @@ class FineTuningTrial(Trainable):
         self._state_written = time.monotonic()
         self._steps_written = run.steps
         self._bytes_written = 0
+        self._predictions_of: int | None = None  # the epoch
         self._start_s = time.perf_counter() - began
 
     def step(self) -> dict[str, Any]:
@@ -145,8 +148,14 @@ class FineTuningTrial(Trainable):
         }
 
     def _keep(self) -> None:
-        """Write the model at the trial's end, before that a state from time to time."""
+        """Write what the best epoch predicts; the model at the trial's end, before that a state from time to time."""
         run = self.fine_tuning
+        if run.best is not None and run.best_predictions is not None and run.best.epoch != self._predictions_of:
+            file = self._folder / PREDICTIONS
+            file.parent.mkdir(parents=True, exist_ok=True)
+            self._bytes_written += write_array(file, run.best_predictions.cpu().numpy())
+            self._trial_storage.publish(file)
+            self._predictions_of = run.best.epoch
         if run.done:
             if self._can_win():
                 self._bytes_written += run.write_best(self._folder / "model")
@@ -206,7 +215,7 @@ class FineTuningTrial(Trainable):
         run = self.fine_tuning
         if run.best is None:
             return False
-        if run.job.incumbent_file is None:
+        if self._confirms or run.job.incumbent_file is None:
             return True
         try:
             incumbent = json.loads(self._trial_storage.read_text(Path(run.job.incumbent_file)))

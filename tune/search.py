@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from tune.prepare.identity import StoredSweep
     from tune.prepare.inputs import Inputs
     from tune.prepare.launch import Launch
-    from tune.report.results import SweepReport
+    from tune.report.results import SplitScores, SweepReport
     from tune.run_dir.layout import RunDir
 
 
@@ -170,11 +170,11 @@ def _search(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, launch: Launch
     from tune.prepare.launch import make_job, rehearse_for_precision
     from tune.report.advice import advice, validation_note
     from tune.report.files import write_best, write_report
-    from tune.report.finished import known_test_scores
     from tune.report.progress import Progress
     from tune.report.results import build_report, test_reads_before
     from tune.report.words import conclusion, launch_lines, no_trial_finished
-    from tune.sweep.final_score import get_ready_to_score, score_winner
+    from tune.sweep.final_score import TestSplit, get_ready_to_score, score_on_test
+    from tune.sweep.hand_over import model_to_hand_over
     from tune.sweep.run_trials import run_trials
     from tune.sweep.trial_book import TrialBook
 
@@ -211,20 +211,28 @@ def _search(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, launch: Launch
                 run_trials(spec, plan, job, run_dir, book, progress, meanwhile=lambda: get_ready_to_score(plan))
             heed_signals()
             progress.end_table()
-            records, winner = book.records(), book.leader
+            records, choice = book.records(), book.choose()
             if finish_asked():
                 progress.say(f"finishing now, as asked: {book.finished} of {spec.num_trials} trials are done")
-            if winner is None:
+            if choice is None:
                 raise SweepFailed(no_trial_finished(records, run_dir))
+
+            def on_validation(folder: Path) -> SplitScores:
+                return score_on_test(plan, job, str(folder), job.validation, progress.say)[0]
+
+            model = model_to_hand_over(choice, spec, run_dir, on_validation, progress.say)
             test, reads = None, test_reads_before(run_dir)
+            split = TestSplit(run_dir, plan, job, lambda: inputs.tokenize("test"), progress.say)
             if "test" in inputs.data.splits:
-                is_known = known_test_scores(run_dir, winner) is not None
-                test = score_winner(winner, plan, job, run_dir, lambda: inputs.tokenize("test"), progress.say)
-                reads = max(reads + (not is_known), 1)
+                test = split.score_winner(model)
+                reads = max(reads + split.was_read, 1)
             never = test.never_predicted if test is not None and test.never_predicted else []
-            found = advice(inputs, records, winner, job.train.truncated, never)
-            report = build_report(inputs, sweep_id, precision, records, winner, test, book.wall_s, reads, found)
-            write_best(run_dir, report)
+            found = advice(inputs, records, choice.finalist, job.train.truncated, never)
+            report = build_report(
+                inputs, sweep_id, precision, records, model.run, model.averaged, model.scores, test, book.wall_s, reads,
+                found,
+            )  # fmt: skip
+            write_best(run_dir, report, model.folder, model.test_predictions)
             book.keep_only_what_was_asked_for()
             write_report(run_dir, report)
             progress.say_each(conclusion(report, run_dir.name))

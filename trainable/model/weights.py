@@ -6,15 +6,17 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from trainable.hub.model_folder import TOKENIZER_FILES
+from trainable.hub.model_folder import TOKENIZER_FILES, WEIGHT_FILES
+from trainable.storage.folders import MANIFEST
 
+MODEL_WEIGHTS = WEIGHT_FILES[0]
 CODE_FIELDS = ("auto_map", "custom_pipelines")  # a folder names Python code here that transformers could be told to run
 
 
@@ -58,8 +60,8 @@ def write_model(
         pad_token: What rows were padded with, where the tokenizer names no padding token.
         max_length: The tokens that rows were cut to; who lets this tokenizer cut, cuts to them.
     """
-    write_tensors(folder / "model.safetensors", weights, {"format": "pt"})
-    _make_readable(folder / "model.safetensors")
+    write_tensors(folder / MODEL_WEIGHTS, weights, {"format": "pt"})
+    _make_readable(folder / MODEL_WEIGHTS)
     config = json.loads(config_json)
     for name in ("_name_or_path", *CODE_FIELDS):
         config.pop(name, None)
@@ -76,6 +78,26 @@ def write_model(
         path = folder / "tokenizer_config.json"
         fields = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         path.write_text(json.dumps({**fields, **said}, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def average_models(folders: Sequence[Path], target: Path) -> None:
+    """Write the model whose weights are the mean of those of several models of one kind.
+
+    Args:
+        folders: Models in Hugging Face's format; whatever is no weight is copied from the first.
+        target: Where to write; it exists.
+    """
+    names = (MODEL_WEIGHTS, MANIFEST)
+    for path in folders[0].iterdir():
+        if path.name not in names:
+            shutil.copyfile(path, target / path.name)
+    mean = read_tensors(folders[0] / MODEL_WEIGHTS)
+    for number, folder in enumerate(folders[1:], 2):
+        for name, tensor in read_tensors(folder / MODEL_WEIGHTS).items():
+            if tensor.is_floating_point():
+                mean[name] += (tensor - mean[name]) / number
+    write_tensors(target / MODEL_WEIGHTS, mean, {"format": "pt"})
+    _make_readable(target / MODEL_WEIGHTS)
 
 
 def _untied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

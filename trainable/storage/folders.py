@@ -88,10 +88,15 @@ def _exchange(one: Path, other: Path) -> bool:
 
 def write_text(path: Path, text: str) -> None:
     """Write or replace a small file. A reader sees the old text or the new one. Raises OSError that names a path."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """The same of a file that is no text."""
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     with naming(path):
         try:
-            aside.write_text(text, encoding="utf-8")
+            aside.write_bytes(content)
             sync(aside)
             os.replace(aside, path)
             sync(path.parent)

@@ -60,6 +60,10 @@ class Task(Protocol):
         """
         ...
 
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """What the model gives each class: float32 [rows, classes], from the logits [rows, outputs]."""
+        ...
+
     def count(self, logits: Tensor, labels: Tensor) -> Tensor:
         """What is counted in a batch: one float64 vector on the logits' device.
 

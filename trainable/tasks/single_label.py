@@ -42,6 +42,10 @@ class SingleLabel:
 
         return cross_entropy(logits, labels, reduction="sum", label_smoothing=label_smoothing)
 
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """The softmax over the classes."""
+        return logits.softmax(dim=-1)
+
     def count(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The loss, then for each class its rows, its answers and the right ones, flat: float64 [1 + 3 * classes]."""
         import torch

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from trainable.data.tokens import tokenize
 from trainable.model.classifier import Classifier
@@ -45,10 +44,10 @@ class Labeller:
             use_gpu: Whether to compute on a GPU where there is one.
         """
         self._tokenizer, self._max_length, self._threads = tokenizer, max_length, threads
-        self._device, task = pick_device(use_gpu), TASKS[DEFAULT_TASK]
+        self._device, self._task = pick_device(use_gpu), TASKS[DEFAULT_TASK]
         self._pad_id = cast(int, tokenizer.pad_token_id)
         with cpu_threads(threads):
-            self._classifier = Classifier(folder, label_names, self._device, pad_id=self._pad_id, task=task)
+            self._classifier = Classifier(folder, label_names, self._device, pad_id=self._pad_id, task=self._task)
         self._limit = MicroBatchLimit()
 
     def probabilities(self, columns: Sequence[Sequence[str]]) -> npt.NDArray[np.float64]:
@@ -60,25 +59,21 @@ class Labeller:
         split = tokenize(columns, [0] * len(columns[0]), self._tokenizer, self._max_length)
         batches = Batches(split, self._pad_id, self._device, pads_left=self._classifier.pads_left)
         order = eval_order(batches.lengths, EVAL_TOKENS[self._device.type])
-        found: list[Tensor] = []
-        found_before = 0
 
         def take(rows: Rows) -> list[Batch]:
-            nonlocal found_before
-            found_before = len(found)
             return [batches.take(piece) for piece in pieces_of(rows, self._limit.rows)]
 
-        def halve(tried_rows: int) -> None:
-            del found[found_before:]  # the same rows are computed again
-            self._limit.halve(tried_rows)
-
-        def keep(logits: Tensor, labels: Tensor) -> Tensor:
-            found.append(logits)
-            return torch.zeros(1, device=logits.device)
-
         with cpu_threads(self._threads):
-            evaluate(self._classifier.module, order, take, halve, count=keep, precision="fp32")
-        probabilities = torch.cat(found).double().softmax(dim=-1).cpu().numpy()
-        in_order = np.empty_like(probabilities)
-        in_order[np.concatenate(order)] = probabilities
-        return in_order
+            _, logits = evaluate(
+                self._classifier.module,
+                order,
+                take,
+                self._limit.halve,
+                count=lambda logits, labels: torch.zeros(1, device=logits.device),
+                precision="fp32",
+                keep=lambda logits, labels: logits,
+            )
+        if logits is None:
+            raise ValueError("no text is to be labelled")
+        probabilities: npt.NDArray[np.float64] = self._task.probabilities(logits.double()).cpu().numpy()
+        return probabilities

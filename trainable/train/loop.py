@@ -7,8 +7,10 @@ gives up.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +25,7 @@ from trainable.train.memory import is_out_of_memory
 Rows = npt.NDArray[np.int64]  # row numbers of a split
 Take = Callable[[Rows], list[Batch]]
 Halve = Callable[[int], None]  # is told how many rows at once were too many
+Found = TypeVar("Found")
 OfBatch = Callable[[Tensor, Tensor], Tensor]  # from the float32 logits and the labels of a batch
 
 
@@ -102,6 +105,15 @@ def train_steps(
     return taken, loss_sum
 
 
+class Evaluation(NamedTuple):
+    """What an evaluation found."""
+
+    counted: list[float]
+    """The sum of what was counted in each batch."""
+    kept: Tensor | None
+    """What was kept of each row, in the order of the split, on the device; None where nothing was to be kept."""
+
+
 @torch.inference_mode()
 def evaluate(
     model: nn.Module,
@@ -111,8 +123,9 @@ def evaluate(
     *,
     count: OfBatch,
     precision: Precision,
+    keep: OfBatch | None = None,
     beat: Callable[[], None] = lambda: None,
-) -> list[float]:
+) -> Evaluation:
     """Count over a whole split; the counts stay on the device until the end.
 
     Args:
@@ -122,26 +135,34 @@ def evaluate(
         halve: Is called where memory ran out; raises where nothing smaller can be tried.
         count: What is counted in a batch: a vector, of which the sum over all batches is wanted.
         precision: Of the forward pass.
+        keep: What is kept of a batch: a tensor whose first dimension is the batch's rows.
         beat: Is called after each batch.
     """
     model.eval()
+    kept: list[Tensor] = []
 
-    def count_batch(batch: Batch) -> Tensor:
-        counted = count(_logits(model, batch, precision), batch.labels)
+    def of_batch(batch: Batch) -> tuple[Tensor, list[Tensor]]:
+        logits = _logits(model, batch, precision)
+        found = count(logits, batch.labels), [] if keep is None else [keep(logits, batch.labels)]
         beat()
-        return counted
+        return found
 
-    def count_rows(batches: list[Batch]) -> Tensor:
-        return torch.stack([count_batch(batch) for batch in batches]).sum(dim=0)
+    def of_rows(batches: list[Batch]) -> tuple[Tensor, list[Tensor]]:
+        counts, of_batches = zip(*map(of_batch, batches), strict=True)
+        return torch.stack(counts).sum(dim=0), [*itertools.chain(*of_batches)]
 
     total: Tensor | None = None
     for rows in order:
-        here = _as_memory_allows(count_rows, rows, take, halve)
+        here, of_these = _as_memory_allows(of_rows, rows, take, halve)
         total = here if total is None else total + here
+        kept += of_these
     if total is None:
         raise ValueError("an evaluation needs at least one batch")
     counted: list[float] = total.tolist()  # the evaluation's only wait for the device
-    return counted
+    if not kept:
+        return Evaluation(counted, None)
+    place = torch.from_numpy(np.argsort(np.concatenate(order))).to(kept[0].device)
+    return Evaluation(counted, torch.cat(kept)[place])
 
 
 class LossCheck:
@@ -183,12 +204,12 @@ def _logits(model: nn.Module, batch: Batch, precision: Precision) -> Tensor:
 
 
 def _as_memory_allows(
-    compute: Callable[[list[Batch]], Tensor],
+    compute: Callable[[list[Batch]], Found],
     rows: Rows,
     take: Take,
     halve: Halve,
     undo: Callable[[], None] = lambda: None,
-) -> Tensor:
+) -> Found:
     """Compute something of these rows; where memory runs out, call `undo` and try again in smaller pieces."""
     while True:
         batches = take(rows)

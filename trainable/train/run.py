@@ -102,15 +102,25 @@ class FineTuningRun:
         """The epoch that was begun and not finished."""
         self.best: EpochScores | None = None
         self.best_weights = BestWeights()
+        self._probabilities: Tensor | None = None  # float16 [validation rows, classes], of the last evaluation
+        self.best_predictions: Tensor | None = None
+        """The same after the best epoch; None where no epoch that was trained here is the best."""
 
-    def reset(self, config: TrialConfig, seed: int) -> None:
-        """Begin a trial; nothing of the trial before shows in its bits."""
+    def reset(self, config: TrialConfig, seed: int, with_rungs: bool = True) -> None:
+        """Begin a trial; nothing of the trial before shows in its bits.
+
+        Args:
+            config: Its hyperparameters.
+            seed: Of its head, the order of its rows and dropout.
+            with_rungs: Whether it is scored at the job's rungs, too.
+        """
         self.config, self.seed = config, seed
+        self.rungs_percent = self.job.rungs_percent if with_rungs else ()
         self.history = []
         self.rungs = []
         self.begun = None
         self.micro_batch_limit = MicroBatchLimit()  # finer pieces draw other dropout: no trial gets those of another
-        self.best = None
+        self.best = self.best_predictions = None
         self.best_weights = BestWeights()
         self.classifier.reset(seed, config.dropout)
         trained = [p for p in self.classifier.module.parameters() if p.requires_grad]
@@ -222,7 +232,7 @@ class FineTuningRun:
         """The step of the epoch at which the next rung is reached, if that is before its end; from 1."""
         an_epoch = self.config.steps_per_epoch(len(self.train))
         whole, measured = self._steps_of_whole_epochs, self.rungs[-1].steps if self.rungs else 0
-        rungs = (math.ceil(percent * an_epoch * self.config.epochs / 100) for percent in self.job.rungs_percent)
+        rungs = (math.ceil(percent * an_epoch * self.config.epochs / 100) for percent in self.rungs_percent)
         first, last = max(whole + steps, whole + 1, measured + 1), whole + an_epoch - 1
         return min((rung - whole for rung in rungs if first <= rung <= last), default=None)
 
@@ -250,13 +260,14 @@ class FineTuningRun:
 
     def _score_validation(self) -> tuple[dict[str, float], bool]:
         """The scores on validation, and whether every row was given the same class."""
-        total = evaluate(
+        total, self._probabilities = evaluate(
             self.classifier.module,
             self.validation_order,
             lambda rows: self._take(self.validation, rows),
             self.micro_batch_limit.halve,
             count=self.task.count,
             precision=self.job.precision,
+            keep=lambda logits, labels: self.task.probabilities(logits).half(),
             beat=self._beat_or_stop,
         )
         counts = self.task.counts(total)
@@ -274,7 +285,7 @@ class FineTuningRun:
     def _keep_if_best(self, epoch: EpochScores) -> None:
         if self.best is not None and self.merit(epoch) <= self.merit(self.best):
             return
-        self.best = epoch
+        self.best, self.best_predictions = epoch, self._probabilities
         if epoch.epoch < self.config.epochs:
             self.best_weights.copy(self.classifier.weights())
         else:  # after the last epoch nothing changes the live weights until they are written
@@ -333,6 +344,7 @@ class FineTuningRun:
         restore_random(saved.random, self.device)
         self.scaler.load_state_dict(dict(saved.scaler))
         self.history, self.rungs, self.best = list(saved.history), list(saved.rungs), saved.best
+        self.best_predictions = None
         self.begun = saved.begun and saved.begun.on(self.device)
         self.micro_batch_limit.rows = saved.rows_at_once
         self.best_weights = BestWeights()

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
+import numpy.typing as npt
 
 from trainable.data.tokens import TokenizedSplit
 from trainable.metrics import F1Average
@@ -30,6 +29,9 @@ class Scored:
 
     answers: list[int]
     """The class that the model gives each of these rows."""
+
+    probabilities: npt.NDArray[np.float32]
+    """What the model gives each class, [rows, classes]."""
 
 
 def score_model(
@@ -59,28 +61,25 @@ def score_model(
         classifier = Classifier(folder, label_names, device, pad_id=pad_id, task=task)
         batches = Batches(split, pad_id, device, pads_left=classifier.pads_left)
         limit = MicroBatchLimit()
-        seen: list[Tensor] = []  # of each batch [2, rows]: the labels and the answers
-        seen_before = 0
 
         def take(rows: Rows) -> list[Batch]:
-            nonlocal seen_before
-            seen_before = len(seen)
             return [batches.take(piece) for piece in pieces_of(rows, limit.rows)]
 
-        def halve(tried_rows: int) -> None:
-            del seen[seen_before:]  # the same rows are computed again
-            limit.halve(tried_rows)
-
-        def count(logits: Tensor, labels: Tensor) -> Tensor:
-            if labels.dim() == 1:
-                seen.append(torch.stack([labels, logits.argmax(dim=-1)]))
-            return task.count(logits, labels)
-
         order = eval_order(batches.lengths, EVAL_TOKENS[device.type])
-        total = evaluate(classifier.module, order, take, halve, count=count, precision="fp32")
+        total, logits = evaluate(
+            classifier.module,
+            order,
+            take,
+            limit.halve,
+            count=task.count,
+            precision="fp32",
+            keep=lambda logits, labels: logits,
+        )
+        if logits is None:
+            raise ValueError("a split needs at least one row")
+        probabilities = task.probabilities(logits).cpu().numpy()
     labels: list[int] = []
     answers: list[int] = []
-    if seen:
-        in_order = np.argsort(np.concatenate(order))
-        labels, answers = torch.cat(seen, dim=1).cpu().numpy()[:, in_order].tolist()
-    return Scored(task.scores(task.counts(total), f1_average), labels, answers)
+    if split.labels.ndim == 1:
+        labels, answers = split.labels.tolist(), logits.argmax(dim=-1).tolist()
+    return Scored(task.scores(task.counts(total), f1_average), labels, answers, probabilities)

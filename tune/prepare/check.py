@@ -15,6 +15,7 @@ from tune.prepare.inputs import Inputs, find_model, find_tokenizer, fit_problems
 from tune.prepare.launch import disk_room_problems, sweep_files
 from tune.run_dir.integrity import entry_problems, place_problems
 from tune.run_dir.layout import RunDir
+from tune.run_dir.records import of_the_search
 from tune.spec.flags import Request
 
 
@@ -43,8 +44,8 @@ def check_request(request: Request, run_dir: RunDir, problems: list[str]) -> tup
     stored = new_sweep()
     if not out_problems and run_dir.holds_sweep and not request.fresh:
         stored = find_stored_sweep(run_dir, spec, compared, data, model, problems)
-    if len(stored.records) > spec.num_trials:  # they exist, whatever is asked for now
-        spec = spec.model_copy(update={"num_trials": len(stored.records)})
+    if (searched := len(of_the_search(stored.records))) > spec.num_trials:  # they exist, whatever is asked for now
+        spec = spec.model_copy(update={"num_trials": searched})
     if problems or data is None or model is None or tokenizer is None:
         raise UserError(problems)
     inputs = make_inputs(spec, data, model, tokenizer, request.origins)

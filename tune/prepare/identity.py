@@ -16,7 +16,7 @@ from tune.prepare.inputs import Inputs, ModelFolder
 from tune.run_dir.documents import WHAT_TO_DO
 from tune.run_dir.integrity import find_records
 from tune.run_dir.layout import RunDir
-from tune.run_dir.records import TrialRecord
+from tune.run_dir.records import TrialRecord, of_the_search
 from tune.spec.space import change_problem, parse_domain
 from tune.spec.sweep_spec import SweepSpec, spec_as_yaml_values
 
@@ -80,7 +80,7 @@ def find_stored_sweep(
         problems += other  # whether another sweep is damaged does not matter here
         return new_sweep()
     records = find_records(run_dir, spec, problems)
-    problems += _point_problems(stored.get("points") or [], spec, len(records))
+    problems += _point_problems(stored.get("points") or [], spec, len(of_the_search(records)))
     sweep_id = resolved.get("sweep")
     if sweep_id is None and not records:
         return StoredSweep(uuid.uuid4().hex, precision)

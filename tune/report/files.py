@@ -9,16 +9,25 @@ from trainable.storage.folders import MANIFEST, link, write_folder, write_text
 from tune.report.html_page import html_page
 from tune.report.model_card import model_card
 from tune.report.results import SweepReport
-from tune.run_dir.layout import RunDir
+from tune.run_dir.layout import OF_BEST, TEST_PREDICTIONS, RunDir
 
 
-def write_best(run_dir: RunDir, report: SweepReport) -> None:
-    """Write best/: the winner's model as transformers opens it, the model card, the scores."""
+def write_best(run_dir: RunDir, report: SweepReport, model: Path, test_predictions: Path) -> None:
+    """Write best/: the winner's model as transformers opens it, the model card, the scores.
+
+    Args:
+        run_dir: Where the sweep was run.
+        report: Its result.
+        model: The model that is handed over; it may lie in best/ already.
+        test_predictions: What the model predicts of the test split; the file need not be there.
+    """
 
     def write(aside: Path) -> None:
-        for path in run_dir.model(report.best.trial).iterdir():
-            if path.name != MANIFEST:
+        for path in model.iterdir():
+            if path.name not in (MANIFEST, *OF_BEST):
                 link(path, aside / path.name)
+        if test_predictions.is_file():
+            link(test_predictions, aside / TEST_PREDICTIONS)
         (aside / "README.md").write_text(model_card(report), encoding="utf-8")
         (aside / "metrics.json").write_text(json.dumps(report.best_as_json(), indent=2) + "\n", encoding="utf-8")
 

@@ -9,7 +9,7 @@ from trainable.storage.folders import same_text, write_text
 from tune.report.html_page import html_page
 from tune.report.results import SplitScores, SweepReport, read_report, trial_row
 from tune.run_dir.layout import RunDir
-from tune.run_dir.records import TrialRecord
+from tune.run_dir.records import TrialRecord, of_the_search
 
 
 def finished_report(run_dir: RunDir, records: Sequence[TrialRecord], num_trials: int) -> SweepReport | None:
@@ -27,7 +27,7 @@ def finished_report(run_dir: RunDir, records: Sequence[TrialRecord], num_trials:
         UserError: report.html can't be written.
     """
     report = read_report(run_dir)
-    if report is None or len(report.trials) < num_trials:
+    if report is None or len(of_the_search(records)) < num_trials:
         return None
     if any(record.state == "RUNNING" for record in records):
         return None
@@ -48,12 +48,19 @@ def finished_report(run_dir: RunDir, records: Sequence[TrialRecord], num_trials:
     return report
 
 
-def known_test_scores(run_dir: RunDir, winner: TrialRecord) -> SplitScores | None:
-    """Read the winner's test scores from best/ or an earlier report: the test split is scored only once."""
+def known_test_scores(run_dir: RunDir, winner: TrialRecord, averaged: Sequence[int] = ()) -> SplitScores | None:
+    """Read the winner's test scores from best/ or an earlier report: the test split is scored only once.
+
+    Args:
+        run_dir: Where the sweep was run.
+        winner: The trial whose model it is.
+        averaged: The trials whose weights are averaged in it; none where it is the trial's own.
+    """
     known = run_dir.best_metrics()
     if known is None and (report := read_report(run_dir)) is not None:
         known = report.best_as_json()
-    if known is None or (known.get("trial"), known.get("epoch")) != (winner.number, winner.best_epoch):
+    whose = winner.number, winner.best_epoch, [*averaged]
+    if known is None or (known.get("trial"), known.get("epoch"), known.get("averaged", [])) != whose:
         return None
     try:
         return SplitScores.model_validate(known["test"])

@@ -22,7 +22,7 @@ from trainable.metrics import METRICS, Metric
 from trainable.redaction import one_line, plain
 from tune.report.text import clock, short
 from tune.run_dir.ranking import rank
-from tune.run_dir.records import TrialRecord
+from tune.run_dir.records import TrialRecord, of_the_search
 from tune.spec.space import Fixed
 from tune.spec.sweep_spec import SweepSpec
 
@@ -67,8 +67,10 @@ class Progress:
         self._running: dict[int, tuple[TrialConfig, EpochScores | None]] = {}  # with the last epoch
         self._percent: dict[int, float] = {}  # how much of its schedule a trial has run
         self._ended = deque((record for record in earlier if record.state in OUTCOMES), maxlen=ENDED_SHOWN)
-        self._counts = {state: sum(record.state == state for record in earlier) for state in OUTCOMES}
+        searched = of_the_search(earlier)
+        self._counts = {state: sum(record.state == state for record in searched) for state in OUTCOMES}
         self._ended_before = sum(self._counts.values())
+        self._confirmed = len(earlier) - len(searched)
         self._epochs = 0
         self._best = next(iter(rank(earlier, spec.metric, spec.mode)), None)
 
@@ -129,11 +131,12 @@ class Progress:
         self._log.flush()
         return text
 
-    def started(self, number: int, config: TrialConfig) -> None:
-        """A trial begins."""
+    def started(self, number: int, config: TrialConfig, confirms: int | None = None) -> None:
+        """A trial begins; `confirms` is the trial that it trains again from a fresh seed, if it does."""
         self._began = self._began or time.monotonic()
         self._running[number] = (config, None)
-        self._event(f"trial {number} started: {short(config)}")
+        again = "" if confirms is None else f" (trial {confirms} again, from a fresh seed)"
+        self._event(f"trial {number} started{again}: {short(config)}")
 
     def epoch(self, number: int, epoch: EpochScores) -> None:
         """A trial has finished an epoch."""
@@ -158,7 +161,10 @@ class Progress:
         """A trial has ended. `best` is the best finished trial so far."""
         self._running.pop(record.number, None)
         self._ended.append(record)
-        self._counts[record.state] += 1
+        if record.confirms is None:
+            self._counts[record.state] += 1
+        else:
+            self._confirmed += 1
         self._best = best
         self._event(f"trial {record.number} {outcome(record, self.spec.metric)}; {self.summary()}")
 
@@ -169,11 +175,12 @@ class Progress:
     def summary(self) -> str:
         """The state of the sweep in a line."""
         best = "no best yet"
+        confirmed = f", {self._confirmed} fresh runs of finalists" if self._confirmed else ""
         if self._best is not None:
             best = f"best {self.spec.metric} {self._best.value:.4f} (trial {self._best.number})"
         return (
             f"{len(self._running)} running, {self._counts['COMPLETE']} done, {self._counts['PRUNED']} stopped early, "
-            f"{self._counts['FAIL']} failed of {self.spec.num_trials}; {best}; "
+            f"{self._counts['FAIL']} failed of {self.spec.num_trials}{confirmed}; {best}; "
             f"{self._epochs} {'epoch' if self._epochs == 1 else 'epochs'} in {clock(self._elapsed_s())}, "
             f"{self._time_left()} left"
         )

@@ -22,7 +22,7 @@ from pydantic import (
 from trainable.config import TrialConfig
 from trainable.metrics import METRICS, Direction
 from tune.run_dir.layout import RunDir
-from tune.run_dir.records import TrialRecord
+from tune.run_dir.records import TrialRecord, of_the_search
 
 if TYPE_CHECKING:
     from tune.prepare.inputs import Inputs
@@ -63,6 +63,10 @@ class Winner(_Part):
     """The epoch whose weights are kept, from 1."""
     seed: int | None
     """The seed of its training."""
+    confirms: int | None = None
+    """The trial of the search that found its configuration; None where the model is that trial's own."""
+    averaged: list[int] = []
+    """The trials whose weights were averaged into the model; none where it is one trial's."""
     validation: Scores
     """Its scores on the validation split, by which it was chosen."""
     collapsed: bool
@@ -137,6 +141,8 @@ class TrialRow(_Part):
     """The seed of its training."""
     failure: str | None
     """Why it failed, in a line."""
+    confirms: int | None = None
+    """The trial whose configuration it trains again from a fresh seed; None of a trial of the search."""
 
 
 class SweepReport(_Part):
@@ -183,8 +189,13 @@ class SweepReport(_Part):
     """Ties the report to spec.yaml; None in a sweep of a version that gave no such names."""
 
     def count(self, state: str) -> int:
-        """How many trials are COMPLETE, PRUNED or FAIL."""
-        return sum(row.state == state for row in self.trials)
+        """How many trials of the search are COMPLETE, PRUNED or FAIL."""
+        return sum(row.state == state for row in self.searched)
+
+    @property
+    def searched(self) -> list[TrialRow]:
+        """The trials of the search, without the fresh runs of its finalists."""
+        return [row for row in self.trials if row.confirms is None]
 
     def as_json(self) -> dict[str, Any]:
         """The object that report.json holds."""
@@ -228,6 +239,8 @@ def build_report(
     precision: str,
     records: Sequence[TrialRecord],
     winner: TrialRecord,
+    averaged: Sequence[int],
+    validation: Scores,
     test: SplitScores | None,
     wall_s: float,
     test_reads: int,
@@ -240,7 +253,9 @@ def build_report(
         sweep_id: Ties the report to spec.yaml.
         precision: Of training and validation.
         records: Every trial of the study.
-        winner: One of them.
+        winner: The one whose model is handed over.
+        averaged: The trials whose weights are averaged in that model; none where it is the winner's own.
+        validation: The model's scores on validation.
         test: The winner's scores on the test split; None where there is none.
         wall_s: How long the sweep took with all its restarts, seconds.
         test_reads: How often a model was scored on the test split, with all its restarts.
@@ -263,7 +278,9 @@ def build_report(
             config=winner.config,
             epoch=best.epoch,
             seed=winner.seed,
-            validation=dict(best.scores),
+            confirms=winner.confirms,
+            averaged=[*averaged],
+            validation=dict(validation),
             collapsed=winner.collapsed,
         ),
         test=test,
@@ -298,6 +315,7 @@ def trial_row(record: TrialRecord) -> TrialRow:
         seconds=record.seconds,
         seed=record.seed,
         failure=record.failure,
+        confirms=record.confirms,
     )
 
 
@@ -314,7 +332,7 @@ def versions() -> dict[str, str]:
 
 def _early_notes(records: Sequence[TrialRecord], num_trials: int) -> list[str]:
     """Say that the sweep was finished before its end, as `--stop RUN --finish` asks."""
-    done = sum(record.state != "RUNNING" for record in records)
+    done = sum(record.state != "RUNNING" for record in of_the_search(records))
     return [f"the sweep was finished early, as asked: after {done} of {num_trials} trials"] if done < num_trials else []
 
 
@@ -348,7 +366,7 @@ def warnings_of(report: SweepReport) -> list[str]:
     if best.collapsed:
         found.append("the winner gives every validation row the same class")
     if failed := report.count("FAIL"):
-        found.append(f"{failed} of {len(report.trials)} trials failed; trials/N/failure.txt says why")
+        found.append(f"{failed} of {len(report.searched)} trials failed; trials/N/failure.txt says why")
     return found
 
 

@@ -15,7 +15,7 @@ from tune.report.results import SplitScores, SweepReport, read_report
 from tune.run_dir.documents import WHAT_TO_DO
 from tune.run_dir.layout import RunDir, open_run_dir
 from tune.run_dir.ranking import rank
-from tune.run_dir.records import TrialRecord, every_trial_failed
+from tune.run_dir.records import TrialRecord, every_trial_failed, of_the_search
 from tune.run_dir.study_file import read_study_file
 from tune.spec.sources import given_from_run
 from tune.spec.sweep_spec import SweepSpec, build_spec
@@ -37,6 +37,9 @@ class Status:
     driver: str | None
     """The process that is running the sweep, like "4711 on host"; None where none is."""
     records: tuple[TrialRecord, ...]
+    """The trials of the search."""
+    confirming: tuple[TrialRecord, ...]
+    """The trials that train its finalists again."""
     best: TrialRecord | None
     """The best of the trials that ran their whole schedule."""
     test: SplitScores | None
@@ -77,8 +80,9 @@ def status(run: str | Path) -> Status:
     # `resolved` has a precision once the study is there.
     begun = resolved["precision"] is not None
     records = read_study_file(run_dir.study_file, spec.metric, spec.mode, resolved.get("sweep"), begun)
+    searched = of_the_search(records)
     ended = sum(record.state != "RUNNING" for record in records)
-    report = _read_report(run_dir) if ended == len(records) >= spec.num_trials else None
+    report = _read_report(run_dir) if ended == len(records) and len(searched) >= spec.num_trials else None
     finished = report is not None and len(report.trials) >= len(records)
     failed = every_trial_failed(records, spec.num_trials)
     epochs = [epoch for record in records for epoch in record.epochs]
@@ -87,7 +91,8 @@ def status(run: str | Path) -> Status:
         spec=spec,
         state="running" if driver is not None else "finished" if finished else "failed" if failed else "stopped",
         driver=driver,
-        records=records,
+        records=tuple(searched),
+        confirming=tuple(record for record in records if record.confirms is not None),
         best=next(iter(rank(records, spec.metric, spec.mode)), None),
         test=report.test if report is not None and finished else None,
         last_epoch_at=max((epoch.ended_at for epoch in epochs), default=None),

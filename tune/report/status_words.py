@@ -32,6 +32,7 @@ def as_lines(found: Status, now: float) -> list[str]:
         f"sweep {found.spec.name} in {found.run}: {found.state}{by}",
         f"trials      {ended} of {found.spec.num_trials} ended: {found.count('COMPLETE')} done, "
         f"{found.count('PRUNED')} stopped early, {found.count('FAIL')} failed; {opened}",
+        *_confirming_lines(found),
         _best_line(found),
         *_test_lines(found),
         _last_epoch_line(found, now),
@@ -45,6 +46,14 @@ def as_lines(found: Status, now: float) -> list[str]:
     elif found.state == "finished":
         lines.append(f"best model  {found.run}/best")
     return [one_line(line) for line in lines]
+
+
+def _confirming_lines(found: Status) -> list[str]:
+    if not found.confirming:
+        return []
+    ended = sum(record.state != "RUNNING" for record in found.confirming)
+    of = sorted({record.confirms for record in found.confirming if record.confirms is not None})
+    return [f"confirmed   {ended} of {len(found.confirming)} fresh runs ended, of trials {', '.join(map(str, of))}"]
 
 
 def _best_line(found: Status) -> str:

@@ -152,9 +152,9 @@ def summary(report: SweepReport) -> list[str]:
     best = report.best
     lines = [
         "",
-        f"{len(report.trials)} trials in {clock(report.wall_s)}: {report.count('COMPLETE')} done, "
+        f"{len(report.searched)} trials in {clock(report.wall_s)}: {report.count('COMPLETE')} done, "
         f"{report.count('PRUNED')} stopped early, {report.count('FAIL')} failed, "
-        f"{sum(row.collapsed for row in report.trials)} collapsed to one class",
+        f"{sum(row.collapsed for row in report.searched)} collapsed to one class",
         f"best: trial {best.trial}, epoch {best.epoch}: {short(best.config)}",
         "",
         f"{'':12}" + "".join(f"{metric.column:>{metric.width}}" for metric in METRICS.values()),

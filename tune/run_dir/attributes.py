@@ -19,7 +19,10 @@ CONFIG = "config"
 """The hyperparameters that were given, by name: those that were searched, fixed or set by a point."""
 
 POINT = "point"
-"""What the user gave for this trial with --points, by name."""
+"""What was given for this trial, by name: one of the user's --points, or the untuned default."""
+
+CONFIRMS = "confirms"
+"""The number of the trial whose configuration this one trains again from a fresh seed; only such trials have it."""
 
 SEED = "seed"
 """The seed of the trial's training."""

@@ -164,6 +164,8 @@ def _what_the_study_lacks(run_dir: RunDir, records: tuple[TrialRecord, ...]) -> 
 
 def _what_the_leader_lacks(run_dir: RunDir, spec: SweepSpec, records: tuple[TrialRecord, ...]) -> list[str]:
     ranked = rank(records, spec.metric, spec.mode)
+    if any(record.confirms is not None for record in records):  # what is missing is trained again
+        return []
     if not ranked or run_dir.model_of(ranked[0].number, ranked[0].model_sha256) is not None:
         return []
     return [leaders_model_is_gone(run_dir, ranked[0].number)]

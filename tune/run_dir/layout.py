@@ -15,6 +15,7 @@ from typing import Any
 
 from trainable.errors import UserError
 from trainable.hub.model_folder import WEIGHT_FILES
+from trainable.predictions import PREDICTIONS
 from trainable.storage.base import Storage
 from trainable.storage.folder import FolderStorage
 from trainable.storage.folders import MANIFEST, is_whole, link, recorded_sha256
@@ -27,13 +28,15 @@ REPORT_JSON, REPORT_HTML = "report.json", "report.html"
 BEST, TRIALS = "best", "trials"
 MODEL, STATE, FAILURE, EVENTS = "model", "state", "failure.txt", "events.*"  # in a trial's folder
 METRICS_OF_BEST = "metrics.json"
-OF_BEST = ("README.md", METRICS_OF_BEST)  # what best/ has beside the model's files
+TEST_PREDICTIONS = "test_predictions.npy"  # what a model predicts of the test split
+SOUP = "soup"  # in a trial's folder: a model whose weights are the average of several runs
+OF_BEST = ("README.md", METRICS_OF_BEST, TEST_PREDICTIONS)  # what best/ has beside the model's files
 WEIGHTS = WEIGHT_FILES[0]  # of every model that a trial leaves
 
 # What a driver fetches from an object store. It needs neither states, which the workers fetch, nor curves.
 FETCHED = (
     SPEC, STUDY, LOG, INCUMBENT, REPORT_JSON, REPORT_HTML, BEST,
-    f"{TRIALS}/[0-9]*/{MODEL}", f"{TRIALS}/[0-9]*/{FAILURE}",
+    f"{TRIALS}/[0-9]*/{MODEL}", f"{TRIALS}/[0-9]*/{FAILURE}", f"{TRIALS}/[0-9]*/*.npy",
 )  # fmt: skip
 PUBLISHED_AS_IT_GROWS = (LOG, f"{TRIALS}/*/{FAILURE}", f"{TRIALS}/*/{EVENTS}")
 
@@ -75,6 +78,18 @@ class RunDir:
     def state(self, number: int) -> Path:
         """Where a trial's states lie while it runs."""
         return self.trial(number) / STATE
+
+    def soup(self, number: int) -> Path:
+        """Where the average of a winner's fresh runs lies, beside the one of them that would be handed over alone."""
+        return self.trial(number) / SOUP
+
+    def predictions(self, number: int) -> Path:
+        """What a trial's best epoch predicts of the validation split."""
+        return self.trial(number) / PREDICTIONS
+
+    def test_predictions(self, number: int) -> Path:
+        """What a trial's model predicts of the test split; only a few models are asked."""
+        return self.trial(number) / TEST_PREDICTIONS
 
     def failure(self, number: int) -> Path:
         """Why a trial failed, in full."""

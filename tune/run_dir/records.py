@@ -10,6 +10,7 @@ from trainable.config import TrialConfig
 from trainable.epoch_scores import EpochScores, RungScores, best_epoch
 from tune.run_dir.attributes import (
     CONFIG,
+    CONFIRMS,
     EPOCH_PREFIX,
     FAILURE,
     MEMORY_MULTIPLIER,
@@ -61,6 +62,9 @@ class TrialRecord:
     memory_multiplier: int = 1
     """How many times the resources of an ordinary trial it needs, since its memory ran out."""
 
+    confirms: int | None = None
+    """The trial whose configuration it trains again from a fresh seed; None of a trial of the search."""
+
     @property
     def best_epoch(self) -> int | None:
         """The number of the best epoch, from 1."""
@@ -83,10 +87,16 @@ class TrialRecord:
         return self.best is not None and self.best.collapsed
 
 
+def of_the_search(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The trials of the search, without those that train a finalist again."""
+    return [record for record in records if record.confirms is None]
+
+
 def every_trial_failed(records: Sequence[TrialRecord], num_trials: int) -> bool:
     """Whether a sweep has come to its end without a trial that ran its whole schedule."""
-    states = {record.state for record in records}
-    return len(records) >= num_trials and "RUNNING" not in states and "COMPLETE" not in states
+    searched = of_the_search(records)
+    states = {record.state for record in searched}
+    return len(searched) >= num_trials and "RUNNING" not in states and "COMPLETE" not in states
 
 
 def record_from(
@@ -128,6 +138,7 @@ def record_from(
             model_sha256=attributes.get(MODEL_SHA256),
             retries=int(attributes.get(RETRIES, 0)),
             memory_multiplier=int(attributes.get(MEMORY_MULTIPLIER, attributes.get(OLD_MEMORY_MULTIPLIER, 1))),
+            confirms=attributes.get(CONFIRMS),
         )
     except ValueError as error:
         raise ValueError(f"trial {number}: {error}") from error

@@ -7,6 +7,7 @@ from the last to the first.
 from __future__ import annotations
 
 import codecs
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -132,6 +133,13 @@ def _different_names(value: object) -> tuple[str, ...] | None:
     return tuple(names) or None
 
 
+def _confirm(value: object) -> str:
+    text = str(value).strip().lower()
+    if text not in ("auto", "none") and not re.fullmatch(r"[1-9]\d{0,3}x[1-9]\d{0,3}", text):
+        raise ValueError(f"must be auto, none, or KxM such as 3x4 (finalists x seeds), but got {shown(value)}")
+    return text
+
+
 def _resource(value: float) -> float:
     if 0 < value < SMALLEST_RESOURCE:
         raise PydanticCustomError("greater_than_equal", "too small")
@@ -188,6 +196,11 @@ ClassLabels = Annotated[
     WithJsonSchema(
         {"anyOf": [{"type": "string", "pattern": r"\S"}, {"type": "array", "items": {"type": ["string", "integer"]}}]}
     ),
+]
+Confirm = Annotated[
+    str,
+    BeforeValidator(_confirm),
+    WithJsonSchema({"type": "string", "pattern": r"^(auto|none|[1-9]\d{0,3}x[1-9]\d{0,3})$"}),
 ]
 FromZero = Annotated[int, Ge(0), INTEGER, NUMBER_FROM_TEXT]
 FromOne = Annotated[int, Ge(1), INTEGER, NUMBER_FROM_TEXT]

@@ -140,7 +140,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "skip_labels", "skip_blank_rows", "test_split", "train_rows", "validation_rows", "max_length",
     ),
     "the search": (
-        "preset", "points", "repeat_configurations", "scheduler", "sampler", "seed", "mode", "precision", "set",
+        "preset", "points", "repeat_configurations", "scheduler", "sampler", "seed", "mode", "precision", "confirm",
+        "final", "set",
     ),
     "machines": (
         "gpus_per_trial", "cpus_per_trial", "max_concurrent", "accelerator", "address", "max_retries", "submit",

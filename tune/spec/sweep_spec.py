@@ -20,6 +20,7 @@ from tune.spec.field_types import (
     ClassLabels,
     ColumnNames,
     Columns,
+    Confirm,
     Cores,
     Flag,
     FromFour,
@@ -177,6 +178,12 @@ class SweepSpec(BaseModel):
 
     max_retries: Annotated[FromZero, Flag()] = 2
     """How often a trial is run again whose worker died before it got any further."""
+
+    confirm: Annotated[Confirm, Flag("KxM")] = "auto"
+    """After the search, K finalists are trained M times from fresh seeds, and the best mean wins; auto, or none."""
+
+    final: Annotated[Literal["median", "best", "soup"], Flag()] = "median"
+    """Of the winner's fresh runs, the one that is handed over; soup is the average of their weights if it is better."""
 
     keep_top: Annotated[FromOne, Flag("K")] = 1
     """Keep the models of the best K trials; the best one's is best/."""

@@ -77,7 +77,7 @@ class SweepCallback(Callback):
             assignment = assignment_of(trial)
             self.running.add(assignment.number)
             self._tensorboard.start(assignment.number, assignment.config)
-            self._progress.started(assignment.number, assignment.config)
+            self._progress.started(assignment.number, assignment.config, assignment.confirms)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from trainable.data.tokens import TokenizedSplit
 from trainable.job import Job
+from trainable.predictions import read_predictions, write_array
 from trainable.storage.base import Storage
 from trainable.train.scoring import Scored, score_model
 from tune.cluster.placement import where_trials_run
@@ -19,6 +25,10 @@ from tune.report.intervals import intervals_of
 from tune.report.results import SplitScores
 from tune.run_dir.layout import RunDir
 from tune.run_dir.records import TrialRecord
+from tune.sweep.hand_over import Model
+
+if TYPE_CHECKING:
+    from trainable.predictions import Probabilities
 
 
 def get_ready_to_score(plan: Plan) -> None:
@@ -38,35 +48,61 @@ def _fetch_and_score(storage: Storage, folder: str, *arguments: Any) -> Scored:
     return score_model(str(place), *arguments)
 
 
-def score_winner(
-    winner: TrialRecord,
-    plan: Plan,
-    job: Job,
-    run_dir: RunDir,
-    test: Callable[[], TokenizedSplit],
-    say: Callable[[str], None],
-) -> SplitScores:
-    """Score the winner on the test split, unless an earlier run has done so already.
+@dataclass
+class TestSplit:
+    """The test split, read only where a model is to be scored on it that was not scored before."""
 
-    Args:
-        winner: The best trial; its model is in the run directory.
-        plan: Where trials ran.
-        job: What they all share.
-        run_dir: Where the sweep was run.
-        test: Gives the test split; it is called only where the split is to be read.
-        say: Shows a text to the user while the cluster has no room.
-    """
-    if (known := known_test_scores(run_dir, winner)) is not None:
-        return known
-    folder = run_dir.model(winner.number)
-    run_dir.storage.fetch(folder)
-    return score_on_test(plan, job, str(folder), test(), say)
+    run_dir: RunDir
+    plan: Plan
+    job: Job
+    tokenize: Callable[[], TokenizedSplit]
+    """Gives the split."""
+    say: Callable[[str], None]
+    """Shows a text to the user while the cluster has no room."""
+    was_read: bool = False
+    """Whether a model was scored on it since this object was made."""
+
+    __test__ = False  # it is no test, whatever its name says
+
+    @functools.cached_property
+    def rows(self) -> TokenizedSplit:
+        """The split's rows."""
+        return self.tokenize()
+
+    def score(self, folder: Path, predictions: Path) -> SplitScores:
+        """Score a model, and write what it predicts of each row."""
+        self.run_dir.storage.fetch(folder)
+        scores, probabilities = score_on_test(self.plan, self.job, str(folder), self.rows, self.say)
+        self.was_read = True
+        predictions.parent.mkdir(parents=True, exist_ok=True)
+        write_array(predictions, probabilities.astype(np.float16))
+        self.run_dir.storage.publish(predictions)
+        return scores
+
+    def score_winner(self, model: Model) -> SplitScores:
+        """Score the model that is handed over, unless an earlier run has done so already."""
+        known = known_test_scores(self.run_dir, model.run, model.averaged)
+        return self.score(model.folder, model.test_predictions) if known is None else known
+
+    def predictions(self, run: TrialRecord) -> Probabilities | None:
+        """What a run's model predicts of each row; None where its model is gone and was never asked."""
+        file, classes = self.run_dir.test_predictions(run.number), len(self.job.label_names)
+        if (known := read_predictions(file, len(self.rows), classes)) is not None:
+            return known
+        folder = self.run_dir.model_of(run.number, run.model_sha256)
+        if folder is None:
+            return None
+        self.score(folder, file)
+        return read_predictions(file, len(self.rows), classes)
 
 
 def score_on_test(
     plan: Plan, job: Job, folder: str, test: TokenizedSplit, say: Callable[[str], None] = print
-) -> SplitScores:
-    """Score a saved model on the test split, with the resources of a trial or on all of this machine's cores.
+) -> tuple[SplitScores, npt.NDArray[np.float32]]:
+    """Score a saved model on a split, with the resources of a trial or on all of this machine's cores.
+
+    Returns:
+        The scores, and the probability that the model gives each class, [rows, classes].
 
     Raises:
         OSError: The model can't be fetched from the storage.
@@ -87,6 +123,6 @@ def score_on_test(
     scored: Scored = where_trials_run(plan, _fetch_and_score, *arguments, say=say)
     missed = set(scored.labels) - set(scored.answers)
     never = [name for i, name in enumerate(job.label_names) if i in missed]
-    return SplitScores(
-        scores=scored.scores, rows=len(test), never_predicted=never, interval=intervals_of(scored, test, job.f1_average)
-    )
+    interval = intervals_of(scored, test, job.f1_average)
+    scores = SplitScores(scores=scored.scores, rows=len(test), never_predicted=never, interval=interval)
+    return scores, scored.probabilities

@@ -38,10 +38,11 @@ class ModelKeeper:
             each.number for each in self._leaders[1:] if not run_dir.storage.folders(run_dir.model(each.number))
         ]
         """Leaders whose models were removed while fewer were kept."""
-        self._restore_leaders_model()
+        if not any(record.confirms is not None for record in records):  # else a finalist's run is handed over
+            self._restore_leaders_model()
         for record in records:
             if record.state != "RUNNING" and run_dir.storage.folders(run_dir.trial(record.number)):
-                self._remove(record, with_model=record not in self._leaders)
+                self._remove(record, with_model=record not in self._leaders and record.confirms is None)
         self._write_incumbent()
 
     @property
@@ -56,6 +57,9 @@ class ModelKeeper:
 
     def trial_finished(self, record: TrialRecord) -> None:
         """Rank a trial that has just finished, and remove what does not have to stay."""
+        if record.confirms is not None:  # any of a finalist's runs may be the one that is handed over
+            self._remove(record, with_model=record.state != "COMPLETE")
+            return
         candidates = [*(leader for leader in self._leaders if leader.number != record.number), record]
         self._leaders = rank(candidates, self._spec.metric, self._spec.mode)[: self._spec.keep_top]
         if record in self._leaders:
@@ -65,10 +69,16 @@ class ModelKeeper:
             if loser not in self._leaders:
                 self._remove(loser)
 
-    def keep_only_what_was_asked_for(self) -> None:
-        """Remove the winner's own copy of its model, now that best/ has it; those of the next `keep_top` - 1 stay."""
-        if self.leader is not None and self._run_dir.best_trial() == self.leader.number:
-            self._remove(self.leader)
+    def keep_only_what_was_asked_for(self, records: Sequence[TrialRecord]) -> None:
+        """Remove the models of the winner and of the finalists' runs, now that best/ has the one that is handed over.
+
+        Those of the next `keep_top` - 1 trials of the search stay.
+        """
+        handed_over = self._run_dir.best_trial()
+        runs = [record for record in records if record.confirms is not None]
+        if self.leader is not None and handed_over in (self.leader.number, *(run.number for run in runs)):
+            for record in (self.leader, *runs):
+                self._remove(record)
 
     def _restore_leaders_model(self) -> None:
         """Copy the leader's model back from best/ if the trial's own folder has lost it."""
@@ -96,4 +106,5 @@ class ModelKeeper:
         """Remove a finished trial's states, which nobody needs any more, and its model if it can't win any more."""
         if with_model:
             self._run_dir.storage.remove(self._run_dir.model(record.number))
+            self._run_dir.storage.remove(self._run_dir.soup(record.number))
         self._run_dir.storage.remove(self._run_dir.state(record.number))

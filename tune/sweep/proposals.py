@@ -13,10 +13,11 @@ from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import Trial
 
 from trainable.config import TrialConfig
-from tune.run_dir.attributes import CONFIG, POINT
+from tune.run_dir.attributes import CONFIG, CONFIRMS, POINT
 from tune.samplers import SAMPLERS
 from tune.spec.space import Choice, Fixed, Float, Int, Space, Value, all_configurations, fixed_values
 from tune.spec.sweep_spec import SweepSpec, trials_of_all_configurations
+from tune.spec.untuned import untuned_values
 from tune.sweep.ranked_study import RankedStudy
 
 FIXED = "fixed_params"  # Optuna's own name of the values that a trial gets whatever the sampler says
@@ -82,7 +83,8 @@ class Proposals:
         fitting = [each for each in self._grid or () if point.items() <= each.items()]
         if not fitting:
             return {}
-        tried = [trial.user_attrs.get(CONFIG, {}) for trial in self._study.get_trials(deepcopy=False)]
+        searched = [t for t in self._study.get_trials(deepcopy=False) if CONFIRMS not in t.user_attrs]
+        tried = [trial.user_attrs.get(CONFIG, {}) for trial in searched]
         counts = [sum(each.items() <= config.items() for config in tried) for each in fitting]
         least = [each for each, count in zip(fitting, counts, strict=True) if count == min(counts)]
         return random.Random(derived_seed(self._spec.seed, len(tried), "configuration")).choice(least)
@@ -143,8 +145,11 @@ class Proposals:
 
 
 def _unused_points(spec: SweepSpec, study: Study) -> list[Mapping[str, Value]]:
-    """The points that no trial has begun yet, in their order. Points may have been added since the sweep began."""
-    points: list[Mapping[str, Value]] = [point.named() for point in spec.points]
+    """The points that no trial has begun yet, in their order: the user's, or the untuned default where there are none.
+
+    Points may have been added since the sweep began.
+    """
+    points: list[Mapping[str, Value]] = [point.named() for point in spec.points] or [untuned_values(spec)]
     for trial in study.get_trials(deepcopy=False):
         point = trial.user_attrs.get(POINT)
         if point is None and trial.number < len(spec.points):  # an earlier version began it: trial N had point N

@@ -27,15 +27,19 @@ class TrialQueue:
     their pause is over. Then come new trials. Trials that ran out of memory come last, when others leave them more.
     """
 
-    def __init__(self, num_trials: int, left_open: Iterable[int], begun: int, finished: int) -> None:
+    def __init__(
+        self, num_trials: int, left_open: Iterable[int], begun: int, finished: int, repeats: Iterable[int] = ()
+    ) -> None:
         """Start with what the study holds.
 
         Args:
-            num_trials: How many trials the sweep has in all.
+            num_trials: How many trials the search has in all.
             left_open: The trials that a dead driver left open.
-            begun: How many trials the study has, finished or not.
+            begun: How many trials of the search the study has, finished or not.
             finished: How many of them are finished.
+            repeats: The trials that train a finalist again.
         """
+        self._repeats = set(repeats)
         self._num_trials = num_trials
         self._begun = begun
         self._finished = finished
@@ -50,8 +54,14 @@ class TrialQueue:
 
     @property
     def finished(self) -> int:
-        """How many trials are finished."""
+        """How many trials of the search are finished."""
         return self._finished
+
+    @property
+    def search_is_over(self) -> bool:
+        """Whether every trial of the search is finished."""
+        begun = {number for _, number in self._again} | {*self._need_more_memory} | self._open
+        return self._begun >= self._num_trials and begun <= self._repeats
 
     @property
     def remaining(self) -> int:
@@ -63,6 +73,15 @@ class TrialQueue:
     def all_handed_out(self) -> bool:
         """Whether every trial was handed out at least once and none waits to be run again."""
         return not self._again and not self._need_more_memory and self._begun >= self._num_trials
+
+    def end_search(self) -> None:
+        """Begin no further trial of the search."""
+        self._num_trials = self._begun
+
+    def repeat(self, number: int) -> None:
+        """Note that a trial was begun, and handed out, which trains a finalist again."""
+        self._repeats.add(number)
+        self._open.add(number)
 
     def take(self) -> NextTrial | None:
         """Hand out the next trial; None if there is nothing to run now."""
@@ -76,7 +95,7 @@ class TrialQueue:
             return NextTrial(self._again.pop(0)[1], is_new=False)
         if self._begun < self._num_trials:
             self._begun += 1
-            return NextTrial(self._begun - 1, is_new=True)
+            return NextTrial(self._begun + len(self._repeats) - 1, is_new=True)
         if self._need_more_memory:
             return NextTrial(self._need_more_memory.pop(0), is_new=False)
         return None
@@ -101,4 +120,4 @@ class TrialQueue:
     def close(self, number: int) -> None:
         """Note that an open trial is finished."""
         self._open.remove(number)
-        self._finished += 1
+        self._finished += number not in self._repeats

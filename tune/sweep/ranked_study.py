@@ -13,6 +13,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from optuna import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from tune.run_dir.attributes import CONFIRMS
 from tune.run_dir.study import record_of
 
 RUNG_PERCENT = 12.5  # stopped trials within the same eighth of their schedules have come equally far
@@ -43,7 +44,8 @@ class RankedStudy(Study):
     def _get_trials(
         self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
     ) -> list[FrozenTrial]:
-        trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
+        every = self._storage.get_all_trials(self._study_id, deepcopy=False)
+        trials = [trial for trial in every if CONFIRMS not in trial.user_attrs]  # what was proposed, once
         ended = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
         if len(ended) != len(self._shown):  # what ended well stays as it is
             self._shown = self._ranked(ended)

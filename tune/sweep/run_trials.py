@@ -19,6 +19,7 @@ from tune.cluster.temporary import temporary_folder
 from tune.process.signals import finish_asked
 from tune.report.progress import Progress
 from tune.run_dir.layout import RunDir
+from tune.run_dir.records import of_the_search
 from tune.spec.sweep_spec import SweepSpec
 from tune.stopping_rules import STOPPING_RULES
 from tune.sweep.callback import SweepCallback, assignment_of
@@ -57,7 +58,7 @@ def run_trials(
     if book.remaining == 0:
         return
     rule = STOPPING_RULES[spec.scheduler].make(spec.mode, spec.reduction_factor)
-    for record in book.records():
+    for record in of_the_search(book.records()):
         for scored in record.scored:
             rule.report(record.number, scored.schedule_percent, scored.scores[spec.metric], scored.scores["loss"])
 

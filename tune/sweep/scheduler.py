@@ -33,6 +33,8 @@ class StoppingScheduler(FIFOScheduler):
         scored = newest_scores(result)
         if scored is None:
             return str(TrialScheduler.CONTINUE)
+        if assignment.confirms is not None:  # a finalist's fresh run is compared at its end alone
+            return str(TrialScheduler.CONTINUE)
         score, loss = scored.scores[self._objective], scored.scores["loss"]
         go_on = self._rule.report(assignment.number, scored.schedule_percent, score, loss)
         return str(TrialScheduler.CONTINUE if go_on else TrialScheduler.STOP)

@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from optuna import Study
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from trainable.config import TrialConfig
 from trainable.epoch_scores import EpochScores, RungScores
 from tune.run_dir.attributes import (
     CONFIG,
+    CONFIRMS,
     DEATHS,
     DIED_AT,
     EPOCH_PREFIX,
@@ -65,6 +66,15 @@ class StudyWriter:
 
     def _frozen(self, number: int) -> FrozenTrial:
         return self._study.get_trials(deepcopy=False)[number]
+
+    def repeat(self, finalist: TrialRecord) -> Trial:
+        """Begin a trial that trains a finalist's configuration again.
+
+        It has no parameters, since no sampler may take it for a point that was proposed.
+        """
+        attributes = {CONFIG: finalist.config.named(), CONFIRMS: finalist.number}
+        template = create_trial(state=TrialState.RUNNING, user_attrs=attributes)
+        return Trial(self._study, self._study._storage.create_new_trial(self._study._study_id, template))
 
     def open(self, trial: Trial, propose: Callable[[Trial], TrialConfig], seed: int) -> OpenTrial:
         """Note the configuration and the seed of a trial that is handed out.

@@ -10,15 +10,16 @@ import contextlib
 import time
 from collections.abc import Iterator, Sequence
 
-from optuna.trial import TrialState
+from optuna.trial import Trial, TrialState
 
 from trainable.epoch_scores import EpochScores, RungScores
 from trainable.job import Assignment
-from tune.run_dir.attributes import WALL_S
+from tune.run_dir.attributes import CONFIRMS, WALL_S
 from tune.run_dir.layout import RunDir
 from tune.run_dir.records import TrialRecord
 from tune.run_dir.study import open_study, read_records
 from tune.spec.sweep_spec import SweepSpec
+from tune.sweep.confirmation import Choice, choose, next_finalist
 from tune.sweep.models import ModelKeeper
 from tune.sweep.proposals import Proposals, derived_seed
 from tune.sweep.queue import TrialQueue
@@ -51,15 +52,18 @@ class TrialBook:
         self.study = open_study(run_dir.study_file, spec.mode, run_dir.sweep_id)
         trials = self.study.get_trials(deepcopy=False)
         left_open = [trial.number for trial in trials if trial.state == TrialState.RUNNING]
+        repeats = {trial.number for trial in trials if CONFIRMS in trial.user_attrs}
+        searched = [trial for trial in trials if trial.number not in repeats]
         # A trial that waits has a point, but a dead driver did not come to begin it.
-        begun = sum(trial.state != TrialState.WAITING for trial in trials)
-        finished = sum(trial.state.is_finished() for trial in trials)
+        begun = sum(trial.state != TrialState.WAITING for trial in searched)
+        finished = sum(trial.state.is_finished() for trial in searched)
         records = self.records()
-        self._queue = TrialQueue(spec.num_trials, left_open, begun, finished)
-        self._proposals = Proposals(spec, self.study, point_waits=begun < len(trials))
+        self._queue = TrialQueue(spec.num_trials, left_open, begun, finished, repeats)
+        self._proposals = Proposals(spec, self.study, point_waits=begun < len(searched))
         self._writer = StudyWriter(spec, run_dir, self.study)
         self._steps: dict[int, int] = {}  # by trial: the optimizer steps that were reported
         self._models = ModelKeeper(spec, run_dir, records)
+        self._finalist: list[TrialRecord | None] = []  # the next to be trained again, once that is known
         self._began = time.monotonic() if began is None else began
         self._wall_s_before = float(self.study.user_attrs.get(WALL_S, 0.0))
         self._wall_noted = self._began
@@ -101,12 +105,14 @@ class TrialBook:
 
     @property
     def finished(self) -> int:
-        """How many trials are finished."""
+        """How many trials of the search are finished."""
         return self._queue.finished
 
     @property
     def remaining(self) -> int:
-        """How many trials are still to be finished."""
+        """How many trials of the search are still to be finished; then 1 as long as finalists are to be trained."""
+        if self._queue.search_is_over and not self._queue.remaining:
+            return int(self._next_finalist() is not None)
         return self._queue.remaining
 
     @property
@@ -125,11 +131,9 @@ class TrialBook:
 
     def issue(self) -> Assignment | None:
         """Hand out the next trial; None if there is nothing to run now."""
-        following = self._queue.take()
-        if following is None:
+        trial = self._next_trial()
+        if trial is None:
             return None
-        number = following.number
-        trial = self._proposals.begin(number) if following.is_new else self._writer.trial(number)
         seed = derived_seed(self.spec.seed, trial.number, "training")
         opened = self._writer.open(trial, self._proposals.propose, seed)
         return Assignment(
@@ -137,8 +141,39 @@ class TrialBook:
             seed=seed,
             config=opened.config,
             folder=str(self.run_dir.trial(trial.number)),
+            confirms=trial.user_attrs.get(CONFIRMS),
             memory_multiplier=opened.memory_multiplier,
         )
+
+    def _next_trial(self) -> Trial | None:
+        """The next trial: one that was begun before, a new one, or a finalist's again once the search is over."""
+        following = self._queue.take()
+        if following is not None:
+            return self._proposals.begin(following.number) if following.is_new else self._writer.trial(following.number)
+        finalist = self._next_finalist() if self._queue.search_is_over else None
+        if finalist is None:
+            return None
+        trial = self._writer.repeat(finalist)
+        self._queue.repeat(trial.number)
+        self._finalist.clear()
+        return trial
+
+    def _next_finalist(self) -> TrialRecord | None:
+        """The trial whose configuration is to be trained again next, as far as is known now."""
+        if not self._finalist:
+            self._finalist.append(next_finalist(self.records(), self.spec, self._has_model))
+        return self._finalist[0]
+
+    def _has_model(self, record: TrialRecord) -> bool:
+        return self.run_dir.model_of(record.number, record.model_sha256) is not None
+
+    def end_search(self) -> None:
+        """Begin no further trial of the search. What runs is finished, and then the finalists are confirmed."""
+        self._queue.end_search()
+
+    def choose(self) -> Choice | None:
+        """The winner and the run of it whose model is handed over; None where no trial has finished its schedule."""
+        return choose(self.records(), self.spec, self._has_model)
 
     def record_epochs(self, number: int, history: Sequence[EpochScores]) -> None:
         """Write what the study lacks of an open trial's history."""
@@ -197,9 +232,10 @@ class TrialBook:
         """Close an open trial in the study, then remove what does not have to stay on disk."""
         record = self._writer.finish(number, state, failure)
         self._queue.close(number)
+        self._finalist.clear()
         self._models.trial_finished(record)
         return record
 
     def keep_only_what_was_asked_for(self) -> None:
-        """Remove the winner's own copy of its model, now that best/ has it."""
-        self._models.keep_only_what_was_asked_for()
+        """Remove the winner's own copy of its model, now that best/ has it, and those of the finalists' fresh runs."""
+        self._models.keep_only_what_was_asked_for(self.records())
