@@ -23,7 +23,7 @@ from trainable.epoch_scores import EpochScores
 from trainable.errors import OutOfMemory, TrialFailed, WeightsMissing
 from trainable.heartbeat import Heartbeat
 from trainable.job import Assignment, Job, with_model_at_hand
-from trainable.predictions import PREDICTIONS, write_array
+from trainable.storage.predictions import PREDICTIONS, write_array
 from trainable.train.memory import is_out_of_memory
 from trainable.train.pulse import Pulse
 from trainable.train.run import FineTuningRun

@@ -173,6 +173,7 @@ def _search(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, launch: Launch
     from tune.report.progress import Progress
     from tune.report.results import build_report, test_reads_before
     from tune.report.words import conclusion, launch_lines, no_trial_finished
+    from tune.sweep.evidence import Evidences
     from tune.sweep.final_score import TestSplit, get_ready_to_score, score_on_test
     from tune.sweep.hand_over import model_to_hand_over
     from tune.sweep.run_trials import run_trials
@@ -225,12 +226,14 @@ def _search(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, launch: Launch
             split = TestSplit(run_dir, plan, job, lambda: inputs.tokenize("test"), progress.say)
             if "test" in inputs.data.splits:
                 test = split.score_winner(model)
-                reads = max(reads + split.was_read, 1)
             never = test.never_predicted if test is not None and test.never_predicted else []
             found = advice(inputs, records, choice.finalist, job.train.truncated, never)
+            evidence = Evidences(records, spec, choice, run_dir, job, None if test is None else split).all()
+            if test is not None:
+                reads = max(test_reads_before(run_dir) + split.was_read, 1)
             report = build_report(
                 inputs, sweep_id, precision, records, model.run, model.averaged, model.scores, test, book.wall_s, reads,
-                found,
+                found, evidence,
             )  # fmt: skip
             write_best(run_dir, report, model.folder, model.test_predictions)
             book.keep_only_what_was_asked_for()

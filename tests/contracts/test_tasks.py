@@ -50,6 +50,9 @@ class Tags:
         of_class = torch.nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
         return of_class.mean(dim=-1).sum()
 
+    def probabilities(self, logits: Tensor) -> Tensor:
+        return logits.sigmoid()
+
     def count(self, logits: Tensor, labels: Tensor) -> Tensor:
         cells = (labels * 2 + (logits > 0)).T[..., None] == torch.arange(4)
         return torch.cat([self.loss(logits, labels, 0.0).double().view(1), cells.sum(dim=1).double().flatten()])

@@ -159,6 +159,7 @@ def make_flags(folder: Path, model: Path, points: list[dict[str, Any]]) -> tuple
     data = write_pairs(folder / "pairs", {"train": 96, "validation": 24, "test": 24})
     (folder / "points.json").write_text(json.dumps(points))
     return (
-        "--dataset", data, "--model", model, "--points", folder / "points.json", "--num-trials", len(points),
+        "--dataset", data, "--model", model, "--points", folder / "points.json",
+        "--confirm", "none", "--num-trials", len(points),
         "--scheduler", "none", "--precision", "fp32", "--set", "state_interval_s=0",
     )  # fmt: skip

@@ -57,6 +57,7 @@ def make_flags(folder: Path, model: Path) -> tuple[str, ...]:
     (folder / "points.json").write_text(json.dumps(POINTS))
     return (
         "--dataset", str(data), "--model", str(model), "--points", str(folder / "points.json"), "--scheduler", "none",
+        "--confirm", "none",
         "--num-trials", str(len(POINTS)), "--precision", "fp32", "--set", "state_interval_s=0", "--max-concurrent", "1",
         "--gpus-per-trial", "0",
     )  # fmt: skip

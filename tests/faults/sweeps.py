@@ -25,6 +25,7 @@ def sweep_flags(
     (folder / "points.json").write_text(json.dumps(points or [POINT] * trials))
     return [
         "--dataset", "pairs", "--model", str(model), "--out", "run", "--points", "points.json",
+        "--confirm", "none",
         "--num-trials", str(trials), "--scheduler", "none", "--sampler", "random", "--precision", "fp32",
         "--set", "state_interval_s=0",
     ]  # fmt: skip

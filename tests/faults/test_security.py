@@ -97,7 +97,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> tupl
         "--dataset", data, "--model", tiny_model, "--points", folder / "points.json", "--precision", "fp32",
         "--space", "max_grad_norm=none", "--scheduler", "none", "--out", folder / "run",
     ]  # fmt: skip
-    done = command("tune.search", *arguments, "--num-trials", 2, cwd=folder)
+    done = command("tune.search", *arguments, "--confirm", "none", "--num-trials", 2, cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder / "run", [str(argument) for argument in arguments]
 
@@ -145,8 +145,8 @@ def renew_manifests(run: Path) -> None:
 def open_with_everything(run: Path, arguments: list[str]) -> list[int]:
     """Exit codes of every command on a run directory that exists."""
     return [
-        search([*arguments, "--num-trials", "2"]),
-        search([*arguments, "--num-trials", "3"]),
+        search([*arguments, "--confirm", "none", "--num-trials", "2"]),
+        search([*arguments, "--confirm", "none", "--num-trials", "3"]),
         evaluate([str(run)]),
         evaluate([str(run), "--split", "validation"]),
         evaluate([str(run), "--data", str(run.parent.parent / "none.csv")]),
@@ -202,7 +202,7 @@ def test_a_sweep_over_pickles_for_real(finished: tuple[Path, list[str]], tmp_pat
         if name not in kept and (not name.startswith("best/") or name.removeprefix("best/") in OF_BEST):
             (run / name).unlink()
             (run / name).write_bytes(FORMS[at % len(FORMS)](tmp_path / "marker"))
-    done = command("tune.search", *arguments, "--num-trials", 4, cwd=tmp_path)
+    done = command("tune.search", *arguments, "--confirm", "none", "--num-trials", 4, cwd=tmp_path)
     assert done.stderr == ""
     assert done.returncode == 0
     scored = command("tune.evaluate", run, cwd=tmp_path)
@@ -258,7 +258,8 @@ def test_code_beside_a_model_is_not_run(tiny_model: Path, tmp_path: Path) -> Non
     trap_code(folder, marker)
     data = write_pairs(tmp_path / "pairs", {"train": 48, "validation": 24, "test": 24})
     done = command(
-        "tune.search", "--dataset", data, "--model", folder, "--num-trials", 1, "--space", "epochs=1",
+        "tune.search", "--dataset", data, "--model", folder,
+        "--confirm", "none", "--num-trials", 1, "--space", "epochs=1",
         "--precision", "fp32", "--out", "run", cwd=tmp_path,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
@@ -410,7 +411,8 @@ def test_a_whole_sweep_on_hostile_labels_shows_them_as_text(tmp_path: Path, tiny
         (tmp_path / "data" / f"{name}.jsonl").write_text("\n".join(cut) + "\n")
     name = "name <b>\x1b[31m`"
     done = command(
-        "tune.search", "--dataset", "data", "--model", tiny_model, "--num-trials", 1, "--space", "epochs=1",
+        "tune.search", "--dataset", "data", "--model", tiny_model,
+        "--confirm", "none", "--num-trials", 1, "--space", "epochs=1",
         "--precision", "fp32", "--out", "run", "--set", f"name={name}", cwd=tmp_path,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")

@@ -224,7 +224,8 @@ def test_a_sweep_stops_with_a_sentence_and_goes_on(
     (tmp_path / "points.json").write_text(json.dumps(points))
     run = tmp_path / "run"
     flags = [
-        "--dataset", data, "--model", tiny_model, "--out", run, "--points", "points.json", "--num-trials", 3,
+        "--dataset", data, "--model", tiny_model, "--out", run, "--points", "points.json",
+        "--confirm", "none", "--num-trials", 3,
         "--scheduler", "none", "--precision", "fp32", "--set", "state_interval_s=0",
     ]  # fmt: skip
     failing = {"LD_PRELOAD": shim, "FAIL_UNDER": run, "FAIL_AT": at, "FAIL_ERRNO": number, "FAIL_FOR_EVER": for_ever}

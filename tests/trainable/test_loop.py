@@ -192,7 +192,7 @@ def test_evaluation_counts_every_row_once_and_is_independent_of_batches(tiny_mod
             run.classifier.module, order, lambda rows: [run.validation.take(rows)], no_halving,
             count=TASK.count, precision="fp32",
         )  # fmt: skip
-        found = TASK.counts(total)
+        found = TASK.counts(total.counted)
         return found.loss_sum, found.by_class
 
     loss, by_class = counts(48)

@@ -56,10 +56,10 @@ def test_the_model_is_written_once_at_the_end(tiny_model: Path, tmp_path: Path) 
     trial = make_trial(tiny_model, tune_config(tmp_path))
     trial.step()
     trial.step()
-    assert not [*tmp_path.glob("0/*")]
+    assert [p.name for p in tmp_path.glob("0/*")] == ["predictions.npy"]
     trial.step()
     assert is_whole(tmp_path / "0" / "model")
-    assert [p.name for p in (tmp_path / "0").iterdir()] == ["model"]
+    assert sorted(p.name for p in (tmp_path / "0").iterdir()) == ["model", "predictions.npy"]
 
 
 @pytest.mark.parametrize(

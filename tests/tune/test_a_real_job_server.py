@@ -119,7 +119,8 @@ def flags(shared: Path, model: Path, epochs: int) -> list[object]:
     points = shared.parent / "points.json"
     points.write_text(json.dumps([{"learning_rate": 1e-3, "batch_size": 8, "epochs": epochs}] * 2))
     return [
-        "--dataset", data, "--model", model, "--points", points, "--num-trials", 2, "--scheduler", "none",
+        "--dataset", data, "--model", model, "--points", points,
+        "--confirm", "none", "--num-trials", 2, "--scheduler", "none",
         "--precision", "fp32", "--set", "state_interval_s=0", "--out", shared / "run",
     ]  # fmt: skip
 

@@ -63,7 +63,8 @@ def token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def flags(folder: Path, model: Path) -> list[object]:
     data = write_pairs(folder / "pairs", {"train": 48, "validation": 24, "test": 24})
-    return ["--dataset", data, "--model", model, "--num-trials", 2, "--precision", "fp32", "--out", "run"]
+    small = ["--confirm", "none", "--num-trials", 2, "--precision", "fp32"]
+    return ["--dataset", data, "--model", model, *small, "--out", "run"]
 
 
 @pytest.mark.slow

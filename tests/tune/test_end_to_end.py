@@ -44,6 +44,7 @@ def search_flags(data: Path, model: Path) -> list[object]:
         "--dataset", data, "--model", model, "--out", "run", "--seed", 3, "--points", "points.json",
         "--space", "learning_rate=log:1e-5..2e-2", "--space", "epochs=2..8", "--space", "warmup_fraction=0.1",
         "--set", "num_gpus=1", "--set", "num_cpus=2", "--gpus-per-trial", 0.5, "--precision", "fp32",
+        "--confirm", "none",
     ]  # fmt: skip
 
 

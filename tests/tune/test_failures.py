@@ -27,7 +27,8 @@ def flags(folder: Path, model: Path, points: list[dict[str, float]]) -> list[obj
     data = write_pairs(folder / "pairs", {"train": 96, "validation": 24, "test": 24})
     (folder / "points.json").write_text(json.dumps(points))
     return [
-        "--dataset", data, "--model", model, "--out", "run", "--points", "points.json", "--num-trials", len(points),
+        "--dataset", data, "--model", model, "--out", "run", "--points", "points.json",
+        "--confirm", "none", "--num-trials", len(points),
         "--space", "max_grad_norm=none", "--scheduler", "none", "--precision", "fp32",
     ]  # fmt: skip
 

@@ -18,6 +18,7 @@ TRIALS = 1000
 
 def begun(model: Path, data: Path, out: Path) -> subprocess.Popen[str]:
     flags = ["--model", str(model), "--dataset", str(data), "--out", str(out), "--num-trials", str(TRIALS)]
+    flags += ["--confirm", "none"]
     flags += ["--space", "epochs=2", "--space", "batch_size=8", "--scheduler", "none", "--precision", "fp32"]
     return subprocess.Popen(
         [sys.executable, "-m", "tune.search", *flags], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -38,6 +38,7 @@ def gone() -> str:
 def search(out: Path, home: Path, endpoint: str, *flags: str, path: str = "") -> subprocess.CompletedProcess[str]:
     """The command as a user gives it: one trial, small."""
     small = ["--num-trials", "1", "--precision", "fp32", "--cpus-per-trial", "1", "--max-concurrent", "1"]
+    small += ["--confirm", "none"]
     return subprocess.run(
         [sys.executable, "-m", "tune.search", "--preset", "mrpc", *small, *flags, "--out", str(out)],
         env=child_environment(HF_HOME=str(home), HF_ENDPOINT=endpoint, PYTHONPATH=f"{path}:{ROOT}".lstrip(":")),

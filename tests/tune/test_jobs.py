@@ -33,7 +33,7 @@ from tune.spec.sources import given_from_file
 from tune.spec.sweep_spec import build_spec
 
 OUT = "/shared/runs/mrpc"
-FLAGS = ["--preset", "mrpc", "--num-trials", "4", "--out", OUT]
+FLAGS = ["--preset", "mrpc", "--confirm", "none", "--num-trials", "4", "--out", OUT]
 
 
 @pytest.fixture(autouse=True)
@@ -155,7 +155,7 @@ def test_the_same_command_again_follows_what_runs_and_goes_on_with_what_ended(
     assert list(server.jobs) == [first, second]
 
     server.jobs[second].status = "PENDING"
-    for change in (["--fresh"], ["--num-trials", "9"], ["--set", "name=other"]):
+    for change in (["--fresh"], ["--confirm", "none", "--num-trials", "9"], ["--set", "name=other"]):
         assert submit(server, *change) == 2
         assert capsys.readouterr().err == (
             f"--out {OUT}: another command's sweep is running there, as {second}; follow it with --attach {second}, or "
@@ -339,7 +339,8 @@ def test_everything_that_is_wrong_is_told_at_once_and_nothing_is_sent(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
     words = [
-        "--dataset", "data", "--model", "./bert", "--num-trials", "0", "--space", "epochs=2..x", "--set", "num_cpus=3",
+        "--dataset", "data", "--model", "./bert",
+        "--confirm", "none", "--num-trials", "0", "--space", "epochs=2..x", "--set", "num_cpus=3",
         "--out", "runs/a",
     ]  # fmt: skip
     assert main([*words, "--submit", server.url]) == 2

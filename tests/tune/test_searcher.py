@@ -37,7 +37,7 @@ SPACE = {
 
 def make_book(folder: Path, **changes: Any) -> TrialBook:
     folder.mkdir(exist_ok=True)
-    fields = {"name": "s", "model": "m", "dataset": "d", "space": SPACE, "num_trials": 8, **changes}
+    fields = {"name": "s", "model": "m", "dataset": "d", "space": SPACE, "num_trials": 8, "confirm": "none", **changes}
     return TrialBook(SweepSpec(**fields), RunDir(folder))
 
 

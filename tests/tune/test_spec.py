@@ -26,6 +26,8 @@ from tune.spec.yaml_file import read_yaml
 SCALARS = SweepSpec.model_fields.keys() - {"space", "points"}
 NEED = {"model": "m", "dataset": "d"}
 SOME: dict[str, list[Any]] = {  # values of every field
+    "confirm": ["auto", "none", "3x4"],
+    "final": ["median", "best", "soup"],
     "max_retries": [0, 2],
     "keep_top": [1, 5],
     "checkpoint_budget_gb": [None, 0.5, 100.0],

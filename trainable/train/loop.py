@@ -25,7 +25,7 @@ from trainable.train.memory import is_out_of_memory
 Rows = npt.NDArray[np.int64]  # row numbers of a split
 Take = Callable[[Rows], list[Batch]]
 Halve = Callable[[int], None]  # is told how many rows at once were too many
-Found = TypeVar("Found")
+Computed = TypeVar("Computed")
 OfBatch = Callable[[Tensor, Tensor], Tensor]  # from the float32 logits and the labels of a batch
 
 
@@ -204,12 +204,12 @@ def _logits(model: nn.Module, batch: Batch, precision: Precision) -> Tensor:
 
 
 def _as_memory_allows(
-    compute: Callable[[list[Batch]], Found],
+    compute: Callable[[list[Batch]], Computed],
     rows: Rows,
     take: Take,
     halve: Halve,
     undo: Callable[[], None] = lambda: None,
-) -> Found:
+) -> Computed:
     """Compute something of these rows; where memory runs out, call `undo` and try again in smaller pieces."""
     while True:
         batches = take(rows)

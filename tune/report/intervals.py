@@ -11,6 +11,11 @@ from tune.report.results import Intervals
 from tune.statistics.bootstrap import LEVEL, accuracy_and_f1_intervals
 
 
+def text_groups(split: TokenizedSplit) -> list[bytes]:
+    """Of each row something that rows of equal texts share."""
+    return [split.ids[start:end].tobytes() for start, end in itertools.pairwise(split.offsets)]
+
+
 def intervals_of(scored: Scored, split: TokenizedSplit, f1_average: F1Average) -> Intervals | None:
     """Of the very model that was scored; texts that stand twice tell no more than one.
 
@@ -24,6 +29,7 @@ def intervals_of(scored: Scored, split: TokenizedSplit, f1_average: F1Average) -
     """
     if not scored.labels:
         return None
-    texts = [split.ids[start:end].tobytes() for start, end in itertools.pairwise(split.offsets)]
-    found = accuracy_and_f1_intervals(scored.labels, scored.answers, texts, 1 if f1_average == "binary" else None)
+    found = accuracy_and_f1_intervals(
+        scored.labels, scored.answers, text_groups(split), 1 if f1_average == "binary" else None
+    )
     return Intervals(accuracy=[*found["accuracy"]], f1=[*found["f1"]], level=LEVEL)

@@ -70,7 +70,7 @@ class Progress:
         searched = of_the_search(earlier)
         self._counts = {state: sum(record.state == state for record in searched) for state in OUTCOMES}
         self._ended_before = sum(self._counts.values())
-        self._confirmed = len(earlier) - len(searched)
+        self._confirmed = sum(record.confirms is not None and record.state in OUTCOMES for record in earlier)
         self._epochs = 0
         self._best = next(iter(rank(earlier, spec.metric, spec.mode)), None)
 

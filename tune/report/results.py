@@ -6,21 +6,13 @@ import importlib.metadata
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import (
-    AliasChoices,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    PlainValidator,
-    model_serializer,
-    model_validator,
-)
+from pydantic import AliasChoices, Field, model_serializer, model_validator
 
-from trainable.config import TrialConfig
 from trainable.metrics import METRICS, Direction
+from tune.report.confirmed import Cheapest, DefaultScores, Evidence, Final, FinalistScores, OptimismScores, RecipeScores
+from tune.report.parts import Config, Part
 from tune.run_dir.layout import RunDir
 from tune.run_dir.records import TrialRecord, of_the_search
 
@@ -35,25 +27,7 @@ Scores = dict[str, float]
 """Scores by their names in METRICS."""
 
 
-def _read_config(value: object) -> TrialConfig:
-    if isinstance(value, TrialConfig):
-        return value
-    if not isinstance(value, Mapping):
-        raise ValueError("a configuration must be an object")  # noqa: TRY004
-    return TrialConfig.from_values(value)
-
-
-Config = Annotated[TrialConfig, PlainValidator(_read_config), PlainSerializer(lambda config: config.named())]
-"""A configuration that JSON holds as the hyperparameters that were given."""
-
-
-class _Part(BaseModel):
-    """A part of the report: frozen, and strict about types when it is read."""
-
-    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
-
-
-class Winner(_Part):
+class Winner(Part):
     """The trial whose model is in best/."""
 
     trial: int
@@ -65,7 +39,7 @@ class Winner(_Part):
     """The seed of its training."""
     confirms: int | None = None
     """The trial of the search that found its configuration; None where the model is that trial's own."""
-    averaged: list[int] = []
+    averaged: list[int] = Field(default_factory=list)
     """The trials whose weights were averaged into the model; none where it is one trial's."""
     validation: Scores
     """Its scores on the validation split, by which it was chosen."""
@@ -73,7 +47,7 @@ class Winner(_Part):
     """Whether it gives every validation row the same class."""
 
 
-class Intervals(_Part):
+class Intervals(Part):
     """In which range the scores of the very model in best/ lie on texts such as those of the split."""
 
     accuracy: list[float]
@@ -87,7 +61,7 @@ class Intervals(_Part):
         return {"accuracy": self.accuracy, "f1": self.f1}.get(metric)
 
 
-class SplitScores(_Part):
+class SplitScores(Part):
     """Scores on a split, and how many rows they are of."""
 
     scores: Scores
@@ -113,7 +87,7 @@ class SplitScores(_Part):
         return {**self.scores, "rows": self.rows, **never, **interval}
 
 
-class Majority(_Part):
+class Majority(Part):
     """What always answering the class most frequent in training scores, by those METRICS where that says something."""
 
     validation: Scores
@@ -121,7 +95,7 @@ class Majority(_Part):
     """Empty where there is no test split."""
 
 
-class TrialRow(_Part):
+class TrialRow(Part):
     """One trial in the report."""
 
     number: int
@@ -145,7 +119,7 @@ class TrialRow(_Part):
     """The trial whose configuration it trains again from a fresh seed; None of a trial of the search."""
 
 
-class SweepReport(_Part):
+class SweepReport(Part):
     """A finished sweep: what was searched, what won, and how far it can be believed."""
 
     name: str
@@ -172,7 +146,7 @@ class SweepReport(_Part):
     """What the user must not overlook, a sentence each."""
     notes: list[str]
     """What else is worth knowing, a sentence each."""
-    advice: list[str] = []
+    advice: list[str] = Field(default_factory=list)
     """What the numbers call for next, a sentence each."""
     trials: list[TrialRow]
     wall_s: float
@@ -187,6 +161,18 @@ class SweepReport(_Part):
     """The sweep's, from which every trial's is derived."""
     sweep_id: str | None = Field(validation_alias=AliasChoices("sweep", "sweep_id"), serialization_alias="sweep")
     """Ties the report to spec.yaml; None in a sweep of a version that gave no such names."""
+    recipe: RecipeScores | None = None
+    """What the winner's configuration scores from new seeds; None where no finalist was trained again."""
+    optimism: OptimismScores | None = None
+    default: DefaultScores | None = None
+    finalists: list[FinalistScores] = Field(default_factory=list)
+    ties: list[int] = Field(default_factory=list)
+    """The search trials that can't be told from the winner."""
+    cheapest: Cheapest | None = None
+    final: Final | None = None
+    """Which of the winner's fresh runs is in best/; None of a search trial."""
+    budget_ended_by: str | None = None
+    """Why the search ended before all its trials, in words; None where it did not."""
 
     def count(self, state: str) -> int:
         """How many trials of the search are COMPLETE, PRUNED or FAIL."""
@@ -245,6 +231,7 @@ def build_report(
     wall_s: float,
     test_reads: int,
     advice: Sequence[str] = (),
+    evidence: Evidence | None = None,
 ) -> SweepReport:
     """Put the report together.
 
@@ -260,6 +247,7 @@ def build_report(
         wall_s: How long the sweep took with all its restarts, seconds.
         test_reads: How often a model was scored on the test split, with all its restarts.
         advice: What the numbers call for next.
+        evidence: What the fresh runs of the finalists have shown.
     """
     spec, data, best = inputs.spec, inputs.data, winner.best
     if best is None:
@@ -289,7 +277,7 @@ def build_report(
             validation=inputs.majority("validation"), test={} if test is None else inputs.majority("test")
         ),
         warnings=[],
-        notes=[*data.notes, *memory_notes(records), *_early_notes(records, spec.num_trials)],
+        notes=[*_default_notes(evidence), *data.notes, *memory_notes(records), *_early_notes(records, spec.num_trials)],
         advice=list(advice),
         trials=[trial_row(record) for record in records],
         wall_s=wall_s,
@@ -298,6 +286,8 @@ def build_report(
         versions=versions(),
         seed=spec.seed,
         sweep_id=sweep_id,
+        final=spec.final if winner.confirms is not None else None,
+        **(vars(evidence) if evidence is not None else {}),
     )
     return report.model_copy(update={"warnings": warnings_of(report)})
 
@@ -334,6 +324,22 @@ def _early_notes(records: Sequence[TrialRecord], num_trials: int) -> list[str]:
     """Say that the sweep was finished before its end, as `--stop RUN --finish` asks."""
     done = sum(record.state != "RUNNING" for record in of_the_search(records))
     return [f"the sweep was finished early, as asked: after {done} of {num_trials} trials"] if done < num_trials else []
+
+
+def _default_notes(evidence: Evidence | None) -> list[str]:
+    """Say where the search has brought nothing that can be measured over the untuned default."""
+    default = evidence.default if evidence is not None else None
+    if default is None:
+        return []
+    if default.is_winner:
+        return ["the untuned default is the winner: the search has found nothing better"]
+    if default.interval is not None and default.interval[0] <= 0 <= default.interval[1]:
+        low, high = default.interval
+        return [
+            f"the winner is not measurably better than the untuned default: the difference on {default.on} is "
+            f"{default.difference:.4f}, and lies between {low:.4f} and {high:.4f}"
+        ]
+    return []
 
 
 def memory_notes(records: Sequence[TrialRecord]) -> list[str]:

@@ -14,7 +14,7 @@ from tune.cluster.nodes import Node
 from tune.cluster.plan import Plan
 from tune.prepare.inputs import Inputs
 from tune.prepare.launch import Launch
-from tune.report.results import Intervals, SweepReport
+from tune.report.results import Intervals, SweepReport, Winner
 from tune.report.text import clock, short
 from tune.run_dir.layout import RunDir
 from tune.run_dir.records import TrialRecord
@@ -155,13 +155,42 @@ def summary(report: SweepReport) -> list[str]:
         f"{len(report.searched)} trials in {clock(report.wall_s)}: {report.count('COMPLETE')} done, "
         f"{report.count('PRUNED')} stopped early, {report.count('FAIL')} failed, "
         f"{sum(row.collapsed for row in report.searched)} collapsed to one class",
-        f"best: trial {best.trial}, epoch {best.epoch}: {short(best.config)}",
+        f"best: trial {best.confirms if best.confirms is not None else best.trial}, epoch {best.epoch}: "
+        f"{short(best.config)}",
+        *_handed_over(best),
         "",
         f"{'':12}" + "".join(f"{metric.column:>{metric.width}}" for metric in METRICS.values()),
         _score_row("validation", best.validation),
         *_test_rows(report),
     ]
-    return lines + [f"WARNING: {text}" for text in report.warnings]
+    return [*lines, *_evidence_lines(report), *(f"WARNING: {text}" for text in report.warnings)]
+
+
+def _evidence_lines(report: SweepReport) -> list[str]:
+    """What the fresh runs of the finalists have shown, a line each."""
+    lines = []
+    if (recipe := report.recipe) is not None:
+        ends = "" if recipe.interval is None else f" ({recipe.interval[0]:.4f} to {recipe.interval[1]:.4f})"
+        spread = "" if recipe.sd_seed is None else f", {recipe.sd_seed:.4f} from seed to seed"
+        seeds = f"{recipe.seeds} fresh seed{'' if recipe.seeds == 1 else 's'}"
+        lines.append(f"trained again: {recipe.metric} {recipe.mean:.4f}{ends} on {recipe.on}, of {seeds}{spread}")
+    if (optimism := report.optimism) is not None and optimism.seed is not None:
+        lines.append(f"the score that the search found it with was too good by about {optimism.total:.1f} points")
+    if (default := report.default) is not None and not default.is_winner:
+        better = default.probability_better
+        sure = "" if better is None else f"; it is better with probability {better:.2f}"
+        lines.append(
+            f"over the untuned default (trial {default.trial}): {default.difference:+.4f} on {default.on}{sure}"
+        )
+    if report.cheapest is not None:
+        lines.append(f"as good: trial {report.cheapest.trial}, {report.cheapest.words}")
+    return ["", *lines] if lines else []
+
+
+def _handed_over(best: Winner) -> list[str]:
+    if best.averaged:
+        return [f"handed over: the average of its fresh runs, trials {', '.join(map(str, best.averaged))}"]
+    return [f"handed over: its fresh run, trial {best.trial}"] if best.confirms is not None else []
 
 
 def _test_rows(report: SweepReport) -> list[str]:

@@ -15,10 +15,10 @@ from typing import Any
 
 from trainable.errors import UserError
 from trainable.hub.model_folder import WEIGHT_FILES
-from trainable.predictions import PREDICTIONS
 from trainable.storage.base import Storage
 from trainable.storage.folder import FolderStorage
 from trainable.storage.folders import MANIFEST, is_whole, link, recorded_sha256
+from trainable.storage.predictions import PREDICTIONS
 from trainable.storage.trouble import storage_failed
 from trainable.storage.urls import is_url, open_storage
 from tune.run_dir import documents, lock

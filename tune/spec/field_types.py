@@ -134,7 +134,7 @@ def _different_names(value: object) -> tuple[str, ...] | None:
 
 
 def _confirm(value: object) -> str:
-    text = str(value).strip().lower()
+    text = value.strip().lower() if isinstance(value, str) else ""
     if text not in ("auto", "none") and not re.fullmatch(r"[1-9]\d{0,3}x[1-9]\d{0,3}", text):
         raise ValueError(f"must be auto, none, or KxM such as 3x4 (finalists x seeds), but got {shown(value)}")
     return text

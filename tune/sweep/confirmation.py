@@ -68,7 +68,7 @@ class Finalist:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Chosen:
     """What a sweep has found: the winning configuration, and the run of it that is handed over."""
 
     finalist: TrialRecord
@@ -210,7 +210,7 @@ def _winner(group: Sequence[Finalist], spec: SweepSpec) -> Finalist | None:
     return max(several or confirmed, key=lambda each: sign * (each.mean or 0.0), default=None)
 
 
-def choose(records: Sequence[TrialRecord], spec: SweepSpec, has_model: HasModel) -> Choice | None:
+def choose(records: Sequence[TrialRecord], spec: SweepSpec, has_model: HasModel) -> Chosen | None:
     """The winner, and which run of it is handed over; None where no trial has run its whole schedule.
 
     Args:
@@ -223,9 +223,9 @@ def choose(records: Sequence[TrialRecord], spec: SweepSpec, has_model: HasModel)
         return None
     winner = _winner(finalists(records, spec), spec)
     if winner is None or (spec.confirm == "none" and has_model(ranked[0])):
-        return Choice(ranked[0], ranked[0], ())
+        return Chosen(ranked[0], ranked[0], ())
     runs = sorted(winner.runs, key=lambda run: run.best.merit(spec.metric, spec.mode) if run.best else (), reverse=True)
     middle = 0 if spec.final == "best" else (len(runs) - 1) // 2
     by_distance = sorted(range(len(runs)), key=lambda i: (abs(i - middle), i))
     found = next((run for run in chain((runs[i] for i in by_distance), [winner.record]) if has_model(run)), None)
-    return Choice(winner.record, found or runs[middle], winner.runs)
+    return Chosen(winner.record, found or runs[middle], winner.runs)

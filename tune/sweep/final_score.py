@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from trainable.data.tokens import TokenizedSplit
 from trainable.job import Job
-from trainable.predictions import read_predictions, write_array
 from trainable.storage.base import Storage
+from trainable.storage.predictions import read_predictions, write_array
 from trainable.train.scoring import Scored, score_model
 from tune.cluster.placement import where_trials_run
 from tune.cluster.plan import Plan
@@ -28,7 +28,7 @@ from tune.run_dir.records import TrialRecord
 from tune.sweep.hand_over import Model
 
 if TYPE_CHECKING:
-    from trainable.predictions import Probabilities
+    from trainable.storage.predictions import Probabilities
 
 
 def get_ready_to_score(plan: Plan) -> None:

@@ -13,7 +13,7 @@ from tune.report.results import SplitScores
 from tune.run_dir.layout import TEST_PREDICTIONS, RunDir
 from tune.run_dir.records import TrialRecord
 from tune.spec.sweep_spec import SweepSpec
-from tune.sweep.confirmation import Choice
+from tune.sweep.confirmation import Chosen
 
 LEAST_AVERAGED = 2
 
@@ -41,7 +41,7 @@ class Model:
 
 
 def model_to_hand_over(
-    choice: Choice,
+    choice: Chosen,
     spec: SweepSpec,
     run_dir: RunDir,
     score: Callable[[Path], SplitScores],

@@ -19,7 +19,7 @@ from tune.run_dir.layout import RunDir
 from tune.run_dir.records import TrialRecord
 from tune.run_dir.study import open_study, read_records
 from tune.spec.sweep_spec import SweepSpec
-from tune.sweep.confirmation import Choice, choose, next_finalist
+from tune.sweep.confirmation import Chosen, choose, next_finalist
 from tune.sweep.models import ModelKeeper
 from tune.sweep.proposals import Proposals, derived_seed
 from tune.sweep.queue import TrialQueue
@@ -171,7 +171,7 @@ class TrialBook:
         """Begin no further trial of the search. What runs is finished, and then the finalists are confirmed."""
         self._queue.end_search()
 
-    def choose(self) -> Choice | None:
+    def choose(self) -> Chosen | None:
         """The winner and the run of it whose model is handed over; None where no trial has finished its schedule."""
         return choose(self.records(), self.spec, self._has_model)
 
