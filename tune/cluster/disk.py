@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trainable.optimizers import OPTIMIZERS
 from tune.cluster.plan import Plan
+from tune.spec.confirm import most_fresh_runs
 from tune.spec.sweep_spec import SweepSpec
 
 STATES_PER_TRIAL = 2  # a new state is written before the old one is removed
@@ -16,13 +17,23 @@ def bytes_while_training(trials: int, model_bytes: int) -> int:
     return model_bytes * trials * (STATES_PER_TRIAL * MODELS_PER_STATE + 1)
 
 
-def disk_bytes(plan: Plan, model_bytes: int, keep_top: int) -> int:
-    """The most that a sweep has on disk at one time: what running trials write, and the best `keep_top` models.
+def disk_bytes(plan: Plan, model_bytes: int, kept_models: int) -> int:
+    """The most that a sweep has on disk at one time: what running trials write, and the models that are kept.
 
     One more model is counted because a new leader is written before the model that it replaces is removed. The folder
     best/ shares its files with a trial's model where the file system has hard links; else it is a copy.
     """
-    return bytes_while_training(plan.most_slots, model_bytes) + model_bytes * (keep_top + 1)
+    return bytes_while_training(plan.most_slots, model_bytes) + model_bytes * (kept_models + 1)
+
+
+def models_kept(spec: SweepSpec) -> int:
+    """The most models that stay for longer than a trial: the best `keep_top`, and until the end the fresh runs'."""
+    return spec.keep_top + most_fresh_runs(spec)
+
+
+def _fresh_runs(spec: SweepSpec) -> str:
+    runs = most_fresh_runs(spec)
+    return f", and until the end up to {runs} fresh runs of finalists" if runs else ""
 
 
 def disk_problems(spec: SweepSpec, plan: Plan, needed: int, taken: int, free: int) -> list[str]:
@@ -37,9 +48,9 @@ def disk_problems(spec: SweepSpec, plan: Plan, needed: int, taken: int, free: in
     """
     files = (
         f"{plan.most_slots} trials side by side may take {needed / 1e9:.2f} GB (two states and a model of each, "
-        f"the best {spec.keep_top})"
+        f"the best {spec.keep_top}{_fresh_runs(spec)})"
     )
-    hint = "lower --max-concurrent or --keep-top"
+    hint = "lower --max-concurrent, --keep-top or --confirm"
     problems = []
     if spec.checkpoint_budget_gb is not None and needed > spec.checkpoint_budget_gb * 1e9:
         problems.append(f"--checkpoint-budget {spec.checkpoint_budget_gb:g}: {files}; {hint}, or raise it")

@@ -35,7 +35,7 @@ class SweepFiles:
     """What the run directory holds already."""
     free_bytes: int
     """What is free on the driver's disk for the run directory, or for its copy of what lies in an object store."""
-    keep_top: int
+    kept_models: int
     """How many finished trials keep their model."""
     model_folder: Path
     model_fingerprint: str
@@ -60,7 +60,7 @@ class SweepFiles:
             self.root,
             self.url,
             self.model_fingerprint,
-            run_bytes=disk_bytes(plan, self.model_bytes, self.keep_top) - self.taken_bytes,
+            run_bytes=disk_bytes(plan, self.model_bytes, self.kept_models) - self.taken_bytes,
             shipped_bytes=self.shipped_bytes,
             temporary_bytes=temporary_bytes,
         )

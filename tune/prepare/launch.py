@@ -12,7 +12,7 @@ from trainable.hub.shipping import shipped_bytes
 from trainable.job import Job
 from trainable.train.memory_probe import measure_memory
 from trainable.train.rehearsal import Rehearsal, for_rehearsal, rehearse
-from tune.cluster.disk import disk_bytes, disk_problems
+from tune.cluster.disk import disk_bytes, disk_problems, models_kept
 from tune.cluster.node_facts import NodeFacts, gpus_here
 from tune.cluster.nodes import Autoscaler, Node, autoscaler_now, nodes_now
 from tune.cluster.placement import where_trials_run
@@ -159,7 +159,7 @@ def sweep_files(inputs: Inputs, run_dir: RunDir) -> SweepFiles:
         url=run_dir.storage.url,
         taken_bytes=taken,
         free_bytes=free,
-        keep_top=inputs.spec.keep_top,
+        kept_models=models_kept(inputs.spec),
         model_folder=model.path,
         model_fingerprint=model.fingerprint,
         model_bytes=model.size_bytes,
@@ -176,9 +176,9 @@ def disk_room_problems(spec: SweepSpec, plan: Plan, files: SweepFiles) -> list[s
     """Say why the driver's disk is too small for what the sweep may write there."""
     taken, free, size = files.taken_bytes, files.free_bytes, files.model_bytes
     if files.url is None:
-        return disk_problems(spec, plan, disk_bytes(plan, size, files.keep_top), taken, free)
+        return disk_problems(spec, plan, disk_bytes(plan, size, files.kept_models), taken, free)
     # Workers write their states into the store; the driver keeps copies of the study and of the best models.
-    wanted = size * (files.keep_top + 2)
+    wanted = size * (files.kept_models + 2)
     what = f"the driver's copy of {files.out} may take {wanted / 1e9:.2f} GB"
     disk = f"the disk of the temporary folder has {(free + taken) / 1e9:.2f} GB"
     return [f"{disk}, but {what}; set TMPDIR to a larger one"] if wanted > free + taken else []

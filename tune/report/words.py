@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from trainable.metrics import METRICS
 from trainable.redaction import one_line
-from tune.cluster.disk import disk_bytes
+from tune.cluster.disk import disk_bytes, models_kept
 from tune.cluster.machine import no_gpu_note, usable_memory
 from tune.cluster.node_facts import gpus_here
 from tune.cluster.nodes import Node
@@ -112,7 +112,7 @@ def plan_lines(inputs: Inputs, launch: Launch, run_dir: RunDir) -> list[str]:
     """What `--plan` shows: the introduction, what the sweep may take of the disk, and a row for each node."""
     plan = launch.plan
     taken, free = run_dir.disk()
-    most = disk_bytes(plan, inputs.model.size_bytes, inputs.spec.keep_top)
+    most = disk_bytes(plan, inputs.model.size_bytes, models_kept(inputs.spec))
     return [
         *launch_lines(inputs, launch, run_dir.name),
         f"disk at most {most / 1e9:.2f} GB below {run_dir.name}; {(free + taken) / 1e9:.2f} GB are free",

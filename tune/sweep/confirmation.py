@@ -15,13 +15,10 @@ from statistics import fmean
 
 from tune.run_dir.ranking import rank
 from tune.run_dir.records import TrialRecord, of_the_search
+from tune.spec.confirm import LEAST_SEEDS, MOST_FINALISTS, MOST_SEEDS, SHARE_OF_SEARCH, finalists_and_seeds
 from tune.spec.sweep_spec import SweepSpec
 from tune.spec.untuned import untuned_values
 
-SHARE_OF_SEARCH = 1 / 3  # of the search's training time, which `auto` may take
-LEAST_SEEDS = 2  # of the winner of the search and of the default; a mean of fewer says nothing of the spread
-MOST_SEEDS = 5  # of each finalist with `auto`
-MOST_FINALISTS = 4  # of the best by validation, with `auto`
 MOST_FAILURES = 2  # of a finalist's fresh runs, after which it gets no more
 BEHIND = 2.0  # standard errors
 
@@ -116,24 +113,8 @@ def _finalist(record: TrialRecord, records: Sequence[TrialRecord], default: Tria
     )
 
 
-def most_runs(spec: SweepSpec) -> int:
-    """The most fresh runs that a sweep may make; each leaves a model until the winner is known."""
-    if spec.confirm == "none":
-        return 0
-    finalists, seeds = _asked_for(spec) or (MOST_FINALISTS, MOST_SEEDS)
-    return (finalists + 1) * seeds
-
-
-def _asked_for(spec: SweepSpec) -> tuple[int, int] | None:
-    """The finalists and the seeds of each that were asked for by numbers."""
-    if spec.confirm in ("auto", "none"):
-        return None
-    finalists, _, seeds = spec.confirm.partition("x")
-    return int(finalists), int(seeds)
-
-
 def _most_finalists(spec: SweepSpec) -> int:
-    asked_for = _asked_for(spec)
+    asked_for = finalists_and_seeds(spec)
     return MOST_FINALISTS if asked_for is None else asked_for[0]
 
 
@@ -148,7 +129,7 @@ def next_finalist(records: Sequence[TrialRecord], spec: SweepSpec, has_model: Ha
     if not rank(records, spec.metric, spec.mode):
         return None
     group = finalists(records, spec)
-    wanted = _with_numbers(group, spec) if _asked_for(spec) else _by_race(group, records, spec)
+    wanted = _with_numbers(group, spec) if finalists_and_seeds(spec) else _by_race(group, records, spec)
     following = None if spec.confirm == "none" else next(wanted, None)
     if following is not None or any(each.open for each in group):
         return None if following is None else following.record
@@ -160,7 +141,7 @@ def next_finalist(records: Sequence[TrialRecord], spec: SweepSpec, has_model: Ha
 
 def _with_numbers(group: Sequence[Finalist], spec: SweepSpec) -> Iterator[Finalist]:
     """Each finalist in turn, as often as was asked for."""
-    seeds = (_asked_for(spec) or (0, 0))[1]
+    seeds = (finalists_and_seeds(spec) or (0, 0))[1]
     for begun in range(seeds):
         yield from (each for each in group if each.begun <= begun and each.failed <= MOST_FAILURES)
 
