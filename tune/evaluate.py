@@ -180,10 +180,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.data is not None or split != "test":
         return 0
     if (reads := count_test_read(arguments.run)) is not None:
-        print(
-            f"the test split was read {reads} times for this run; a score that decides something flatters",
-            file=sys.stderr,
-        )
+        print(f"the test split was read {reads} times for this run: what is chosen by it, flatters", file=sys.stderr)
     verdict = agreement(arguments.run, scores)
     print(plain(verdict), file=sys.stderr)
     return 1 if verdict.startswith("differs") else 0

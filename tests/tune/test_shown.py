@@ -125,7 +125,7 @@ def test_the_card_says_how_often_the_test_split_was_read_and_on_how_many_rows_wa
     report = report_of("harmless")
     assert f"| test ({report.test.rows} rows, read once) |" in model_card(report)
     twice = model_card(report.model_copy(update={"test_reads": 2}))
-    assert f"| test ({report.test.rows} rows, read 2 times, once for each winner) |" in twice
+    assert f"| test ({report.test.rows} rows, read 2 times) |" in twice
     assert f"Rows: {report.rows['train']} train" in twice
 
 

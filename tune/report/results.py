@@ -140,7 +140,7 @@ class SweepReport(Part):
     test: SplitScores | None
     """The winner's, measured once, after validation had chosen it; None where no test split was wanted."""
     test_reads: int = 1
-    """How often the test split was read: by the sweep once for each winner that it had at its end, and by `tune.evaluate`."""
+    """How often the test split was read: once for each winner at the sweep's end, and by each `tune.evaluate`."""
     majority: Majority
     warnings: list[str]
     """What the user must not overlook, a sentence each."""

@@ -24,6 +24,7 @@ from tune.spec.sweep_spec import SweepSpec, trials_of_all_configurations
 TITLES = ("node", "cores", "GPUs", "GPU memory", "slots", "model", "clock", "free disk")
 CLASSES_SHOWN = 6
 FAILURES_SHOWN = 5
+LEAST_TOLD = 0.05  # points by which a score was too good
 
 
 def introduction(inputs: Inputs, plan: Plan, out: str) -> list[str]:
@@ -174,7 +175,7 @@ def _evidence_lines(report: SweepReport) -> list[str]:
         spread = "" if recipe.sd_seed is None else f", {recipe.sd_seed:.4f} from seed to seed"
         seeds = f"{recipe.seeds} fresh seed{'' if recipe.seeds == 1 else 's'}"
         lines.append(f"trained again: {recipe.metric} {recipe.mean:.4f}{ends} on {recipe.on}, of {seeds}{spread}")
-    if (optimism := report.optimism) is not None and optimism.seed is not None:
+    if (optimism := report.optimism) is not None and optimism.seed is not None and optimism.total >= LEAST_TOLD:
         lines.append(f"the score that the search found it with was too good by about {optimism.total:.1f} points")
     if (default := report.default) is not None and not default.is_winner:
         better = default.probability_better

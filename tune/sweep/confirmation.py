@@ -159,7 +159,8 @@ def _by_race(group: Sequence[Finalist], records: Sequence[TrialRecord], spec: Sw
     racing = [each for each in group if each.record.config in best]
     left_s = SHARE_OF_SEARCH * sum(record.seconds for record in of_the_search(records))
     left_s -= sum(sum(run.seconds for run in each.runs) + each.open * each.run_s for each in group)
-    for each in sorted(racing, key=lambda each: each.begun):
+    # One seed alone shows nothing: who has one gets the second before others get their first.
+    for each in sorted(racing, key=lambda each: (each.begun in (0, *range(LEAST_SEEDS, MOST_SEEDS)), each.begun)):
         lacking = max(1, LEAST_SEEDS - each.begun)  # a finalist with one seed could win by luck
         fits = each.begun < MOST_SEEDS and lacking * each.run_s <= left_s
         if fits and not is_behind(each, group, spec):
