@@ -6,10 +6,13 @@
     assert not any(path.endswith(".bin") for path in hub.paths("GET"))
 
 huggingface_hub and datasets read HF_ENDPOINT when they are imported, hence the subprocess.
+
+It also takes uploads, from whoever sends the token TOKEN and has HF_HUB_DISABLE_XET set: `hub.uploaded` holds them.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import random
@@ -23,6 +26,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 LEGACY = {"bert-base-uncased": "google-bert/bert-base-uncased", "glue": "nyu-mll/glue"}
 API = re.compile(r"/api/(models|datasets)/(.+?)(?:/(revision|tree|paths-info)/([^/]+)/?(.*))?")
+TOKEN, ACCOUNT, ORGANIZATION = "hf_loopback", "ann", "lab"
+UPLOAD = re.compile(r"/api/models/(.+)/(preupload|commit)/main")
+LFS_BATCH = re.compile(r"/(.+)\.git/info/lfs/objects/batch")
+LFS_OBJECT = re.compile(r"/lfs/([0-9a-f]{64})")
 RESOLVE = re.compile(r"/(datasets/)?([^/]+(?:/[^/]+)?)/resolve/([^/]+)/(.+)")
 
 
@@ -75,6 +82,11 @@ class Hub:
     def __init__(self, repos: Mapping[tuple[str, str], Path], gated: Collection[str] = ()) -> None:
         self.repos = {key: Repo(key[1], folder, key[1] in gated) for key, folder in repos.items()}
         self.requests: list[Request] = []
+        self.uploaded: dict[str, dict[str, bytes]] = {}
+        """The files of each repository that was made here, by names."""
+        self.private: dict[str, bool] = {}
+        self.large_files: dict[str, bytes] = {}
+        """What was sent as LFS objects, by SHA-256."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
@@ -102,7 +114,10 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer any of the methods; `_send` leaves the body out for HEAD."""
         url = urlsplit(self.path)
         path, query = unquote(url.path), parse_qs(url.query)
-        body = parse_qs(self.rfile.read(int(self.headers.get("Content-Length", 0))).decode())
+        sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self._upload(path, sent):
+            return
+        body = parse_qs(sent.decode())
         if match := API.fullmatch(path):
             kind, name, endpoint, revision, rest = match.groups()
             if repo := self._find(kind[:-1], name, revision):
@@ -119,7 +134,66 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._error(404, "", "Not found")
 
-    do_HEAD = do_POST = do_GET  # noqa: N815 - http.server's names
+    do_HEAD = do_POST = do_PUT = do_GET  # noqa: N815 - http.server's names
+
+    def _upload(self, path: str, sent: bytes) -> bool:
+        """Answer a request of those that an upload consists of; False if it is none."""
+        hub = self.hub
+        about = re.fullmatch(r"/api/models/(.+)", path)
+        if match := LFS_OBJECT.fullmatch(path):  # the address that the batch gave; it needs no token
+            assert hashlib.sha256(sent).hexdigest() == match[1]
+            hub.large_files[match[1]] = sent
+            self._json(200, {})
+        elif self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            return False
+        elif path == "/api/whoami-v2":
+            self._json(200, {"type": "user", "name": ACCOUNT, "orgs": [{"name": ORGANIZATION}]})
+        elif path == "/api/repos/create":
+            wanted = json.loads(sent)
+            name = f"{wanted['organization'] or ACCOUNT}/{wanted['name']}"
+            status = 409 if name in hub.uploaded else 200
+            if status == 200:
+                hub.uploaded[name], hub.private[name] = {}, wanted.get("visibility") == "private"
+            self._json(status, {"url": f"{hub.url}/{name}", "name": name})
+        elif path == "/api/validate-yaml":
+            self._json(200, {"errors": [], "warnings": []})
+        elif match := UPLOAD.fullmatch(path):
+            (self._upload_modes if match[2] == "preupload" else self._commit)(match[1], sent)
+        elif match := LFS_BATCH.fullmatch(path):
+            objects = [
+                {**each, "actions": {"upload": self._place(each["oid"])}} for each in json.loads(sent)["objects"]
+            ]
+            self._json(200, {"transfer": "basic", "objects": objects})
+        elif about and about[1] in hub.uploaded:
+            self._json(200, {"_id": "0", "id": about[1], "private": hub.private[about[1]], "tags": [], "siblings": []})
+        else:
+            return False
+        return True
+
+    def _upload_modes(self, repo: str, sent: bytes) -> None:
+        files = [
+            {"path": file["path"], "uploadMode": mode, "shouldIgnore": False}
+            for file in json.loads(sent)["files"]
+            for mode in ["lfs" if file["path"].endswith(".safetensors") else "regular"]
+        ]
+        self._json(200, {"files": files})
+
+    def _commit(self, repo: str, sent: bytes) -> None:
+        for line in sent.splitlines():
+            operation = json.loads(line)
+            value = operation["value"]
+            if operation["key"] == "file":
+                self.hub.uploaded[repo][value["path"]] = base64.b64decode(value["content"])
+            elif operation["key"] == "lfsFile":
+                self.hub.uploaded[repo][value["path"]] = self.hub.large_files[value["oid"]]
+        url = f"{self.hub.url}/{repo}/commit/{'0' * 40}"
+        self._json(200, {"success": True, "commitOid": "0" * 40, "commitUrl": url})
+
+    def _place(self, sha256: str) -> dict[str, object]:
+        return {"href": f"{self.hub.url}/lfs/{sha256}"}
+
+    def _json(self, status: int, value: object) -> None:
+        self._send(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
     def _find(self, kind: str, name: str, revision: str | None) -> Repo | None:
         """The repository asked for; None once a redirect or an error has been sent instead."""

@@ -13,6 +13,7 @@ import pytest
 from tune.cluster_file import make_parser as cluster_file_parser
 from tune.evaluate import make_parser as evaluate_parser
 from tune.predict import make_parser as predict_parser
+from tune.publish import make_parser as publish_parser
 from tune.runs import make_parser as runs_parser
 from tune.spec.flags import make_parser as search_parser
 from tune.spec.sources import given_from_file
@@ -40,6 +41,7 @@ def test_every_command_parses(module: str, arguments: str) -> None:
         "tune.search": search_parser,
         "tune.evaluate": evaluate_parser,
         "tune.predict": predict_parser,
+        "tune.publish": publish_parser,
         "tune.runs": runs_parser,
         "tune.cluster_file": cluster_file_parser,
     }

@@ -35,7 +35,7 @@ FLOORS = {
         {"prepare"},
         {"report"},
         {"sweep"},
-        {"search", "evaluate", "predict", "runs", "cluster_file", "convert"},
+        {"search", "evaluate", "predict", "publish", "runs", "cluster_file", "convert"},
     ],
 }
 RAY_ROOMS = ("tune/cluster/", "tune/sweep/", "trainable/trial.py", "trainable/heartbeat.py")
@@ -169,7 +169,16 @@ def test_no_pickle_is_read() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["tune.search", "tune.evaluate", "tune.predict", "tune.runs", "tune.cluster_file", "tune.convert", "tune.demo"],
+    [
+        "tune.search",
+        "tune.evaluate",
+        "tune.predict",
+        "tune.publish",
+        "tune.runs",
+        "tune.cluster_file",
+        "tune.convert",
+        "tune.demo",
+    ],
 )
 def test_help_imports_nothing_heavy(command: str) -> None:
     script = (

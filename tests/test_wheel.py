@@ -74,7 +74,9 @@ def test_the_installed_packages_are_those_of_the_wheel(installed: Path, tmp_path
         assert Path(file).is_relative_to(installed)
 
 
-@pytest.mark.parametrize("command", ["tune.search", "tune.evaluate", "tune.predict", "tune.cluster_file"])
+@pytest.mark.parametrize(
+    "command", ["tune.search", "tune.evaluate", "tune.predict", "tune.publish", "tune.cluster_file"]
+)
 def test_commands_show_their_help_from_another_folder(command: str, installed: Path, tmp_path: Path) -> None:
     assert f"python -m {command}" in run_installed(installed, tmp_path, "-m", command, "--help")
 

@@ -142,9 +142,9 @@ def _ask(kind: str, name: str) -> Any:
     if isinstance(answer, OfflineModeIsEnabled):
         raise _UnreachableError("cannot be reached (HF_HUB_OFFLINE is set)")
     if isinstance(answer, HfHubHTTPError):  # a bad token, too many requests, an error of the hub's
-        raise _UnreachableError(f"answers with an error ({_first_line(answer)})")
+        raise _UnreachableError(f"answers with an error ({first_line(answer)})")
     if isinstance(answer, Exception):
-        raise _UnreachableError(f"cannot be reached ({_first_line(answer)})")
+        raise _UnreachableError(f"cannot be reached ({first_line(answer)})")
     return answer
 
 
@@ -200,10 +200,11 @@ def _offline(reason: _UnreachableError) -> HubError:
 def _failed(error: Exception) -> HubError:
     if "gated" in str(error):  # datasets replaces the GatedRepoError, so the text is all there is
         return HubError(f"is gated: ask for access at {_endpoint()}, then run 'hf auth login'")
-    return HubError(f"could not be loaded from the hub at {_endpoint()}: {_first_line(error)}")
+    return HubError(f"could not be loaded from the hub at {_endpoint()}: {first_line(error)}")
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of what an error says, or its name."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 

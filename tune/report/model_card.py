@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,11 @@ def is_hub_id(model: str) -> bool:
     return re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model) is not None and not is_folder(model)
 
 
+def without_folders(name: str) -> str:
+    """A model's or a data set's name on the hub; of a path the last part alone: the rest would tell of the machine."""
+    return Path(name).name if is_folder(name) else name
+
+
 def _model_index(report: SweepReport) -> list[dict[str, Any]]:
     """The scores as the hub shows them: those on the test split, or on validation where there is none."""
     from huggingface_hub.repocard_data import EvalResult, eval_results_to_model_index
@@ -30,8 +36,7 @@ def _model_index(report: SweepReport) -> list[dict[str, Any]]:
     split, scores = ("validation", report.best.validation)
     if report.test is not None:
         split, scores = ("test", report.test.scores)
-    # The last part of a path: the rest would tell of the machine.
-    dataset = one_line(report.dataset if not is_folder(report.dataset) else Path(report.dataset).name) or "a folder"
+    dataset = one_line(without_folders(report.dataset)) or "a folder"
     results = [
         EvalResult(
             task_type=TASK,
@@ -57,3 +62,16 @@ def model_card(report: SweepReport) -> str:
     fields["model-index"] = _model_index(report)
     head = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=math.inf)
     return f"---\n{head}---\n\n{rendered('model_card.md.j2', report=report)}"
+
+
+def public_card(report: SweepReport, spec: Mapping[str, Any], repo: str) -> str:
+    """Write the card for the hub: under the repository's name, and without a path of this machine.
+
+    Args:
+        report: The finished sweep.
+        spec: What spec.yaml says; its paths are absolute, wherever the command was given.
+        repo: NAMESPACE/NAME.
+    """
+    names = {name: without_folders(str(spec.get(name) or getattr(report, name))) for name in ("model", "dataset")}
+    public = report.model_copy(update={"name": repo.rpartition("/")[2], **names})
+    return model_card(public).replace("FOLDER OR NAME", repo)
