@@ -75,8 +75,8 @@ def test_the_run_directory_holds_exactly_this(finished: tuple[Path, str, list[ob
         ".lock", "best", "incumbent.json", "log.txt", "report.html", "report.json", "spec.yaml", "study.db", "trials",
     ]  # fmt: skip
     assert sorted(p.name for p in (run / "best").iterdir()) == [
-        "README.md", "config.json", "manifest.json", "metrics.json", "model.safetensors", "tokenizer.json",
-        "tokenizer_config.json", "vocab.txt",
+        "README.md", "config.json", "manifest.json", "metrics.json", "model.safetensors", "test_predictions.npy",
+        "tokenizer.json", "tokenizer_config.json", "vocab.txt",
     ]  # fmt: skip
     assert sorted(p.name for p in (run / "trials").iterdir()) == [str(n) for n in range(NUM_TRIALS)]
     for number in range(NUM_TRIALS):
@@ -177,7 +177,12 @@ def test_evaluate_agrees_with_the_report(finished: tuple[Path, str, list[object]
     run = finished[0]
     scored = command("tune.evaluate", run, cwd=run.parent)
     assert scored.returncode == 0, scored.stderr
-    assert scored.stderr.strip() == "agrees with report.json"
+    reads = json.loads((run / "report.json").read_text())["test_reads"]
+    assert reads == report["test_reads"] + 1
+    assert scored.stderr.splitlines() == [
+        f"the test split was read {reads} times for this run: what is chosen by it, flatters",
+        "agrees with report.json",
+    ]
     scores = json.loads(scored.stdout)
     same = ("accuracy", "f1", "rows", "interval")
     assert {name: scores[name] for name in same} == {name: report["test"][name] for name in same}
@@ -217,8 +222,10 @@ def test_run_from_python_is_the_same_thing(
         "seed": 3,
         "precision": "fp32",
         "cpus_per_trial": 1,
+        "confirm": "none",
     }
-    assert run(fields, out=finished[0]) == report
+    reads = json.loads((finished[0] / "report.json").read_text())["test_reads"]
+    assert run(fields, out=finished[0]) == {**report, "test_reads": reads}
 
 
 def test_another_sweep_is_refused_there(finished: tuple[Path, str, list[object]], tmp_path: Path) -> None:
