@@ -160,7 +160,7 @@ def test_the_disk_must_have_room_and_the_budget_must_hold(
 ) -> None:
     told = refusal(flags(tmp_path, tiny_model, "--checkpoint-budget", "0.0001", "--set", "num_cpus=2"))
     assert "--checkpoint-budget 0.0001: 2 trials side by side may take" in told
-    assert "lower --max-concurrent or --keep-top, or raise it" in told
+    assert "lower --max-concurrent, --keep-top or --confirm, or raise it" in told
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000})())
     told = refusal(flags(tmp_path, tiny_model, "--set", "num_cpus=2"))
     assert "the disk has 0.00 GB for the run directory, but 2 trials side by side may take" in told

@@ -23,6 +23,7 @@ from trainable.redaction import one_line, plain
 from tune.report.text import clock, short
 from tune.run_dir.ranking import rank
 from tune.run_dir.records import TrialRecord, of_the_search
+from tune.spec.confirm import most_fresh_runs
 from tune.spec.space import Fixed
 from tune.spec.sweep_spec import SweepSpec
 
@@ -69,8 +70,8 @@ class Progress:
         self._ended = deque((record for record in earlier if record.state in OUTCOMES), maxlen=ENDED_SHOWN)
         searched = of_the_search(earlier)
         self._counts = {state: sum(record.state == state for record in searched) for state in OUTCOMES}
-        self._ended_before = sum(self._counts.values())
         self._confirmed = sum(record.confirms is not None and record.state in OUTCOMES for record in earlier)
+        self._ended_before = sum(self._counts.values()) + self._confirmed
         self._epochs = 0
         self._best = next(iter(rank(earlier, spec.metric, spec.mode)), None)
 
@@ -191,13 +192,13 @@ class Progress:
     def _time_left(self) -> str:
         """Estimate the time left from the trials that this driver has run; of a running trial, its done part counts.
 
-        The winner's score on the test split takes as long a row as validation does.
+        A finalist's fresh run counts as a trial. The winner's score on the test split takes as long a row as validation.
         """
         parts = [self._percent.get(number, 0.0) / 100 for number in self._running]
-        done = sum(self._counts.values()) - self._ended_before + sum(parts)
+        done = sum(self._counts.values()) + self._confirmed - self._ended_before + sum(parts)
         if done == 0:
             return "?"
-        left = self.spec.num_trials - self._ended_before - done
+        left = max(self.spec.num_trials + most_fresh_runs(self.spec) - self._ended_before - done, 0)
         test_s = self._test_share * self._eval_s / self._epochs if self._epochs else 0.0
         return f"about {clock(self._elapsed_s() / done * left + test_s)}"
 

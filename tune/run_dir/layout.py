@@ -157,6 +157,11 @@ class RunDir:
         whole = (f for f in (own, self.best) if recorded_sha256(f, WEIGHTS) == sha256 and is_whole(f, but=OF_BEST))
         return next(whole, None)
 
+    def fetch_model(self, number: int, sha256: str | None) -> Path | None:
+        """`model_of`, where the model may lie on another machine yet."""
+        self.storage.fetch(self.model(number))
+        return self.model_of(number, sha256)
+
     def copy_best_model(self, folder: Path) -> None:
         """Put the model of best/ into a folder, as its trial left it."""
         for path in self.best.iterdir():

@@ -136,7 +136,7 @@ def next_finalist(records: Sequence[TrialRecord], spec: SweepSpec, has_model: Ha
     winner = _winner(group, spec)  # what was removed when another one won is trained again
     if winner is None or winner.failed > MOST_FAILURES or any(map(has_model, winner.runs)):
         return None
-    return winner.record
+    return winner.record if winner.runs[-1].model_sha256 is not None else None  # else another would leave none, either
 
 
 def _with_numbers(group: Sequence[Finalist], spec: SweepSpec) -> Iterator[Finalist]:

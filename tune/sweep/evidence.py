@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from trainable.storage.predictions import Probabilities
 
 NEAR = 0.02  # predictions are rounded to float16: a score that is farther from the study's is another epoch's
+MOST_COMPARED = 200  # trials, the best ones: of more, the last could not have won
 MUCH_CHEAPER = 0.9  # of the winner's time
 
 
@@ -70,7 +71,7 @@ class Evidences:
         """
         self._spec, self._choice, self._run_dir, self._job, self._test = spec, choice, run_dir, job, test
         self._group = finalists(records, spec)
-        self._done = rank(records, spec.metric, spec.mode)
+        self._done = rank(records, spec.metric, spec.mode)[:MOST_COMPARED]
         self._validation_groups = text_groups(job.validation)
 
     def all(self) -> Evidence:

@@ -89,7 +89,7 @@ class TestSplit:
         file, classes = self.run_dir.test_predictions(run.number), len(self.job.label_names)
         if (known := read_predictions(file, len(self.rows), classes)) is not None:
             return known
-        folder = self.run_dir.model_of(run.number, run.model_sha256)
+        folder = self.run_dir.fetch_model(run.number, run.model_sha256)
         if folder is None:
             return None
         self.score(folder, file)

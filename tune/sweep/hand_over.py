@@ -60,11 +60,11 @@ def model_to_hand_over(
         say: Shows a text to the user.
     """
     run = choice.run
-    folder = run_dir.model_of(run.number, run.model_sha256) or run_dir.model(run.number)
+    folder = run_dir.fetch_model(run.number, run.model_sha256) or run_dir.model(run.number)
     alone = Model(run, folder, run_dir.test_predictions(run.number))
     if spec.final != "soup" or run.best is None:
         return alone
-    found = [run_dir.model_of(each.number, each.model_sha256) for each in choice.runs]
+    found = [run_dir.fetch_model(each.number, each.model_sha256) for each in choice.runs]
     folders = [folder for folder in found if folder is not None]
     if len(folders) < LEAST_AVERAGED or len(folders) < len(choice.runs):
         say("note: --final soup needs the models of two fresh runs or more; one run is handed over")

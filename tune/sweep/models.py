@@ -34,8 +34,11 @@ class ModelKeeper:
         self._spec = spec
         self._run_dir = run_dir
         self._leaders = rank(records, spec.metric, spec.mode)[: spec.keep_top]
+        again = {record.confirms for record in records}
         self.gone = [
-            each.number for each in self._leaders[1:] if not run_dir.storage.folders(run_dir.model(each.number))
+            each.number
+            for each in self._leaders[1:]
+            if each.number not in again and not run_dir.storage.folders(run_dir.model(each.number))
         ]
         """Leaders whose models were removed while fewer were kept."""
         if not any(record.confirms is not None for record in records):  # else a finalist's run is handed over
@@ -74,10 +77,14 @@ class ModelKeeper:
 
         Those of the next `keep_top` - 1 trials of the search stay.
         """
-        handed_over = self._run_dir.best_trial()
-        runs = [record for record in records if record.confirms is not None]
-        if self.leader is not None and handed_over in (self.leader.number, *(run.number for run in runs)):
-            for record in (self.leader, *runs):
+        handed_over = next((record for record in records if record.number == self._run_dir.best_trial()), None)
+        if handed_over is None:
+            return
+        found_by = handed_over.number if handed_over.confirms is None else handed_over.confirms
+        others = [leader.number for leader in self._leaders if leader.number != found_by]
+        kept = others[: self._spec.keep_top - 1]
+        for record in records:
+            if record.confirms is not None or (record in self._leaders and record.number not in kept):
                 self._remove(record)
 
     def _restore_leaders_model(self) -> None:
