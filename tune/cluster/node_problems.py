@@ -100,7 +100,7 @@ def _disk_problems(node: str, found: NodeFacts, required: Requirements) -> list[
     if required.url is None and found.free_bytes is not None and found.free_bytes < required.run_bytes:
         problems.append(
             f"the disk has {found.free_bytes / 1e9:.2f} GB for {required.root}, but the sweep may write "
-            f"{required.run_bytes / 1e9:.2f} GB; lower --max-concurrent or --keep-top"
+            f"{required.run_bytes / 1e9:.2f} GB; lower --max-concurrent, --keep-top or --confirm"
         )
     needed = required.temporary_bytes.get(node, 0)
     if found.model != required.model_fingerprint:

@@ -192,7 +192,7 @@ class Progress:
     def _time_left(self) -> str:
         """Estimate the time left from the trials that this driver has run; of a running trial, its done part counts.
 
-        A finalist's fresh run counts as a trial. The winner's score on the test split takes as long a row as validation.
+        A finalist's fresh run counts as a trial. A row of the test split takes as long as one of validation.
         """
         parts = [self._percent.get(number, 0.0) / 100 for number in self._running]
         done = sum(self._counts.values()) + self._confirmed - self._ended_before + sum(parts)
