@@ -67,7 +67,8 @@ def test_equal_nodes_have_no_problem() -> None:
         ),
         (
             {"free_bytes": 10**8},
-            "the disk has 0.10 GB for /data/run, but the sweep may write 1.00 GB; lower --max-concurrent, --keep-top or --confirm",
+            "the disk has 0.10 GB for /data/run, but the sweep may write 1.00 GB; lower --max-concurrent, --keep-top "
+            "or --confirm",
         ),
         (
             {"model": None, "free_temporary_bytes": 10**8},
