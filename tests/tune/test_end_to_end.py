@@ -81,7 +81,9 @@ def test_the_run_directory_holds_exactly_this(finished: tuple[Path, str, list[ob
     assert sorted(p.name for p in (run / "trials").iterdir()) == [str(n) for n in range(NUM_TRIALS)]
     for number in range(NUM_TRIALS):
         names = sorted(p.name.split(".")[0] for p in (run / "trials" / str(number)).iterdir())
-        assert names == ["events"], "best/ has the winner's model, and nobody asked for others"
+        asked = ["test_predictions"] if number == report["best"]["trial"] else []
+        predicted = ["predictions"] if report["trials"][number]["epochs_run"] else []
+        assert names == ["events", *predicted, *asked], "best/ has the winner's model, and nobody asked for others"
 
 
 def test_the_report_says_what_happened(report: dict[str, Any]) -> None:

@@ -36,6 +36,7 @@ def publish(
     run: Path, endpoint: str, *flags: str, repo: str = REPO, stdin: int = subprocess.DEVNULL, **more: str
 ) -> subprocess.CompletedProcess[str]:
     own = {"HF_HOME": str(run.parent / "home"), "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1", "HF_ENDPOINT": endpoint}
+    own["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     return subprocess.run(
         [sys.executable, "-m", "tune.publish", str(run), repo, *flags],
         env=child_environment(**{**own, "PYTHONPATH": str(ROOT), **more}),
