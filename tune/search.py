@@ -173,6 +173,7 @@ def _search(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, launch: Launch
     from tune.report.progress import Progress
     from tune.report.results import build_report, test_reads_before
     from tune.report.words import conclusion, launch_lines, no_trial_finished
+    from tune.run_dir.records import of_the_search
     from tune.sweep.evidence import Evidences
     from tune.sweep.final_score import TestSplit, get_ready_to_score, score_on_test
     from tune.sweep.hand_over import model_to_hand_over
@@ -227,7 +228,7 @@ def _search(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, launch: Launch
             if "test" in inputs.data.splits:
                 test = split.score_winner(model)
             never = test.never_predicted if test is not None and test.never_predicted else []
-            found = advice(inputs, records, choice.finalist, job.train.truncated, never)
+            found = advice(inputs, of_the_search(records), choice.finalist, job.train.truncated, never)
             evidence = Evidences(records, spec, choice, run_dir, job, None if test is None else split).all()
             if test is not None:
                 reads = max(test_reads_before(run_dir) + split.was_read, 1)

@@ -6,12 +6,13 @@ one, else those of the validation split.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from trainable.config import TrialConfig
 from trainable.data.tokens import TokenizedSplit
 from trainable.job import Job
 from trainable.metrics import METRICS
@@ -82,12 +83,15 @@ class Evidences:
         fresh = {each.record.number: self._runs_on_validation(each) for each in self._group}
         fresh = {number: runs for number, runs in fresh.items() if runs}
         spread = seed_spread([np.array(runs) for runs in fresh.values()]) if fresh else None
-        tied, cheap = self._ties(known, of_trials, fresh, spread)
         on, tested, test_spread = self._where_compared(fresh)
+        default = self._default(on, tested, test_spread)
+        # The test split may tell the default from the winner where the validation split can't.
+        apart = {default.config} if default is not None and _is_worse(default, self._spec.mode) else set()
+        tied, cheap = self._ties(known, of_trials, fresh, spread, apart)
         return Evidence(
             recipe=self._recipe(on, tested.get(self._choice.finalist.number), test_spread),
             optimism=self._optimism(known, of_trials, fresh),
-            default=self._default(on, tested, test_spread),
+            default=default,
             finalists=[self._finalist(each) for each in self._group if each.runs],
             ties=tied,
             cheapest=cheap,
@@ -206,15 +210,19 @@ class Evidences:
         of_trials: Sequence[Floats],
         fresh: dict[int, list[Floats]],
         spread: SeedSpread | None,
+        apart: Collection[TrialConfig],
     ) -> tuple[list[int], Cheapest | None]:
-        """The trials that can't be told from the winner, and the one of them that trains fastest."""
+        """The trials that can't be told from the winner, and the one of them that trains fastest.
+
+        Configurations that are `apart` are known to be worse.
+        """
         winner = self._choice.finalist
         own = next((of for record, of in zip(known, of_trials, strict=True) if record.number == winner.number), None)
         best: list[Floats] | None = fresh.get(winner.number) or (None if own is None else [own])
         others = [
             (record, np.array(fresh[record.number]) if record.number in fresh else of)
             for record, of in zip(known, of_trials, strict=True)
-            if record.config != winner.config
+            if record.config != winner.config and record.config not in apart
         ]
         if best is None or not others:
             return [], None
@@ -230,6 +238,11 @@ class Evidences:
         return numbers, Cheapest(
             trial=record.number, config=record.config, seconds=record.seconds, of_winner_s=winner.seconds, words=words
         )
+
+
+def _is_worse(default: DefaultScores, mode: str) -> bool:
+    """Whether the winner is better by more than rows and seeds explain."""
+    return default.interval is not None and (default.interval[0] > 0 if mode == "max" else default.interval[1] < 0)
 
 
 def _near(found: npt.NDArray[np.float64], value: float) -> bool:
