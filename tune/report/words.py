@@ -183,6 +183,8 @@ def _evidence_lines(report: SweepReport) -> list[str]:
         lines.append(
             f"over the untuned default (trial {default.trial}): {default.difference:+.4f} on {default.on}{sure}"
         )
+    if default is not None and default.is_winner:
+        lines.append("the winner is the untuned default: the search has found nothing better")
     if report.cheapest is not None:
         lines.append(f"as good: trial {report.cheapest.trial}, {report.cheapest.words}")
     return ["", *lines] if lines else []
