@@ -7,7 +7,8 @@ for Variance in Machine Learning Benchmarks", 2021) ask: rows and seeds are both
 
 The variance of a mean over m seeds has a rows' part, which is how the mean contributions differ between groups of
 rows, and a seeds' part, s^2 / m, where s is how the scores of the seeds differ. Luck of a seed with a row is in both,
-and is subtracted once. Quantiles are Student's, with the degrees of freedom of Welch and Satterthwaite.
+and is subtracted once. In an interval each part has Student's quantile of its own degrees of freedom; a probability
+takes those of Welch and Satterthwaite for the whole.
 
 Everything here takes the contributions of `tune.statistics.contributions`: of a configuration [seeds, groups], one row
 for each model, all on the same groups of rows.
@@ -130,8 +131,8 @@ def recipe(runs: npt.ArrayLike, spread: SeedSpread | None = None, level: float =
     sd_seed = own.sd if own else None
     if known is None:
         return Recipe(mean, None, sd_seed, None, None)
-    error, degrees = _standard_error(of.mean(axis=0), [(known, len(of))])
-    return Recipe(mean, _interval(mean, error, degrees, level), sd_seed, error, degrees)
+    error, degrees, far = _standard_error(of.mean(axis=0), [(known, len(of))], level)
+    return Recipe(mean, (mean - far, mean + far), sd_seed, error, degrees)
 
 
 def compare(
@@ -159,10 +160,10 @@ def compare(
     if pooled is None:
         return Comparison(difference, None, None, None, None)
     arms = [(spread or seed_spread([runs]) or pooled, len(runs)) for runs in pair]
-    error, degrees = _standard_error(by_group, arms)
+    error, degrees, far = _standard_error(by_group, arms, level)
     ahead = difference if direction == "max" else -difference
     better = student.cdf(ahead / error, degrees) if error else (1 + np.sign(ahead)) / 2
-    return Comparison(difference, _interval(difference, error, degrees, level), float(better), error, degrees)
+    return Comparison(difference, (difference - far, difference + far), float(better), error, degrees)
 
 
 def _runs(contributions: npt.ArrayLike) -> Floats:
@@ -170,22 +171,24 @@ def _runs(contributions: npt.ArrayLike) -> Floats:
     return np.atleast_2d(np.asarray(contributions, dtype=np.float64))
 
 
-def _standard_error(by_group: Floats, arms: Sequence[tuple[SeedSpread, int]]) -> tuple[float, float]:
-    """The standard error of the mean of `by_group`, over rows and seeds, and its degrees of freedom.
+def _standard_error(
+    by_group: Floats, arms: Sequence[tuple[SeedSpread, int]], level: float
+) -> tuple[float, float, float]:
+    """The standard error of the mean of `by_group` over rows and seeds, its degrees of freedom, half an interval.
+
+    Each part has its own Student's quantile. One quantile for the sum, with the degrees of the whole, would make
+    intervals too short where few seeds happen to lie close together.
 
     Args:
         by_group: Contributions, averaged over seeds.
         arms: Of each configuration in them the spread of its seeds, and how many there are.
+        level: Of the interval.
     """
     groups = len(by_group)
-    parts = [(float(by_group.var()) / max(groups - 1, 1), max(groups - 1, 1))]
+    parts: list[tuple[float, int]] = [(float(by_group.var()) / max(groups - 1, 1), max(groups - 1, 1))]
     parts += [(spread.beyond_rows / seeds, spread.degrees) for spread, seeds in arms]
     variance = sum(part for part, _ in parts)
     if variance <= 0:
-        return 0.0, math.inf
-    return math.sqrt(variance), variance**2 / sum(part**2 / degrees for part, degrees in parts)
-
-
-def _interval(value: float, error: float, degrees: float, level: float) -> Ends:
-    far = student.quantile((1 + level) / 2, degrees) * error
-    return value - far, value + far
+        return 0.0, math.inf, 0.0
+    far = math.sqrt(sum(part * student.quantile((1 + level) / 2, degrees) ** 2 for part, degrees in parts))
+    return math.sqrt(variance), variance**2 / sum(part**2 / degrees for part, degrees in parts), far

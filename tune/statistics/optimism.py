@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from trainable.metrics import Direction
-from tune.statistics.selection import selection_optimism
+from tune.statistics.configurations import seed_spread
+from tune.statistics.selection import SELECTION_DRAWS, selection_optimism
 
 POINTS = 100
 
@@ -62,7 +63,26 @@ def optimism(
     if winner not in runs:
         return Optimism(epoch, None, selection, selection)
     seed = sign * (found - float(runs[winner].mean()))
-    return Optimism(epoch, seed, selection, seed + shared_luck(runs) * selection)
+    shared = shared_luck(runs)
+    left = shared + (1 - shared) / len(runs[winner])  # the mean over seeds keeps a part of the luck of each
+    total = seed + left * selection + POINTS * _seeds_choice(list(runs.values()), direction)
+    return Optimism(epoch, seed, selection, total)
+
+
+def _seeds_choice(finalists: Sequence[npt.NDArray[np.float64]], direction: Direction) -> float:
+    """How much too good the best mean of finalists is because it was chosen among means of few seeds.
+
+    As in the bootstrap bias correction, noise is added before the choice and subtracted after it; it is normal here,
+    with the variance that the seeds have beyond their luck with rows.
+    """
+    spread = seed_spread(finalists)
+    if spread is None:
+        return 0.0
+    means = np.array([runs.mean() for runs in finalists]) * (1 if direction == "max" else -1)
+    errors = np.sqrt([spread.beyond_rows / len(runs) for runs in finalists])
+    noise = np.random.default_rng(0).normal(size=(SELECTION_DRAWS, len(means))) * errors
+    chosen = np.argmax(means + noise, axis=1)
+    return float(means.max() - (means - noise)[np.arange(len(noise)), chosen].mean())
 
 
 def shared_luck(fresh: Mapping[int, npt.NDArray[np.float64]]) -> float:
