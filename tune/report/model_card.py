@@ -13,6 +13,7 @@ import yaml
 from trainable.data.sources import is_folder
 from trainable.metrics import METRICS
 from trainable.redaction import one_line
+from tune.report.evidence_words import evidence_lines
 from tune.report.results import SweepReport
 from tune.report.templating import rendered
 
@@ -61,7 +62,7 @@ def model_card(report: SweepReport) -> str:
         fields["base_model"] = one_line(report.model)
     fields["model-index"] = _model_index(report)
     head = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=math.inf)
-    return f"---\n{head}---\n\n{rendered('model_card.md.j2', report=report)}"
+    return f"---\n{head}---\n\n{rendered('model_card.md.j2', report=report, shown=evidence_lines(report))}"
 
 
 def public_card(report: SweepReport, spec: Mapping[str, Any], repo: str) -> str:
