@@ -92,7 +92,9 @@ def server() -> Iterator[Server]:
 class Sweep:
     """One run directory, the ledger of what was trained for it, and what every kill left behind."""
 
-    def __init__(self, server: Server, folder: Path, model: Path, points: Sequence[Any], slots: int = 1) -> None:
+    def __init__(
+        self, server: Server, folder: Path, model: Path, points: Sequence[Any], slots: int = 1, confirm: str = "none"
+    ) -> None:
         folder.mkdir()
         self.server, self.folder, self.run = server, folder, folder / "run"
         self.ledger = folder / "ledger"
@@ -107,7 +109,7 @@ class Sweep:
             "--dataset", str(data), "--model", str(model), "--out", "run", "--seed", "5", "--points", "points.json",
             "--space", "learning_rate=log:1e-4..5e-3", "--space", "batch_size=8,16", "--space", "epochs=2..4",
             "--sampler", "random", "--scheduler", "none", "--precision", "fp32", "--metric", "loss", "--mode", "min",
-            "--set", "state_interval_s=0", "--set", f"num_cpus={slots}",
+            "--set", "state_interval_s=0", "--set", f"num_cpus={slots}", "--confirm", confirm,
         ]  # fmt: skip
 
     def start(self, num_trials: int, **environment: str) -> int:
@@ -275,12 +277,12 @@ def test_killed_at_every_point_a_sweep_ends_as_if_never_killed(
     tmp_path: Path, tiny_model: Path, server: Server
 ) -> None:
     points = [SLOW_TRIAL, FAST_TRIAL, DIVERGES]
-    killed = Sweep(server, tmp_path / "killed", tiny_model, points)
+    killed = Sweep(server, tmp_path / "killed", tiny_model, points, confirm="1x2")
     num_trials, began = 5, time.monotonic()
     for point in POINTS:
         killed.die_at(point, num_trials)
     killed.finish(num_trials)
-    reference = Sweep(server, tmp_path / "never", tiny_model, points)
+    reference = Sweep(server, tmp_path / "never", tiny_model, points, confirm="1x2")
     reference.finish(num_trials)
     tell(killed, began)
     broken = broken_laws(reference, killed)
