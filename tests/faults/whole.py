@@ -134,7 +134,7 @@ def a_replaced_text(root: Path, n: int, way: tuple[int, int, int]) -> bool:
 
 # The study
 
-SPEC = SweepSpec(name="s", model="m", dataset="d", space=SPACE, num_trials=3)
+SPEC = SweepSpec(name="s", model="m", dataset="d", space=SPACE, num_trials=3, confirm="none")
 
 
 def begin(root: Path) -> TrialBook:

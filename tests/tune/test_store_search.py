@@ -120,6 +120,22 @@ def test_it_goes_on_from_another_machine(tmp_path: Path, tiny_model: Path, s3: s
     assert "nothing left to do" in nothing_left.stdout
 
 
+def test_a_winner_is_confirmed_there(tmp_path: Path, tiny_model: Path, store: ObjectStore) -> None:
+    """Workers publish the models of fresh runs, and this machine has none of them before it asks."""
+    flags = (*make_flags(tmp_path, tiny_model, POINTS), "--confirm", "1x2", "--out", str(store.url))
+    done = command("tune.search", *flags, cwd=tmp_path, limit_s=300)
+    assert done.returncode == 0, done.stderr
+    store.fetch_copy(FETCHED)
+    report = json.loads((store.root / "report.json").read_text())
+    runs = [row["number"] for row in report["trials"] if row["confirms"] is not None]
+    assert len(runs) == 2 * len(report["finalists"]), "none was trained again because its model seemed to be gone"
+    assert report["best"]["trial"] in runs
+    assert report["recipe"]["seeds"] == 2
+    assert (store.root / "best" / "test_predictions.npy").is_file()
+    for row in report["trials"]:
+        assert not store.folders(store.root / "trials" / str(row["number"])), "models are left"
+
+
 def test_a_node_that_has_no_way_to_the_store_is_told(tmp_path: Path, tiny_model: Path, store: ObjectStore) -> None:
     sweep = Sweep(tmp_path, make_flags(tmp_path / "given", tiny_model, POINTS))
     there = tmp_path / "there"
