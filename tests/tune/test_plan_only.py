@@ -41,7 +41,7 @@ def test_what_the_sweep_would_refuse_the_plan_refuses(tmp_path: Path, flags: lis
 def test_auto_without_a_gpu_is_the_cpu_and_a_gpu_that_is_none_is_not_measured(
     tmp_path: Path, flags: list[object]
 ) -> None:
-    auto = [*flags, "--gpus-per-trial", "auto", "--precision", "fp32"]
+    auto = [*flags, "--gpus-per-trial", "auto", "--precision", "fp32", "--confirm", "none"]
     done = command("tune.search", *auto, "--set", "num_gpus=0", "--plan", cwd=tmp_path)
     assert "0 GPU a trial (no GPUs, so trials train on the CPU)" in done.stdout.splitlines(), done.stderr
     done = command("tune.search", *auto, "--set", "num_gpus=1", "--points", point(tmp_path), cwd=tmp_path)
@@ -52,6 +52,7 @@ def test_auto_without_a_gpu_is_the_cpu_and_a_gpu_that_is_none_is_not_measured(
 
 @pytest.mark.slow
 def test_a_plan_of_a_sweep_that_is_there_leaves_it_alone(tmp_path: Path, flags: list[object]) -> None:
+    flags = [*flags, "--confirm", "none"]
     done = command("tune.search", *flags, "--points", point(tmp_path), "--precision", "fp32", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     run = tmp_path / "run"
