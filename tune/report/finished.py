@@ -35,8 +35,11 @@ def finished_report(run_dir: RunDir, records: Sequence[TrialRecord], num_trials:
     if whole["trials"] != [trial_row(record).model_dump(mode="json") for record in records]:
         return None
     best = run_dir.best_metrics()
-    if best is None or best != {**best, **report.best_as_json()}:
-        return None  # one of the two is missing or damaged: both are made again
+    if best is None:
+        return None  # it is missing or damaged: both are made again
+    best = {"confirms": None, "averaged": [], **best}  # which earlier versions did not write
+    if best != {**best, **report.best_as_json()}:
+        return None
     try:
         if not same_text(run_dir.report_html, page := html_page(report)):
             write_text(run_dir.report_html, page)
