@@ -38,12 +38,16 @@ from tune.spec.sources import Given, given_from_python, merge
 from tune.spec.sweep_spec import SweepSpec, build_spec, spec_as_yaml_values
 
 if TYPE_CHECKING:
+    from trainable.job import Job
     from tune.cluster.nodes import Node
+    from tune.cluster.plan import Plan
     from tune.prepare.identity import StoredSweep
     from tune.prepare.inputs import Inputs
     from tune.prepare.launch import Launch
     from tune.report.results import SplitScores, SweepReport
     from tune.run_dir.layout import RunDir
+    from tune.sweep.hand_over import Model
+    from tune.sweep.trial_book import TrialBook
 
 
 def run(
@@ -168,15 +172,11 @@ def _search(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, launch: Launch
     """Run the trials that remain, choose the winner, score it on the test split, and write the result."""
     from tune.prepare.identity import spec_document
     from tune.prepare.launch import make_job, rehearse_for_precision
-    from tune.report.advice import advice, validation_note
+    from tune.report.advice import validation_note
     from tune.report.files import write_best, write_report
     from tune.report.progress import Progress
-    from tune.report.results import build_report, test_reads_before
-    from tune.report.words import conclusion, launch_lines, no_trial_finished
-    from tune.run_dir.records import of_the_search
-    from tune.sweep.evidence import Evidences
-    from tune.sweep.final_score import TestSplit, get_ready_to_score, score_on_test
-    from tune.sweep.hand_over import model_to_hand_over
+    from tune.report.words import conclusion, launch_lines
+    from tune.sweep.final_score import get_ready_to_score
     from tune.sweep.run_trials import run_trials
     from tune.sweep.trial_book import TrialBook
 
@@ -213,34 +213,56 @@ def _search(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, launch: Launch
                 run_trials(spec, plan, job, run_dir, book, progress, meanwhile=lambda: get_ready_to_score(plan))
             heed_signals()
             progress.end_table()
-            records, choice = book.records(), book.choose()
             if finish_asked():
                 progress.say(f"finishing now, as asked: {book.finished} of {spec.num_trials} trials are done")
-            if choice is None:
-                raise SweepFailed(no_trial_finished(records, run_dir))
-
-            def on_validation(folder: Path) -> SplitScores:
-                return score_on_test(plan, job, str(folder), job.validation, progress.say)[0]
-
-            model = model_to_hand_over(choice, spec, run_dir, on_validation, progress.say)
-            test, reads = None, test_reads_before(run_dir)
-            split = TestSplit(run_dir, plan, job, lambda: inputs.tokenize("test"), progress.say)
-            if "test" in inputs.data.splits:
-                test = split.score_winner(model)
-            never = test.never_predicted if test is not None and test.never_predicted else []
-            found = advice(inputs, of_the_search(records), choice.finalist, job.train.truncated, never)
-            evidence = Evidences(records, spec, choice, run_dir, job, None if test is None else split).all()
-            if test is not None:
-                reads = max(test_reads_before(run_dir) + split.was_read, 1)
-            report = build_report(
-                inputs, sweep_id, precision, records, model.run, model.averaged, model.scores, test, book.wall_s, reads,
-                found, evidence,
-            )  # fmt: skip
+            report, model = _result(inputs, sweep_id, plan, job, run_dir, book, progress.say)
             write_best(run_dir, report, model.folder, model.test_predictions)
             book.keep_only_what_was_asked_for()
             write_report(run_dir, report)
             progress.say_each(conclusion(report, run_dir.name))
     return report
+
+
+def _result(
+    inputs: Inputs,
+    sweep_id: str | None,
+    plan: Plan,
+    job: Job,
+    run_dir: RunDir,
+    book: TrialBook,
+    say: Callable[[str], None],
+) -> tuple[SweepReport, Model]:
+    """Choose the winner, settle which model of it is handed over, and only then read the test split."""
+    from tune.report.advice import advice
+    from tune.report.results import build_report, test_reads_before
+    from tune.report.words import no_trial_finished
+    from tune.run_dir.records import of_the_search
+    from tune.sweep.evidence import Evidences
+    from tune.sweep.final_score import TestSplit, score_on_split
+    from tune.sweep.hand_over import model_to_hand_over
+
+    spec, records, choice = inputs.spec, book.records(), book.choose()
+    if choice is None:
+        raise SweepFailed(no_trial_finished(records, run_dir))
+
+    def on_validation(folder: Path) -> SplitScores:
+        return score_on_split(plan, job, str(folder), job.validation, say)[0]
+
+    model = model_to_hand_over(choice, spec, run_dir, on_validation, say)
+    has_test = "test" in inputs.data.splits
+    split = TestSplit(run_dir, plan, job, lambda: inputs.tokenize("test"), say) if has_test else None
+    test = split.score_winner(model) if split is not None else None
+    never = test.never_predicted if test is not None and test.never_predicted else []
+    found = advice(inputs, of_the_search(records), choice.finalist, job.train.truncated, never)
+    evidence = Evidences(records, spec, choice, run_dir, job, split).all()
+    reads = test_reads_before(run_dir)
+    if split is not None:
+        reads = max(reads + split.was_read, 1)
+    report = build_report(
+        inputs, sweep_id, job.precision, records, model.run, model.averaged, model.scores, test, book.wall_s, reads,
+        found, evidence,
+    )  # fmt: skip
+    return report, model
 
 
 def main(argv: Sequence[str] | None = None) -> int:

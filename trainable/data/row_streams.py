@@ -233,6 +233,7 @@ class _Parquet:
         self._writer: Any = None
 
     def write(self, rows: Sequence[Row]) -> None:
+        """Append rows; the first ones have the types of columns that the file they come from has none for."""
         import pyarrow
         from pyarrow import parquet
 

@@ -72,7 +72,7 @@ class TestSplit:
     def score(self, folder: Path, predictions: Path) -> SplitScores:
         """Score a model, and write what it predicts of each row."""
         self.run_dir.storage.fetch(folder)
-        scores, probabilities = score_on_test(self.plan, self.job, str(folder), self.rows, self.say)
+        scores, probabilities = score_on_split(self.plan, self.job, str(folder), self.rows, self.say)
         self.was_read = True
         predictions.parent.mkdir(parents=True, exist_ok=True)
         write_array(predictions, probabilities.astype(np.float16))
@@ -96,8 +96,8 @@ class TestSplit:
         return read_predictions(file, len(self.rows), classes)
 
 
-def score_on_test(
-    plan: Plan, job: Job, folder: str, test: TokenizedSplit, say: Callable[[str], None] = print
+def score_on_split(
+    plan: Plan, job: Job, folder: str, rows: TokenizedSplit, say: Callable[[str], None] = print
 ) -> tuple[SplitScores, npt.NDArray[np.float32]]:
     """Score a saved model on a split, with the resources of a trial or on all of this machine's cores.
 
@@ -113,7 +113,7 @@ def score_on_test(
         job.storage,
         folder,
         job.label_names,
-        test,
+        rows,
         job.pad_id,
         job.f1_average,
         threads,
@@ -123,6 +123,6 @@ def score_on_test(
     scored: Scored = where_trials_run(plan, _fetch_and_score, *arguments, say=say)
     missed = set(scored.labels) - set(scored.answers)
     never = [name for i, name in enumerate(job.label_names) if i in missed]
-    interval = intervals_of(scored, test, job.f1_average)
-    scores = SplitScores(scores=scored.scores, rows=len(test), never_predicted=never, interval=interval)
+    interval = intervals_of(scored, rows, job.f1_average)
+    scores = SplitScores(scores=scored.scores, rows=len(rows), never_predicted=never, interval=interval)
     return scores, scored.probabilities
