@@ -174,6 +174,30 @@ class RungScores:
         )
 
 
+@dataclass(frozen=True)
+class CurvePoint:
+    """Training loss and learning rate within an epoch, for curves; neither the study nor the report holds them."""
+
+    steps: int
+    """The trial's optimizer steps that were done."""
+
+    train_loss: float
+    """Mean loss over the rows that were trained since the epoch's point before, nats."""
+
+    learning_rate: float
+    """At the last of these steps."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The flat object that a worker reports."""
+        return {"steps": self.steps, "train_loss": self.train_loss, "learning_rate": self.learning_rate}
+
+    @classmethod
+    def from_json(cls, flat: Mapping[str, object]) -> CurvePoint:
+        """Read what `as_json` wrote. Raises ValueError as `EpochScores.from_json` does."""
+        read = _Reader(flat, "a point of the curve")
+        return cls(read.integer("steps"), read.number("train_loss"), read.number("learning_rate"))
+
+
 NUMBERS = (
     "schedule_percent", "train_loss", "learning_rate", "examples_per_second", "began_at", "train_s", "eval_s",
     "peak_memory_mib",

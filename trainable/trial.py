@@ -132,15 +132,18 @@ class FineTuningTrial(Trainable):
                 self._keep()
         except (OSError, SafetensorError) as error:
             return {"failure": f"can't write below {self._folder}: {error}", "kind": "storage", "done": True}
+        curve = [point.as_json() for point in run.curve]
         if scored is None:  # nothing was scored, so there is nothing to be told of but that the trial got on
-            return {"segment": run.steps, "done": False}
+            return {"segment": run.steps, "curve": curve, "done": False}
         # All that was scored, since a driver that died may have missed what the state knows.
-        reported: dict[str, Any] = {"segment": run.steps, "rungs": [rung.as_json() for rung in run.rungs]}
+        rungs = [rung.as_json() for rung in run.rungs]
+        reported: dict[str, Any] = {"segment": run.steps, "curve": curve, "rungs": rungs}
         if not isinstance(scored, EpochScores):
             return reported | {"done": False}
         return {
             **reported,
             **scored.as_json(),
+            "f1_by_class": run.f1_by_class,
             "history": [epoch.as_json() for epoch in run.history],
             "start_s": self._start_s,
             "bytes_written": self._bytes_written,

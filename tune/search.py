@@ -175,6 +175,7 @@ def _search(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, launch: Launch
     from tune.report.advice import validation_note
     from tune.report.files import write_best, write_report
     from tune.report.progress import Progress
+    from tune.report.tensorboard import draw_winner, write_plan
     from tune.report.words import conclusion, launch_lines
     from tune.sweep.final_score import get_ready_to_score
     from tune.sweep.run_trials import run_trials
@@ -188,7 +189,9 @@ def _search(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, launch: Launch
         sizes = {name: len(split) for name, split in inputs.data.splits.items()}
         share = sizes.get("test", 0) / sizes["validation"]
         with Progress(spec, run_dir.log_file, book.records(), test_share=share) as progress:
-            progress.say_each(launch_lines(inputs, launch, run_dir.name))
+            lines = launch_lines(inputs, launch, run_dir.name)
+            progress.say_each(lines)
+            write_plan(run_dir, spec.space, spec.points, [plain(line) for line in lines])
             job = make_job(inputs, plan, run_dir, sweep_id)
             precision = rehearse_for_precision(inputs, job, stored, launch, progress.say).name
             job = replace(job, precision=precision)
@@ -216,6 +219,7 @@ def _search(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, launch: Launch
             if finish_asked():
                 progress.say(f"finishing now, as asked: {book.finished} of {spec.num_trials} trials are done")
             report, model = _result(inputs, sweep_id, plan, job, run_dir, book, progress.say)
+            draw_winner(run_dir, model.run.number, job)
             write_best(run_dir, report, model.folder, model.test_predictions)
             book.keep_only_what_was_asked_for()
             write_report(run_dir, report)

@@ -50,6 +50,9 @@ class Tags:
         of_class = torch.nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
         return of_class.mean(dim=-1).sum()
 
+    def f1_by_class(self, counts: Counts) -> list[float]:
+        return [2 * both / max(2 * both + wrong + missed, 1) for _, wrong, missed, both in counts.by_class]
+
     def probabilities(self, logits: Tensor) -> Tensor:
         return logits.sigmoid()
 

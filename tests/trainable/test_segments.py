@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+import trainable.train.curve
 from tests.trainable.runs import make_job
 from trainable.config import TrialConfig
-from trainable.epoch_scores import EpochScores, RungScores
+from trainable.epoch_scores import CurvePoint, EpochScores, RungScores
 from trainable.errors import TrialFailed
+from trainable.train.batching import train_order
 from trainable.train.loop import LossCheck
 from trainable.train.run import FineTuningRun
 
@@ -57,6 +61,47 @@ def test_cut_saved_and_continued_in_another_worker_is_bit_equal(tiny_model: Path
         assert torch.equal(tensor, run.classifier.weights()[name]), name
     for name, tensor in straight.best_weights.tensors.items():
         assert torch.equal(tensor, run.best_weights.tensors[name]), name
+
+
+def test_the_curve_within_an_epoch_adds_up_to_its_loss(tiny_model: Path) -> None:
+    run = fresh(tiny_model)
+    epoch = run.next_epoch()
+    steps, order = run.steps, train_order(run.train.lengths, CONFIG.batch_size, 3, 0, run.job.batching)
+    at = [0, *(point.steps for point in run.curve)]
+    assert len(run.curve) == 20
+    assert at[-1] == steps
+    assert all(0 <= between - steps / 20 < 1 or between == steps // 20 for between in np.diff(at))
+    rows = [sum(map(len, order[begin:end])) for begin, end in itertools.pairwise(at)]
+    total = sum(point.train_loss * part for point, part in zip(run.curve, rows, strict=True))
+    assert total / sum(rows) == pytest.approx(epoch.train_loss, rel=1e-5)
+    assert [point.learning_rate for point in run.curve] == [run._rates(0)[step - 1] for step in at[1:]]
+    run.next_epoch()
+    assert [point.steps for point in run.curve] == [steps + step for step in at[1:]], "steps count through all epochs"
+
+
+@pytest.mark.parametrize("points", [1, 3, 20])
+@pytest.mark.parametrize("cut", [1, 2, 5])
+def test_the_curve_is_the_same_wherever_the_trial_is_cut(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: int, points: int
+) -> None:
+    monkeypatch.setattr(trainable.train.curve, "POINTS_PER_EPOCH", points)
+    straight = fresh(tiny_model)
+    expected: list[CurvePoint] = []
+    found: list[CurvePoint] = []
+    while not straight.done:
+        straight.next_epoch()
+        expected += straight.curve
+        assert len(straight.curve) == min(points, straight.config.steps_per_epoch(len(straight.train)))
+    run, segments = with_rungs(tiny_model), 0
+    while not run.done:
+        run.pulse.stop_asked = segments % 2 == 1
+        run.next_segment(after(cut))
+        found += run.curve
+        run.save_state(tmp_path / str(segments))
+        run = with_rungs(tiny_model)
+        assert run.load_state(tmp_path / str(segments))
+        segments += 1
+    assert found == expected
 
 
 RUNGS_PERCENT = (12.5, 25.0, 50.0, 75.0)

@@ -72,7 +72,8 @@ def report(finished: tuple[Path, str, list[object]]) -> dict[str, Any]:
 def test_the_run_directory_holds_exactly_this(finished: tuple[Path, str, list[object]], report: dict[str, Any]) -> None:
     run = finished[0]
     assert sorted(p.name for p in run.iterdir()) == [
-        ".lock", "best", "incumbent.json", "log.txt", "report.html", "report.json", "spec.yaml", "study.db", "trials",
+        ".lock", "best", "incumbent.json", "log.txt", "report.html", "report.json", "spec.yaml", "study.db", "sweep",
+        "trials",
     ]  # fmt: skip
     assert sorted(p.name for p in (run / "best").iterdir()) == [
         "README.md", "config.json", "manifest.json", "metrics.json", "model.safetensors", "test_predictions.npy",
@@ -141,7 +142,15 @@ def test_tensorboard_reads_every_trials_curves(
         if row["epochs_run"]:
             assert {"train/loss", "validation/loss", "validation/accuracy", "validation/f1"} <= tags
             assert [e.step for e in events.Scalars("validation/f1")] == list(range(1, row["epochs_run"] + 1))
+            assert sum(tag.startswith("validation/f1/") for tag in tags) == 2, "a curve for each class"
+            steps = [e.step for e in events.Scalars("steps/train_loss")]
+            assert steps == [e.step for e in events.Scalars("steps/learning_rate")] == sorted(set(steps))
+            steps_per_epoch = math.ceil(96 / row["config"]["batch_size"])
+            assert len(steps) >= min(20, steps_per_epoch) * row["epochs_run"]
     assert within_epochs > 0
+    of_sweep = EventAccumulator(str(finished[0] / "sweep")).Reload().Tags()
+    assert sorted(of_sweep["tensors"]) == ["_hparams_/experiment", "plan/text_summary"]
+    assert of_sweep["images"] == ["winner/confusion_matrix"]
 
 
 def test_two_warm_workers_ran_all_trials(finished: tuple[Path, str, list[object]]) -> None:

@@ -80,6 +80,10 @@ class Task(Protocol):
         """All scores of METRICS that the task has, by name; the loss among them."""
         ...
 
+    def f1_by_class(self, counts: Counts) -> list[float]:
+        """F1 of each class, by class id."""
+        ...
+
     def collapsed(self, counts: Counts) -> bool:
         """Whether the model gave every row the same answer."""
         ...

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainable.data.labels import SINGLE_LABEL, LabelReader
 from trainable.data.splits import Label
-from trainable.metrics import ClassCounts, F1Average, collapsed, majority_scores, scores
+from trainable.metrics import ClassCounts, F1Average, collapsed, f1_of_class, majority_scores, scores
 from trainable.tasks.base import Counts
 
 if TYPE_CHECKING:
@@ -66,6 +66,10 @@ class SingleLabel:
     def scores(self, counts: Counts, average: F1Average) -> dict[str, float]:
         """Every score of METRICS, computed from the counts and the loss."""
         return scores(self._by_class(counts), counts.loss_sum, average)
+
+    def f1_by_class(self, counts: Counts) -> list[float]:
+        """2 TP / (rows + answers) of each class."""
+        return [f1_of_class(of) for of in self._by_class(counts)]
 
     def collapsed(self, counts: Counts) -> bool:
         """Whether one class was predicted for every row."""

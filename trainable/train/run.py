@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from trainable.config import TrialConfig
-from trainable.epoch_scores import EpochScores, RungScores
+from trainable.epoch_scores import CurvePoint, EpochScores, RungScores
 from trainable.errors import TrialFailed
 from trainable.job import Job
 from trainable.model.classifier import Classifier
@@ -36,6 +36,7 @@ from trainable.train.batching import (
     train_order,
 )
 from trainable.train.best_weights import BestWeights
+from trainable.train.curve import SegmentCurve
 from trainable.train.devices import make_scaler, pick_device
 from trainable.train.loop import LossCheck, Rows, evaluate, train_steps
 from trainable.train.memory import MicroBatchLimit, keep_freed_memory, limit_gpu_memory, peak_memory_mib
@@ -98,6 +99,10 @@ class FineTuningRun:
         self.history: list[EpochScores] = []
         self.rungs: list[RungScores] = []
         """What the evaluations within epochs gave."""
+        self.curve: list[CurvePoint] = []
+        """The points of the last segment."""
+        self.f1_by_class: list[float] = []
+        """Of the last evaluation, by class id."""
         self.begun: BegunEpoch | None = None
         """The epoch that was begun and not finished."""
         self.best: EpochScores | None = None
@@ -118,6 +123,7 @@ class FineTuningRun:
         self.rungs_percent = self.job.rungs_percent if with_rungs else ()
         self.history = []
         self.rungs = []
+        self.curve, self.f1_by_class = [], []
         self.begun = None
         self.micro_batch_limit = MicroBatchLimit()  # finer pieces draw other dropout: no trial gets those of another
         self.best = self.best_predictions = None
@@ -167,9 +173,10 @@ class FineTuningRun:
         rates = self._rates(epoch)
         begun = self.begun or BegunEpoch(steps=0, loss_sum=None, began_at=time.time(), train_s=0.0)
         until = self._next_rung(begun.steps) or len(order)
-        started, check = time.perf_counter(), LossCheck()
+        started, check, curve = time.perf_counter(), LossCheck(), SegmentCurve(order, begun)
 
         def go_on(loss_sum: Tensor) -> bool:
+            curve.step(loss_sum)
             return check.is_finite(loss_sum) and not ended()
 
         taken, loss_sum = train_steps(
@@ -188,12 +195,18 @@ class FineTuningRun:
             go_on=go_on,
         )
         steps = begun.steps + taken
-        train_loss = float(loss_sum.item()) / sum(map(len, order[:steps]))  # the segment's only wait for the device
+        total, sums = curve.cross(loss_sum)  # the segment's only wait for the device
+        train_loss = total / sum(map(len, order[:steps]))
         trained = time.perf_counter()
         if not math.isfinite(train_loss):
             raise TrialFailed(f"the training loss of epoch {epoch + 1} is not finite ({train_loss})")
         train_s = begun.train_s + trained - started
-        self.begun = replace(begun, steps=steps, loss_sum=loss_sum, train_s=train_s)
+        self.curve = curve.points(sums, rates, self._steps_of_whole_epochs)
+        point_steps, point_loss_sum = sums[-1] if sums else (begun.point_steps, begun.point_loss_sum)
+        self.begun = replace(
+            begun, steps=steps, loss_sum=loss_sum, train_s=train_s, point_steps=point_steps,
+            point_loss_sum=point_loss_sum,
+        )  # fmt: skip
         if steps < until:
             return None
         try:
@@ -271,6 +284,7 @@ class FineTuningRun:
             beat=self._beat_or_stop,
         )
         counts = self.task.counts(total)
+        self.f1_by_class = self.task.f1_by_class(counts)
         return self.task.scores(counts, self.job.f1_average), self.task.collapsed(counts)
 
     def _beat_or_stop(self) -> None:

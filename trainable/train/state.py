@@ -22,7 +22,7 @@ from trainable.storage.folders import is_whole, recorded_sha256, write_folder
 
 TENSORS, BEST, FACTS = "state.safetensors", "best.safetensors", "state.json"
 LOSS_SUM = "epoch.loss_sum"
-BEGUN_FACTS = ("steps", "began_at", "train_s", "eval_s")
+BEGUN_FACTS = ("steps", "began_at", "train_s", "eval_s", "point_steps", "point_loss_sum")
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,12 @@ class BegunEpoch:
 
     eval_s: float = 0.0
     """How long its evaluations at rungs took so far, seconds."""
+
+    point_steps: int = 0
+    """Its steps at the last point of its curve."""
+
+    point_loss_sum: float = 0.0
+    """What `loss_sum` was at that point."""
 
     def on(self, device: torch.device) -> BegunEpoch:
         """The same, with the loss on a device."""

@@ -27,6 +27,7 @@ SPEC, STUDY, LOG, INCUMBENT, LOCK = "spec.yaml", "study.db", "log.txt", "incumbe
 REPORT_JSON, REPORT_HTML = "report.json", "report.html"
 BEST, TRIALS = "best", "trials"
 MODEL, STATE, FAILURE, EVENTS = "model", "state", "failure.txt", "events.*"  # in a trial's folder
+SWEEP_EVENTS = "sweep"  # TensorBoard's run of the sweep as a whole
 METRICS_OF_BEST = "metrics.json"
 TEST_PREDICTIONS = "test_predictions.npy"  # what a model predicts of the test split
 SOUP = "soup"  # in a trial's folder: a model whose weights are the average of several runs
@@ -38,7 +39,7 @@ FETCHED = (
     SPEC, STUDY, LOG, INCUMBENT, REPORT_JSON, REPORT_HTML, BEST,
     f"{TRIALS}/[0-9]*/{MODEL}", f"{TRIALS}/[0-9]*/{FAILURE}", f"{TRIALS}/[0-9]*/*.npy",
 )  # fmt: skip
-PUBLISHED_AS_IT_GROWS = (LOG, f"{TRIALS}/*/{FAILURE}", f"{TRIALS}/*/{EVENTS}")
+PUBLISHED_AS_IT_GROWS = (LOG, f"{TRIALS}/*/{FAILURE}", f"{TRIALS}/*/{EVENTS}", f"{SWEEP_EVENTS}/{EVENTS}")
 
 
 class RunDir:
@@ -58,6 +59,7 @@ class RunDir:
         self.incumbent_file = self.root / INCUMBENT
         self.best = self.root / BEST
         self.trials = self.root / TRIALS
+        self.sweep_events = self.root / SWEEP_EVENTS
         self.report_json = self.root / REPORT_JSON
         self.report_html = self.root / REPORT_HTML
         self.lock_file = self.root / LOCK

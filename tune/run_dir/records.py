@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainable.config import TrialConfig
-from trainable.epoch_scores import EpochScores, RungScores, best_epoch
+from trainable.epoch_scores import CurvePoint, EpochScores, RungScores, best_epoch
 from tune.run_dir.attributes import (
     CONFIG,
     CONFIRMS,
@@ -167,6 +167,8 @@ def result_problem(result: Mapping[str, Any]) -> str | None:
     if "failure" in result:
         return str(result["failure"])
     try:
+        for point in result.get("curve", ()):
+            CurvePoint.from_json(point)
         for rung in result.get("rungs", ()):
             RungScores.from_json(rung, every_score=True)
         if "history" in result or "segment" not in result:

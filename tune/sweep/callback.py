@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from optuna.trial import TrialState
 from ray.tune import Callback
 
-from trainable.epoch_scores import EpochScores, RungScores
+from trainable.epoch_scores import CurvePoint, EpochScores, RungScores
 from trainable.job import Assignment
 from trainable.redaction import one_line
 from tune.cluster.plan import Plan
@@ -40,7 +41,14 @@ class SweepCallback(Callback):
     """
 
     def __init__(
-        self, run_dir: RunDir, book: TrialBook, progress: Progress, halt: Halt, plan: Plan, heartbeats: Heartbeats
+        self,
+        run_dir: RunDir,
+        book: TrialBook,
+        progress: Progress,
+        halt: Halt,
+        plan: Plan,
+        heartbeats: Heartbeats,
+        label_names: Sequence[str] = (),
     ) -> None:
         self._run_dir = run_dir
         self._book = book
@@ -49,7 +57,7 @@ class SweepCallback(Callback):
         self._plan = plan
         self._heartbeats = heartbeats
         self._waiting = WaitingNotices(progress.say)
-        self._tensorboard = TensorBoardLog(run_dir)
+        self._tensorboard = TensorBoardLog(run_dir, label_names)
         self.running: set[int] = set()
         """The trials that a worker has begun."""
         self.errors: dict[str, BaseException] = {}
@@ -88,6 +96,7 @@ class SweepCallback(Callback):
         with self._halt.on_error():
             number = assignment_of(trial).number
             self._book.record_steps(number, result["segment"])
+            self._tensorboard.curve(number, [CurvePoint.from_json(flat) for flat in result.get("curve", ())])
             rungs = [RungScores.from_json(flat) for flat in result.get("rungs", ())]
             for rung in self._book.record_rungs(number, rungs):
                 self._tensorboard.rung(number, rung)
@@ -97,7 +106,7 @@ class SweepCallback(Callback):
             worker = {name: result[name] for name in ("hostname", "pid", "start_s", "bytes_written")}
             history = [EpochScores.from_json({**flat, **worker}) for flat in result["history"]]
             self._book.record_epochs(number, history)
-            self._tensorboard.epoch(number, history[-1])
+            self._tensorboard.epoch(number, history[-1], result.get("f1_by_class", ()))
             self._progress.epoch(number, history[-1])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

@@ -66,7 +66,7 @@ def run_trials(
     prefix = new_prefix()
     heartbeats = Heartbeats(HeadsStore(prefix))
     job = replace(job, heartbeats=prefix)
-    callback = SweepCallback(run_dir, book, progress, halt, plan, heartbeats)
+    callback = SweepCallback(run_dir, book, progress, halt, plan, heartbeats, job.label_names)
     # Tune writes pickles of its own. They are read by nobody, and are removed when this call ends.
     with temporary_folder() as storage, tune_mended(callback.errors), no_keys_in_actors():
         tuner = Tuner(
