@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tune.cluster_file import make_parser as cluster_file_parser
+from tune.dashboard import make_parser as dashboard_parser
 from tune.evaluate import make_parser as evaluate_parser
 from tune.predict import make_parser as predict_parser
 from tune.publish import make_parser as publish_parser
@@ -43,6 +44,7 @@ def test_every_command_parses(module: str, arguments: str) -> None:
         "tune.predict": predict_parser,
         "tune.publish": publish_parser,
         "tune.runs": runs_parser,
+        "tune.dashboard": dashboard_parser,
         "tune.cluster_file": cluster_file_parser,
     }
     parser = makers[module]()

@@ -35,7 +35,7 @@ FLOORS = {
         {"prepare"},
         {"report"},
         {"sweep"},
-        {"search", "evaluate", "predict", "publish", "runs", "cluster_file", "convert"},
+        {"search", "evaluate", "predict", "publish", "runs", "dashboard", "cluster_file", "convert"},
     ],
 }
 RAY_ROOMS = ("tune/cluster/", "tune/sweep/", "trainable/trial.py", "trainable/heartbeat.py")
@@ -177,6 +177,7 @@ def test_no_pickle_is_read() -> None:
         "tune.runs",
         "tune.cluster_file",
         "tune.convert",
+        "tune.dashboard",
         "tune.demo",
     ],
 )

@@ -14,6 +14,7 @@ from tune.run_dir.attributes import STUDY_NAME, SWEEP_ID
 from tune.run_dir.documents import WHAT_TO_DO
 from tune.run_dir.layout import SPEC
 from tune.run_dir.records import TrialRecord, record_from
+from tune.run_dir.study_file import READ_BUSY_LIMIT_S
 
 if TYPE_CHECKING:
     import optuna
@@ -59,6 +60,32 @@ def open_study(path: Path, mode: str, sweep_id: str | None) -> optuna.Study:
         spec = path.with_name(SPEC)
         raise UserError([f"{path} belongs to another sweep than {spec}, or one of them was cut; {WHAT_TO_DO}"])
     return study
+
+
+def open_read_only(path: Path) -> optuna.storages.RDBStorage:
+    """Open a whole study's file for reading alone, also while a driver writes: SQLite itself refuses every write.
+
+    Raises:
+        UserError: The file can't be read so; says why.
+    """
+    import optuna
+    import sqlalchemy
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    url = f"sqlite:///file:{quote(quote(str(path)))}?mode=ro&uri=true"  # SQLAlchemy unquotes it, then SQLite
+    arguments = {"connect_args": {"timeout": READ_BUSY_LIMIT_S}}
+    try:
+        storage = optuna.storages.RDBStorage(url, arguments, skip_table_creation=True)
+        if not storage.get_all_studies():
+            raise UserError([f"{path} holds no study yet; ask again when the first trial has begun"])
+    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        first: BaseException = error
+        while first.__cause__ is not None:
+            first = first.__cause__
+        reason = str(first).splitlines()[0]
+        how = "it may be damaged, be just begun, or a driver was killed as it wrote; the sweep's own command mends that"
+        raise UserError([f"{path} can't be opened for reading alone ({reason}); {how}"]) from error
+    return storage
 
 
 def _as_os_error(path: Path, context: sqlalchemy.engine.ExceptionContext) -> OSError | None:
