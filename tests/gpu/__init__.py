@@ -1,0 +1,1 @@
+"""What needs a GPU: `pytest -m gpu` on a machine that has one."""
