@@ -309,11 +309,6 @@ def test_a_test_split_that_is_there_is_kept_whole(tmp_path: Path) -> None:
     assert {text.split()[0] for text in data.splits["validation"].texts[0]} == {"text"}
 
 
-def test_rows_in_two_splits_are_noted(tmp_path: Path) -> None:
-    data = load_data(write_csv(tmp_path / "d", train=rows(8), validation=rows(4), test=rows(4, word="t")))
-    assert data.notes == ("4 of 4 validation rows also stand in train: their score flatters",)
-
-
 def test_train_rows_are_a_seeded_part_of_train(tmp_path: Path) -> None:
     request = write_csv(tmp_path / "d", train=rows(60), validation=rows(4, word="v"), test=rows(4, word="t"))
     whole, some = load_data(request), load_data(replace(request, train_rows=20))

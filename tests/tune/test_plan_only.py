@@ -77,3 +77,15 @@ def point(folder: Path) -> Path:
     points = [{"learning_rate": 3e-3, "batch_size": 8, "epochs": 1}] * 2
     (folder / "points.json").write_text(json.dumps(points))
     return folder / "points.json"
+
+
+def test_leaks_are_warnings_and_with_strict_data_errors(tmp_path: Path, flags: list[object]) -> None:
+    data = tmp_path / "pairs"
+    validation = sorted(data.glob("validation*"))[0]
+    validation.write_bytes(sorted(data.glob("train*"))[0].read_bytes())
+    done = command("tune.search", *flags, "--plan", cwd=tmp_path)
+    assert "WARNING: 48 of 48 validation rows also stand in train: their score flatters" in done.stdout, done.stderr
+    assert "classes of train: " in done.stdout
+    done = command("tune.search", *flags, "--strict-data", "--plan", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--strict-data: 48 of 48 validation rows also stand in train" in done.stderr

@@ -23,7 +23,7 @@ from trainable.data.labels import (
 from trainable.data.request import DataRequest
 from trainable.data.rows import split_columns, usable_tables
 from trainable.data.sources import open_source
-from trainable.data.splits import SPLITS, Split, cut_missing, first_rows, note_leaks, stratified_rows
+from trainable.data.splits import SPLITS, Split, cut_missing, first_rows, stratified_rows
 from trainable.data.tables import Table
 from trainable.errors import UserError, shown
 
@@ -162,7 +162,6 @@ def _three_splits(
             raise UserError([f"--train-rows {request.train_rows} leaves no row of class {names}; use more rows"])
     if request.validation_rows is not None and request.validation_rows < len(cut["validation"]):
         cut["validation"] = stratified_rows(cut["validation"], request.validation_rows, request.seed)
-    note_leaks(cut, notes)
     _note_absent_classes(cut, classes, notes)
     return cut
 

@@ -149,17 +149,6 @@ def stratified_cut(split: Split, fraction: float, seed: int) -> list[int]:
     return sorted(cut)
 
 
-def note_leaks(splits: Mapping[str, Split], notes: list[str]) -> None:
-    """Append a note where rows of validation or test are also in train."""
-    train = np.unique(_digests(splits["train"]))
-    for name in ("validation", "test"):
-        if name not in splits:
-            continue
-        both = int(np.isin(_digests(splits[name]), train).sum())
-        if both:
-            notes.append(f"{both} of {len(splits[name])} {name} rows also stand in train: their score flatters")
-
-
 def _digests(split: Split) -> npt.NDArray[np.uint64]:
     """Eight bytes for each row; rows with equal texts have equal digests.
 

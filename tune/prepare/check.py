@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from trainable.data.findings import NOTHING_FOUND, look_at
 from trainable.errors import UserError
 from trainable.hub.model_checks import tokenizer_problems
 from trainable.redaction import one_line
@@ -34,11 +35,15 @@ def check_request(request: Request, run_dir: RunDir, problems: list[str]) -> tup
     plan_here = None
     if spec.address is None:
         plan_here = make_plan(spec, local_nodes(spec), [] if ray_is_connected() else problems)
+    findings = NOTHING_FOUND
     data = load_spec_data(spec, problems) if spec.dataset else None
     model = find_model(spec.model, problems) if spec.model else None
     tokenizer = find_tokenizer(model.path, problems) if model is not None else None
     if data is not None:
         problems += fit_problems(spec, data)
+        findings = look_at(data.splits, data.label_names)
+        if spec.strict_data:
+            problems += [f"--strict-data: {leak}" for leak in findings.leaks]
     if model is not None and tokenizer is not None:
         problems += tokenizer_problems(model.path, tokenizer, None if data is None else len(data.text_columns) == 2)
     stored = new_sweep()
@@ -48,7 +53,7 @@ def check_request(request: Request, run_dir: RunDir, problems: list[str]) -> tup
         spec = spec.model_copy(update={"num_trials": searched})
     if problems or data is None or model is None or tokenizer is None:
         raise UserError(problems)
-    inputs = make_inputs(spec, data, model, tokenizer, request.origins)
+    inputs = make_inputs(spec, data, model, tokenizer, request.origins, findings)
     if plan_here is not None:
         plan_here = make_plan(spec, local_nodes(spec), [], model_bytes=model.size_bytes)
         problems += disk_room_problems(spec, plan_here, sweep_files(inputs, run_dir))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainable.data.findings import NOTHING_FOUND, DataFindings
 from trainable.data.load import TextData, load_data
 from trainable.data.missing_paths import local_hint, what_is_there
 from trainable.data.request import DataRequest
@@ -55,6 +56,8 @@ class Inputs:
     """Where the given settings come from, by field: "--seed", "my.yaml: seed"; `space.epochs` in the space."""
     f1_average: F1Average
     """What the spec asks for; `auto` means binary where there are two classes, else macro."""
+    findings: DataFindings = NOTHING_FOUND
+    """What the splits hold that spoils a score."""
 
     @property
     def task(self) -> Task:
@@ -88,10 +91,11 @@ def make_inputs(
     model: ModelFolder,
     tokenizer: PreTrainedTokenizerBase,
     origins: Mapping[str, str] | None = None,
+    findings: DataFindings = NOTHING_FOUND,
 ) -> Inputs:
     """Put together what was found without a problem."""
     average = spec.f1 if spec.f1 != "auto" else task_of(spec).f1_averages(len(data.label_names))[0]
-    return Inputs(spec, data, model, tokenizer, origins or {}, average)
+    return Inputs(spec, data, model, tokenizer, origins or {}, average, findings)
 
 
 def task_of(spec: SweepSpec) -> Task:

@@ -289,7 +289,7 @@ def build_report(
         final=spec.final if winner.confirms is not None else None,
         **(vars(evidence) if evidence is not None else {}),
     )
-    return report.model_copy(update={"warnings": warnings_of(report)})
+    return report.model_copy(update={"warnings": [*inputs.findings.leaks, *warnings_of(report)]})
 
 
 def trial_row(record: TrialRecord) -> TrialRow:

@@ -44,7 +44,8 @@ def introduction(inputs: Inputs, plan: Plan, out: str) -> list[str]:
         f"data {spec.dataset}: {rows} rows; text {one_line(' + '.join(data.text_columns))}; "
         f"label {one_line(data.label_column)} ({classes}{more}); "
         f"F1 {'of class ' + one_line(data.label_names[1]) if inputs.f1_average == 'binary' else 'macro'}",
-        *(f"note: {note}" for note in data.notes),
+        *(f"note: {note}" for note in (*data.notes, *inputs.findings.notes)),
+        *(f"WARNING: {one_line(leak)}" for leak in inputs.findings.leaks),
         f"model {spec.model}; {plan}",
         *([f"note: {why}"] if spec.address is None and (why := no_gpu_note()) else []),
         *([_memory_note(plan)] if plan.slots_without_memory else []),
@@ -116,10 +117,24 @@ def plan_lines(inputs: Inputs, launch: Launch, run_dir: RunDir) -> list[str]:
     most = disk_bytes(plan, inputs.model.size_bytes, models_kept(inputs.spec))
     return [
         *launch_lines(inputs, launch, run_dir.name),
+        *_class_lines(inputs),
         f"disk at most {most / 1e9:.2f} GB below {run_dir.name}; {(free + taken) / 1e9:.2f} GB are free",
         *_table([TITLES, *(_row(node, launch, inputs.model.fingerprint) for node in launch.nodes)]),
         "Nothing was started; the same command without --plan begins.",
     ]
+
+
+def _class_lines(inputs: Inputs) -> list[str]:
+    """How many rows each class has in each split, the most frequent ones of train first."""
+    found = []
+    for split, rows in inputs.findings.class_rows.items():
+        by_rows = sorted(rows, key=lambda name: -rows[name])
+        named = ", ".join(
+            f"{one_line(name)} {rows[name]} ({100 * rows[name] / max(1, sum(rows.values())):.0f} %)"
+            for name in by_rows[:CLASSES_SHOWN]
+        )
+        found.append(f"classes of {split}: {named}{', ...' if len(rows) > CLASSES_SHOWN else ''}")
+    return found
 
 
 def _row(node: Node, launch: Launch, fingerprint: str) -> tuple[str, ...]:

@@ -137,7 +137,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "what to search (the common ones)": ("model", "dataset", "train", "out", "num_trials", "space", "metric", "plan"),
     "the data": (
         "validation", "test", "encoding", "column_names", "text_columns", "label_column", "strict_labels",
-        "skip_labels", "skip_blank_rows", "test_split", "train_rows", "validation_rows", "max_length",
+        "skip_labels", "skip_blank_rows", "strict_data", "test_split", "train_rows", "validation_rows", "max_length",
     ),
     "the search": (
         "preset", "points", "repeat_configurations", "scheduler", "sampler", "seed", "mode", "precision", "confirm",

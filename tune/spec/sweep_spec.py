@@ -87,6 +87,9 @@ class SweepSpec(BaseModel):
     skip_blank_rows: Annotated[OnOff, Flag()] = False
     """Rows in which a text or the label is blank are left out."""
 
+    strict_data: Annotated[OnOff, Flag()] = False
+    """Texts that stand in two splits, near-copies across splits and contradicting labels are errors, not warnings."""
+
     train_split: Text = "train"
     """What the data set calls its training split."""
 
