@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from optuna.trial import TrialState
 
 from tests.conftest import write_pairs
 from tests.tune.checked import checked
+from trainable.data.findings import NOTHING_FOUND, DataFindings
 from trainable.data.splits import Split, cut_missing, rows_needed
 from trainable.epoch_scores import EpochScores
 from trainable.errors import UserError
@@ -329,3 +331,28 @@ def test_so_many_rows_leave_a_batch(labels: list[int], batch: int) -> None:
     split = Split((tuple(f"text {i}" for i in range(needed)),), tuple(many))
     left = cut_missing({"train": split}, {"test": 0.15, "validation": 0.15}, 0, [])["train"]
     assert batch <= len(left) <= batch + len(set(labels)) + 2
+
+
+def test_what_was_found_in_the_data_is_not_looked_for_again(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = checked(flags(tmp_path, tiny_model)).inputs.findings
+    assert found.leaks
+    begun(tmp_path, tiny_model)
+    looked: list[object] = []
+
+    def look(splits: object) -> Callable[[], DataFindings]:
+        looked.append(splits)
+        return lambda: NOTHING_FOUND
+
+    monkeypatch.setattr("tune.prepare.check.look_in_background", look)
+    assert checked(flags(tmp_path, tiny_model)).inputs.findings == found
+    assert not looked
+    assert found.leaks[0] in refusal(flags(tmp_path, tiny_model, "--strict-data"))
+    assert not looked
+    refusal(flags(tmp_path, tiny_model, "--train-rows", "40"))  # these are other rows
+    checked(flags(tmp_path, tiny_model, "--fresh"))
+    spec = tmp_path / "run" / "spec.yaml"
+    spec.write_text(spec.read_text().replace("same_text: {}", "same_text: []"))
+    checked(flags(tmp_path, tiny_model))
+    assert len(looked) == 3

@@ -84,7 +84,8 @@ def test_leaks_are_warnings_and_with_strict_data_errors(tmp_path: Path, flags: l
     validation = sorted(data.glob("validation*"))[0]
     validation.write_bytes(sorted(data.glob("train*"))[0].read_bytes())
     done = command("tune.search", *flags, "--plan", cwd=tmp_path)
-    assert "WARNING: 48 of 48 validation rows also stand in train: their score flatters" in done.stdout, done.stderr
+    leak = "48 of 48 validation rows also stand in train: the validation score flatters"
+    assert f"WARNING: {leak}" in done.stdout, done.stderr
     assert "classes of train: " in done.stdout
     done = command("tune.search", *flags, "--strict-data", "--plan", cwd=tmp_path)
     assert done.returncode == 2

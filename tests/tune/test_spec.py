@@ -69,6 +69,7 @@ SOME: dict[str, list[Any]] = {  # values of every field
     "encoding": ["utf-8", "cp1252"],
     "column_names": [None, ("a", "b"), ("label", "n a m e", "x")],
     "skip_labels": [None, ("-",), ("-", "n/a")],
+    "strict_data": [False, True],
     "skip_blank_rows": [False, True],
     "validation_rows": [None, 200],
     "repeat_configurations": [False, True],

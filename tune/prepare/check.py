@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
-from trainable.data.findings import NOTHING_FOUND, look_at
+from trainable.data.findings import NOTHING_FOUND, DataFindings, look_in_background
+from trainable.data.load import TextData
 from trainable.errors import UserError
 from trainable.hub.model_checks import tokenizer_problems
 from trainable.redaction import one_line
 from tune.cluster.connect import address_problems, ray_is_connected
 from tune.cluster.nodes import local_nodes
 from tune.cluster.plan import make_plan
-from tune.prepare.identity import IDENTITY, StoredSweep, find_stored_sweep, new_sweep
+from tune.prepare.identity import IDENTITY, StoredSweep, find_stored_sweep, new_sweep, stored_findings
 from tune.prepare.inputs import Inputs, find_model, find_tokenizer, fit_problems, load_spec_data, make_inputs
 from tune.prepare.launch import disk_room_problems, sweep_files
 from tune.run_dir.integrity import entry_problems, place_problems
@@ -35,15 +37,14 @@ def check_request(request: Request, run_dir: RunDir, problems: list[str]) -> tup
     plan_here = None
     if spec.address is None:
         plan_here = make_plan(spec, local_nodes(spec), [] if ray_is_connected() else problems)
-    findings = NOTHING_FOUND
     data = load_spec_data(spec, problems) if spec.dataset else None
+    look = _looking(data, run_dir, request.fresh or bool(out_problems))
     model = find_model(spec.model, problems) if spec.model else None
     tokenizer = find_tokenizer(model.path, problems) if model is not None else None
     if data is not None:
         problems += fit_problems(spec, data)
-        findings = look_at(data.splits, data.label_names)
         if spec.strict_data:
-            problems += [f"--strict-data: {leak}" for leak in findings.leaks]
+            problems += [f"--strict-data: {one_line(leak)}" for leak in look().leaks]
     if model is not None and tokenizer is not None:
         problems += tokenizer_problems(model.path, tokenizer, None if data is None else len(data.text_columns) == 2)
     stored = new_sweep()
@@ -53,13 +54,21 @@ def check_request(request: Request, run_dir: RunDir, problems: list[str]) -> tup
         spec = spec.model_copy(update={"num_trials": searched})
     if problems or data is None or model is None or tokenizer is None:
         raise UserError(problems)
-    inputs = make_inputs(spec, data, model, tokenizer, request.origins, findings)
+    inputs = make_inputs(spec, data, model, tokenizer, request.origins, look)
     if plan_here is not None:
         plan_here = make_plan(spec, local_nodes(spec), [], model_bytes=model.size_bytes)
         problems += disk_room_problems(spec, plan_here, sweep_files(inputs, run_dir))
         if problems:
             raise UserError(problems)
     return inputs, stored
+
+
+def _looking(data: TextData | None, run_dir: RunDir, is_new: bool) -> Callable[[], DataFindings]:
+    """Begin to look for what spoils a score, unless a sweep that goes on has found it in these very rows."""
+    if data is None:
+        return lambda: NOTHING_FOUND
+    stored = None if is_new or not run_dir.holds_sweep else stored_findings(run_dir, data)
+    return look_in_background(data.splits) if stored is None else lambda: stored
 
 
 def _out_problems(run_dir: RunDir, fresh: bool) -> list[str]:

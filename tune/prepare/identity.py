@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from trainable.config import Precision
+from trainable.data.findings import DataFindings
 from trainable.data.load import TextData
 from trainable.data.sources import is_folder
 from trainable.errors import UserError
@@ -25,6 +26,7 @@ IDENTITY = (
     "train_rows", "validation_rows", "metric", "mode", "f1", "space", "scheduler", "reduction_factor", "sampler",
     "seed", "max_length", "precision", "batching",
 )  # fmt: skip
+FOUND_COUNTS = ("same_text", "contradictions", "near_copies")
 # What the study has of it before the first trial.
 IN_THE_STUDY = ("metric", "mode")
 
@@ -154,6 +156,19 @@ def _space_problems(stored: Mapping[str, Any], spec: SweepSpec) -> list[str]:
     return problems
 
 
+def stored_findings(run_dir: RunDir, data: TextData) -> DataFindings | None:
+    """What a sweep found in these very rows before; None where it has not looked, or not at these."""
+    try:
+        resolved = run_dir.read_spec()["resolved"]
+        found = resolved["data_findings"]
+        if resolved["data_fingerprint"] != data.fingerprint:
+            return None
+        same, against, near = ({str(where): int(rows) for where, rows in found[name].items()} for name in FOUND_COUNTS)
+        return DataFindings(same, against, near, tuple(map(str, found["leaks"])), tuple(map(str, found["notes"])))
+    except (UserError, LookupError, TypeError, ValueError, AttributeError):  # damage is told elsewhere
+        return None
+
+
 def spec_document(inputs: Inputs, sweep_id: str | None, precision: str | None) -> dict[str, Any]:
     """What spec.yaml says of a sweep: the spec, and under `resolved` what was found for it.
 
@@ -178,6 +193,12 @@ def spec_document(inputs: Inputs, sweep_id: str | None, precision: str | None) -
         "f1": inputs.f1_average,
         "max_length": inputs.max_length,
         "rows": {name: len(split) for name, split in data.splits.items()},
+        "data_findings": _found_in_data(inputs.findings),
         "sweep": sweep_id,  # the last line: a file that was cut off lacks it
     }
     return {**values, "resolved": resolved}
+
+
+def _found_in_data(findings: DataFindings) -> dict[str, Any]:
+    counts = {name: getattr(findings, name) for name in FOUND_COUNTS}
+    return {**counts, "leaks": list(findings.leaks), "notes": list(findings.notes)}

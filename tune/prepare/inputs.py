@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainable.data.findings import NOTHING_FOUND, DataFindings
+from trainable.data.findings import NOTHING_FOUND, DataFindings, rows_of_classes
 from trainable.data.load import TextData, load_data
 from trainable.data.missing_paths import local_hint, what_is_there
 from trainable.data.request import DataRequest
@@ -56,8 +57,18 @@ class Inputs:
     """Where the given settings come from, by field: "--seed", "my.yaml: seed"; `space.epochs` in the space."""
     f1_average: F1Average
     """What the spec asks for; `auto` means binary where there are two classes, else macro."""
-    findings: DataFindings = NOTHING_FOUND
-    """What the splits hold that spoils a score."""
+    look: Callable[[], DataFindings] = lambda: NOTHING_FOUND
+    """Waits for what is being looked for in the splits."""
+
+    @property
+    def findings(self) -> DataFindings:
+        """What the splits hold that spoils a score; may take seconds, if it is asked for early."""
+        return self.look()
+
+    @cached_property
+    def class_rows(self) -> dict[str, dict[str, int]]:
+        """By split and class name: rows."""
+        return rows_of_classes(self.data.splits, self.data.label_names)
 
     @property
     def task(self) -> Task:
@@ -91,11 +102,11 @@ def make_inputs(
     model: ModelFolder,
     tokenizer: PreTrainedTokenizerBase,
     origins: Mapping[str, str] | None = None,
-    findings: DataFindings = NOTHING_FOUND,
+    look: Callable[[], DataFindings] = lambda: NOTHING_FOUND,
 ) -> Inputs:
     """Put together what was found without a problem."""
     average = spec.f1 if spec.f1 != "auto" else task_of(spec).f1_averages(len(data.label_names))[0]
-    return Inputs(spec, data, model, tokenizer, origins or {}, average, findings)
+    return Inputs(spec, data, model, tokenizer, origins or {}, average, look)
 
 
 def task_of(spec: SweepSpec) -> Task:

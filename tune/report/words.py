@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 
+from trainable.data.findings import rare_classes_in_words
 from trainable.metrics import METRICS
 from trainable.redaction import one_line
 from tune.cluster.disk import disk_bytes, models_kept
@@ -44,7 +45,7 @@ def introduction(inputs: Inputs, plan: Plan, out: str) -> list[str]:
         f"data {spec.dataset}: {rows} rows; text {one_line(' + '.join(data.text_columns))}; "
         f"label {one_line(data.label_column)} ({classes}{more}); "
         f"F1 {'of class ' + one_line(data.label_names[1]) if inputs.f1_average == 'binary' else 'macro'}",
-        *(f"note: {note}" for note in (*data.notes, *inputs.findings.notes)),
+        *(f"note: {note}" for note in (*data.notes, *inputs.findings.notes, *rare_classes_in_words(inputs.class_rows))),
         *(f"WARNING: {one_line(leak)}" for leak in inputs.findings.leaks),
         f"model {spec.model}; {plan}",
         *([f"note: {why}"] if spec.address is None and (why := no_gpu_note()) else []),
@@ -127,7 +128,7 @@ def plan_lines(inputs: Inputs, launch: Launch, run_dir: RunDir) -> list[str]:
 def _class_lines(inputs: Inputs) -> list[str]:
     """How many rows each class has in each split, the most frequent ones of train first."""
     found = []
-    for split, rows in inputs.findings.class_rows.items():
+    for split, rows in inputs.class_rows.items():
         by_rows = sorted(rows, key=lambda name: -rows[name])
         named = ", ".join(
             f"{one_line(name)} {rows[name]} ({100 * rows[name] / max(1, sum(rows.values())):.0f} %)"
