@@ -38,7 +38,10 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_pairs(folder: Path, rows: dict[str, int], suffix: str = ".csv") -> Path:
-    """A data set that a tiny model learns in seconds: the second sentence says the same, or denies it. No row twice."""
+    """A data set that a tiny model learns in seconds: the second sentence says the same, or denies it.
+
+    No row stands there twice, and by its number none is a near-copy of another.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     combinations = list(itertools.product(THINGS, PLACES, SHOWS, VERBS, [*TONES[0], *TONES[1]]))
     random.Random(0).shuffle(combinations)
@@ -48,7 +51,8 @@ def write_pairs(folder: Path, rows: dict[str, int], suffix: str = ".csv") -> Pat
         for thing, place, show, verb, tone in combinations[at : at + count]:
             same = len(lines) % 3 > 0
             second = f"the {thing} also {verb} again" if same else f"never {verb} it sold shares instead"
-            lines.append(f"the {thing} in the {place} {verb} the {show} is {tone},{second},{int(same)}")
+            number = at + len(lines)
+            lines.append(f"the {thing} in the {place} {verb} the {show} {number} is {tone},{second},{int(same)}")
         (folder / f"{split}{suffix}").write_text("\n".join(lines) + "\n", encoding="utf-8")
         at += count
     return folder
