@@ -115,6 +115,8 @@ def main(out: Path, trials: int) -> None:
     from tune.cluster.connect import connected
     from tune.cluster.plan import make_plan
     from tune.report.progress import Progress
+    from tune.report.score_logs import ScoreLogs
+    from tune.report.tensorboard import TensorBoardLog
     from tune.run_dir.layout import RunDir
     from tune.run_dir.records import TrialRecord
     from tune.spec.space import parse_domain
@@ -143,7 +145,9 @@ def main(out: Path, trials: int) -> None:
         book = TrialBook(spec, run_dir)
         with Watched(spec, run_dir.log_file, out=StringIO()) as progress:
             job = Job("none", ("a", "b"), empty, empty, 0)
-            tune.sweep.run_trials.run_trials(spec, plan, job, run_dir, book, progress)
+            tune.sweep.run_trials.run_trials(
+                spec, plan, job, run_dir, book, progress, ScoreLogs([TensorBoardLog(run_dir)])
+            )
     ended = sorted(t.datetime_complete.timestamp() for t in book.study.trials if t.datetime_complete)
     edge = min(200, trials // 3)
 

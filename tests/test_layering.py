@@ -29,7 +29,7 @@ FLOORS = {
         {"trial"},
     ],
     "tune": [
-        {"process", "samplers", "stopping_rules", "glue_metric", "statistics"},
+        {"process", "samplers", "stopping_rules", "glue_metric", "statistics", "trackers"},
         {"spec"},
         {"run_dir", "cluster", "demo"},
         {"prepare"},

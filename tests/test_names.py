@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 # What each file of a table of alternatives calls its entry, and type variables.
-THE_SAME_EVERYWHERE = {"SAMPLER", "STOPPING_RULE", "OPTIMIZER", "SCHEDULE", "TASK", "T"}
+THE_SAME_EVERYWHERE = {"SAMPLER", "STOPPING_RULE", "OPTIMIZER", "SCHEDULE", "TASK", "TRACKER", "T"}
 
 
 def names(path: Path) -> set[str]:

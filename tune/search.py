@@ -175,7 +175,9 @@ def _search(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, launch: Launch
     from tune.report.advice import validation_note
     from tune.report.files import write_best, write_report
     from tune.report.progress import Progress
-    from tune.report.tensorboard import draw_winner, write_plan
+    from tune.report.score_logs import ScoreLogs
+    from tune.report.tensorboard import TensorBoardLog, draw_winner, write_plan
+    from tune.report.tracker_log import tracker_logs
     from tune.report.words import conclusion, launch_lines
     from tune.sweep.final_score import get_ready_to_score
     from tune.sweep.run_trials import run_trials
@@ -188,7 +190,10 @@ def _search(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, launch: Launch
         book = TrialBook(spec, run_dir, began)
         sizes = {name: len(split) for name, split in inputs.data.splits.items()}
         share = sizes.get("test", 0) / sizes["validation"]
-        with Progress(spec, run_dir.log_file, book.records(), test_share=share) as progress:
+        with (
+            Progress(spec, run_dir.log_file, book.records(), test_share=share) as progress,
+            tracker_logs(spec, sweep_id, run_dir, book.records(), progress.say) as trackers,
+        ):
             lines = launch_lines(inputs, launch, run_dir.name)
             progress.say_each(lines)
             write_plan(run_dir, spec.space, spec.points, [plain(line) for line in lines])
@@ -213,7 +218,8 @@ def _search(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, launch: Launch
                 )
             heed_signals()
             with book.timed():
-                run_trials(spec, plan, job, run_dir, book, progress, meanwhile=lambda: get_ready_to_score(plan))
+                logs = ScoreLogs([TensorBoardLog(run_dir), *trackers], job.label_names)
+                run_trials(spec, plan, job, run_dir, book, progress, logs, meanwhile=lambda: get_ready_to_score(plan))
             heed_signals()
             progress.end_table()
             if finish_asked():
@@ -223,6 +229,8 @@ def _search(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, launch: Launch
             write_best(run_dir, report, model.folder, model.test_predictions)
             book.keep_only_what_was_asked_for()
             write_report(run_dir, report)
+            for tracker in trackers:
+                tracker.result(report)
             progress.say_each(conclusion(report, run_dir.name))
     return report
 

@@ -22,12 +22,14 @@ from tests.trainable.test_metrics import as_labels, by_class, random_confusion
 from tests.tune.test_shown import report_of
 from trainable.config import TrialConfig
 from trainable.epoch_scores import EpochScores
+from trainable.job import Assignment
 from trainable.metrics import METRICS, F1Average, Metric, accuracy, majority_scores, scores
 from trainable.train.run import FineTuningRun
 from tune.report.html_page import html_page
 from tune.report.model_card import model_card
 from tune.report.progress import Progress
 from tune.report.results import SweepReport
+from tune.report.score_logs import ScoreLogs
 from tune.report.tensorboard import TensorBoardLog
 from tune.report.words import summary
 from tune.run_dir.layout import RunDir
@@ -184,10 +186,10 @@ def test_one_new_entry_is_shown_everywhere(tmp_path: Path, monkeypatch: pytest.M
         progress.epoch(0, epoch)
     assert "errors 0.2500" in (tmp_path / "log.txt").read_text()
 
-    board = TensorBoardLog(RunDir(tmp_path))
-    board.start(0, TrialConfig())
+    board = ScoreLogs([TensorBoardLog(RunDir(tmp_path))])
+    board.start(Assignment(0, 1, TrialConfig(), folder=""))
     board.epoch(0, epoch)
-    board.finish(0)
+    board.finish(0, None)
     events = EventAccumulator(str(tmp_path / "trials" / "0"))
     events.Reload()
     assert [point.value for point in events.Scalars("validation/errors")] == [0.25]

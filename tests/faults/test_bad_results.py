@@ -18,6 +18,8 @@ from trainable.epoch_scores import NUMBERS
 from trainable.metrics import METRICS
 from tune.cluster.plan import Plan
 from tune.report.progress import Progress
+from tune.report.score_logs import ScoreLogs
+from tune.report.tensorboard import TensorBoardLog
 from tune.run_dir.records import result_problem
 from tune.stopping_rules.asha import SuccessiveHalving
 from tune.sweep.callback import SweepCallback
@@ -43,6 +45,7 @@ class Controller:
             self.halt,
             Plan(1, 1.0, 0.0, largest_multiplier=2),
             Heartbeats(cast(Any, SimpleNamespace(read=dict))),
+            ScoreLogs([TensorBoardLog(self.book.run_dir)]),
         )
         self.scheduler = StoppingScheduler("f1", SuccessiveHalving("max", 2.0))
 

@@ -15,14 +15,16 @@ from tensorboard.plugins.hparams import metadata
 
 from trainable.config import TrialConfig
 from trainable.epoch_scores import CurvePoint, EpochScores, RungScores
+from trainable.job import Assignment
 from trainable.metrics import METRICS
 from trainable.storage.predictions import write_array
 from tune.report.confusion_matrix import MAX_CLASSES_DRAWN, confusion_image, confusion_matrix
-from tune.report.tensorboard import MAX_CLASS_CURVES, TensorBoardLog, draw_winner, last_steps, write_plan
+from tune.report.score_logs import MAX_CLASS_CURVES, ScoreLogs
+from tune.report.tensorboard import TensorBoardLog, draw_winner, last_steps, write_plan
 from tune.run_dir.layout import RunDir
 from tune.spec.space import Choice, Fixed, Float, Int
 
-CONFIG = TrialConfig(learning_rate=1e-4, epochs=2)
+ASSIGNMENT = Assignment(0, 1, TrialConfig(learning_rate=1e-4, epochs=2), folder="")
 RUNG = RungScores(25.0, 5, 0.7, 1.0, dict.fromkeys(METRICS, 0.25))
 
 
@@ -34,7 +36,7 @@ def read(folder: Path) -> EventAccumulator:
     return EventAccumulator(str(folder)).Reload()
 
 
-def report(board: TensorBoardLog, *, after: int, upto: int) -> None:
+def report(board: ScoreLogs, *, after: int, upto: int) -> None:
     """What a worker reports that has gone on after a step, with an epoch of four steps."""
     board.curve(0, [CurvePoint(step, 0.5, 1e-4) for step in range(after + 1, upto + 1)])
     board.rung(0, RUNG)
@@ -44,17 +46,17 @@ def report(board: TensorBoardLog, *, after: int, upto: int) -> None:
 
 @pytest.mark.parametrize("cut_bytes", [0, 7])
 def test_a_trial_that_goes_on_repeats_no_point(tmp_path: Path, cut_bytes: int) -> None:
-    board = TensorBoardLog(RunDir(tmp_path), ["no", "yes"])
-    board.start(0, CONFIG)
+    board = ScoreLogs([TensorBoardLog(RunDir(tmp_path))], ["no", "yes"])
+    board.start(ASSIGNMENT)
     report(board, after=0, upto=9)
-    board.finish(0)
+    board.finish(0, None)
     (file,) = (tmp_path / "trials" / "0").glob("events.*")
     with file.open("r+b") as events:  # a driver that is killed leaves half a record
         events.truncate(file.stat().st_size - cut_bytes)
-    again = TensorBoardLog(RunDir(tmp_path), ["no", "yes"])
-    again.start(0, CONFIG)
+    again = ScoreLogs([TensorBoardLog(RunDir(tmp_path))], ["no", "yes"])
+    again.start(ASSIGNMENT)
     report(again, after=4, upto=12)
-    again.finish(0)
+    again.finish(0, None)
     steps: dict[str, list[int]] = {}
     for file in sorted((tmp_path / "trials" / "0").glob("events.*")):
         for event in LegacyEventFileLoader(str(file)).Load():
@@ -74,10 +76,10 @@ def test_a_folder_without_events_has_no_steps(tmp_path: Path) -> None:
 
 def test_many_classes_have_no_curves_of_their_own(tmp_path: Path) -> None:
     for classes, curves in ((MAX_CLASS_CURVES, MAX_CLASS_CURVES), (MAX_CLASS_CURVES + 1, 0)):
-        board = TensorBoardLog(RunDir(tmp_path / str(classes)), [f"class {i}" for i in range(classes)])
-        board.start(0, CONFIG)
+        board = ScoreLogs([TensorBoardLog(RunDir(tmp_path / str(classes)))], [f"class {i}" for i in range(classes)])
+        board.start(ASSIGNMENT)
         board.epoch(0, epoch(1), [i / 100 for i in range(classes)])
-        board.finish(0)
+        board.finish(0, None)
         tags = read(tmp_path / str(classes) / "trials" / "0").Tags()["scalars"]
         assert sum(tag.startswith("validation/f1/") for tag in tags) == curves
 

@@ -20,6 +20,7 @@ from tune.run_dir.integrity import entry_problems, place_problems
 from tune.run_dir.layout import RunDir
 from tune.run_dir.records import of_the_search
 from tune.spec.flags import Request
+from tune.trackers import missing_trackers
 
 
 def check_request(request: Request, run_dir: RunDir, problems: list[str]) -> tuple[Inputs, StoredSweep]:
@@ -34,6 +35,7 @@ def check_request(request: Request, run_dir: RunDir, problems: list[str]) -> tup
     out_problems = _out_problems(run_dir, request.fresh)
     problems += out_problems
     problems += address_problems(spec.address)
+    problems += missing_trackers(spec.log_to or ())
     plan_here = None
     if spec.address is None:
         plan_here = make_plan(spec, local_nodes(spec), [] if ray_is_connected() else problems)

@@ -16,80 +16,54 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from trainable.config import TrialConfig
-from trainable.epoch_scores import CurvePoint, EpochScores, RungScores
-from trainable.job import Job
+from trainable.job import Assignment, Job
 from trainable.metrics import METRICS
 from trainable.storage.predictions import read_predictions
 from tune.report.confusion_matrix import confusion_image
 from tune.run_dir.layout import EVENTS, RunDir
+from tune.run_dir.records import TrialRecord
 from tune.spec.space import Choice, Domain, Fixed, Float, Int, Value
+from tune.trackers.base import Axis
 
-MAX_CLASS_CURVES = 20  # of more classes nobody compares curves, and TensorBoard would draw each for every trial
 FLUSH_S = 5
 PLAN, WINNER = "plan", "winner"  # how the files of the sweep end
 
 
 class TensorBoardLog:
-    """The event files of the trials that are running. No curve gets two points at one step."""
+    """The event files of the trials that are running, a ScoreLog. No curve gets two points at one step."""
 
-    def __init__(self, run_dir: RunDir, label_names: Sequence[str] = ()) -> None:
-        """Open no file yet.
-
-        Args:
-            run_dir: The sweep's.
-            label_names: The classes, by class id.
-        """
+    def __init__(self, run_dir: RunDir) -> None:
+        """Open no file yet."""
         self._run_dir = run_dir
-        self._label_names = label_names if len(label_names) <= MAX_CLASS_CURVES else ()
         self._writers: dict[int, SummaryWriter] = {}
         self._last_steps: dict[int, dict[str, int]] = {}  # of each trial's tags
 
-    def start(self, number: int, config: TrialConfig) -> None:
+    def start(self, assignment: Assignment) -> None:
         """Open a trial's events with its hyperparameters, so that the HParams page shows it while it runs."""
+        number = assignment.number
         folder = self._run_dir.trial(number)
         folder.mkdir(parents=True, exist_ok=True)
         self._last_steps[number] = last_steps(folder)  # a trial that goes on may train again what it has reported
         writer = SummaryWriter(str(folder), flush_secs=FLUSH_S)
-        shown = {name: _shown(value) for name, value in config.named().items()}
+        shown = {name: _shown(value) for name, value in assignment.config.named().items()}
         _, *session = hparams(shown, {})  # type: ignore[no-untyped-call]  # the first one knows no domains
         for summary in session:
             writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
         self._writers[number] = writer
 
-    def epoch(self, number: int, epoch: EpochScores, f1_by_class: Sequence[float] = ()) -> None:
-        """Add the points of an epoch; the step is the epoch's number."""
-        of_classes = zip(self._label_names, f1_by_class, strict=False)
-        points = {
-            "train/loss": epoch.train_loss,
-            "train/learning_rate": epoch.learning_rate,
-            "train/examples_per_second": epoch.examples_per_second,
-            **{METRICS[name].tag: score for name, score in epoch.scores.items()},
-            **{f"{METRICS['f1'].tag}/{name}": score for name, score in of_classes},
-        }
-        self._add(number, points, epoch.epoch)
-
-    def rung(self, number: int, rung: RungScores) -> None:
-        """Add the points of a rung within an epoch; the step is the percentage of the schedule that was done."""
-        self._add(number, {f"rungs/{name}": score for name, score in rung.scores.items()}, round(rung.schedule_percent))
-
-    def curve(self, number: int, points: Iterable[CurvePoint]) -> None:
-        """Add points within an epoch; the step is the trial's optimizer step."""
-        for point in points:
-            shown = {"steps/train_loss": point.train_loss, "steps/learning_rate": point.learning_rate}
-            self._add(number, shown, point.steps)
-
-    def finish(self, number: int) -> None:
-        """Close a trial's events."""
-        self._writers.pop(number).close()
-        del self._last_steps[number]
-
-    def _add(self, number: int, points: Mapping[str, float], step: int) -> None:
+    def log(self, number: int, scores: Mapping[str, float], axis: Axis, step: int) -> None:
+        """Add points to a running trial's events."""
         writer, last = self._writers[number], self._last_steps[number]
-        for tag, value in points.items():
+        for tag, value in scores.items():
             if step > last.get(tag, -1):
                 writer.add_scalar(tag, value, step)
                 last[tag] = step
         writer.flush()
+
+    def finish(self, number: int, record: TrialRecord | None) -> None:
+        """Close a trial's events."""
+        self._writers.pop(number).close()
+        del self._last_steps[number]
 
 
 def last_steps(folder: Path) -> dict[str, int]:

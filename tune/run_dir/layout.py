@@ -28,6 +28,7 @@ REPORT_JSON, REPORT_HTML = "report.json", "report.html"
 BEST, TRIALS = "best", "trials"
 MODEL, STATE, FAILURE, EVENTS = "model", "state", "failure.txt", "events.*"  # in a trial's folder
 SWEEP_EVENTS = "sweep"  # TensorBoard's run of the sweep as a whole
+LOG_TO = "log_to"  # what each tracker has
 METRICS_OF_BEST = "metrics.json"
 TEST_PREDICTIONS = "test_predictions.npy"  # what a model predicts of the test split
 SOUP = "soup"  # in a trial's folder: a model whose weights are the average of several runs
@@ -37,9 +38,15 @@ WEIGHTS = WEIGHT_FILES[0]  # of every model that a trial leaves
 # What a driver fetches from an object store. It needs neither states, which the workers fetch, nor curves.
 FETCHED = (
     SPEC, STUDY, LOG, INCUMBENT, REPORT_JSON, REPORT_HTML, BEST,
-    f"{TRIALS}/[0-9]*/{MODEL}", f"{TRIALS}/[0-9]*/{FAILURE}", f"{TRIALS}/[0-9]*/*.npy",
+    f"{TRIALS}/[0-9]*/{MODEL}", f"{TRIALS}/[0-9]*/{FAILURE}", f"{TRIALS}/[0-9]*/*.npy", f"{LOG_TO}/*.jsonl",
 )  # fmt: skip
-PUBLISHED_AS_IT_GROWS = (LOG, f"{TRIALS}/*/{FAILURE}", f"{TRIALS}/*/{EVENTS}", f"{SWEEP_EVENTS}/{EVENTS}")
+PUBLISHED_AS_IT_GROWS = (
+    LOG,
+    f"{TRIALS}/*/{FAILURE}",
+    f"{TRIALS}/*/{EVENTS}",
+    f"{SWEEP_EVENTS}/{EVENTS}",
+    f"{LOG_TO}/*.jsonl",
+)
 
 
 class RunDir:
@@ -96,6 +103,10 @@ class RunDir:
     def failure(self, number: int) -> Path:
         """Why a trial failed, in full."""
         return self.trial(number) / FAILURE
+
+    def tracker_notes(self, name: str) -> Path:
+        """The notes of what a tracker has."""
+        return self.root / LOG_TO / f"{name}.jsonl"
 
     def trial_numbers(self) -> list[int]:
         """The numbers of the trials that have a folder."""

@@ -20,6 +20,7 @@ from trainable.data.file_checks import is_unicode
 from trainable.errors import shown
 from trainable.fields import INTEGER, NUMBER, Rule
 from tune.spec.numbers import parse_number
+from tune.trackers import TRACKERS
 
 NUMBER_TEXT = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"  # a regular expression
 NUMBER_AS_TEXT = {"pattern": rf"^\s*{NUMBER_TEXT}\s*$", "type": "string"}
@@ -32,6 +33,8 @@ class Flag:
 
     metavar: str | None = None
     """What --help shows for the value; None derives it from the field's type or name."""
+    repeatable: bool = False
+    """Whether it may be given several times, and each value counts."""
 
 
 def flag_name(field: str) -> str:
@@ -140,6 +143,15 @@ def _confirm(value: object) -> str:
     return text
 
 
+def _trackers(value: object) -> tuple[str, ...]:
+    given = value if isinstance(value, (list, tuple)) else [value]
+    names = [name.strip().lower() for text in given if isinstance(text, str) for name in text.split(",")]
+    if not names or not all(isinstance(text, str) for text in given) or not TRACKERS.keys() >= set(names):
+        known = ", ".join(TRACKERS)
+        raise ValueError(f"must be one or several of {known}, but got {shown(value)}")
+    return tuple(dict.fromkeys(names))
+
+
 def _resource(value: float) -> float:
     if 0 < value < SMALLEST_RESOURCE:
         raise PydanticCustomError("greater_than_equal", "too small")
@@ -201,6 +213,18 @@ Confirm = Annotated[
     str,
     BeforeValidator(_confirm),
     WithJsonSchema({"type": "string", "pattern": r"^(auto|none|[1-9]\d{0,3}x[1-9]\d{0,3})$"}),
+]
+TrackerNames = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_trackers),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": rf"^\s*({'|'.join(TRACKERS)})(\s*,\s*({'|'.join(TRACKERS)}))*\s*$"},
+                {"type": "array", "items": {"enum": list(TRACKERS)}, "minItems": 1},
+            ]
+        }
+    ),
 ]
 FromZero = Annotated[int, Ge(0), INTEGER, NUMBER_FROM_TEXT]
 FromOne = Annotated[int, Ge(1), INTEGER, NUMBER_FROM_TEXT]

@@ -147,7 +147,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "gpus_per_trial", "cpus_per_trial", "max_concurrent", "accelerator", "address", "max_retries", "submit",
     ),
     "the run directory": (
-        "fresh", "allow_new_space", "keep_top", "checkpoint_budget", "status", "stop", "finish", "attach",
+        "fresh", "allow_new_space", "keep_top", "checkpoint_budget", "log_to", "status", "stop", "finish", "attach",
     ),
 }  # fmt: skip
 """The flags as --help shows them, by the names of their values."""
@@ -211,6 +211,8 @@ def _flags() -> dict[str, dict[str, Any]]:
         value: dict[str, Any] = {"metavar": _metavar(name, info)}
         if takes_on_off(info):
             value = {"action": "store_const", "const": "true"}
+        elif getattr(flag_of(info), "repeatable", False):
+            value["action"] = "append"
         flags[flag_name(name)[2:].replace("-", "_")] = {"dest": name, "help": _help(name, info), **value}
     others = sorted(SweepSpec.model_fields.keys() - _fields_with_flags().keys() - {"space", "points"})
     help_of_set = f"any other field of the spec: {', '.join(others)}"

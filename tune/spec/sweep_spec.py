@@ -34,6 +34,7 @@ from tune.spec.field_types import (
     Positive,
     Text,
     TextEncoding,
+    TrackerNames,
     UpToHalf,
     flag_name,
 )
@@ -194,6 +195,9 @@ class SweepSpec(BaseModel):
     checkpoint_budget_gb: Annotated[Positive | None, Flag("GB")] = None
     """The most disk space that the sweep may take, GB."""
 
+    log_to: Annotated[TrackerNames | None, Flag("NAME", repeatable=True)] = None
+    """Log also to a tracker of experiments, besides TensorBoard: mlflow."""
+
 
 OPTIONAL = tuple(name for name, field in SweepSpec.model_fields.items() if field.default is None)
 """Fields that may be none. For the others "none" is a value like any other: --set scheduler=none."""
@@ -299,6 +303,6 @@ def spec_as_yaml_values(spec: SweepSpec) -> dict[str, Any]:
     values = {name: getattr(spec, name) for name in SweepSpec.model_fields}
     values["space"] = {name: str(domain) for name, domain in spec.space.items()}
     values["points"] = [point.named() for point in spec.points] or None
-    for name in ("column_names", "text_columns", "skip_labels"):
+    for name in ("column_names", "text_columns", "skip_labels", "log_to"):
         values[name] = list(values[name]) if values[name] else None
     return {name: value for name, value in values.items() if value is not None}

@@ -1,8 +1,7 @@
-"""What happens to a trial in Ray Tune is told to the study, to TensorBoard and to the user, in one order."""
+"""What happens to a trial in Ray Tune is told to the study, to the logs of scores and to the user, in one order."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,9 @@ from tune.cluster.plan import Plan
 from tune.cluster.waiting_notice import WaitingNotices
 from tune.process.signals import finish_asked, heed_signals
 from tune.report.progress import Progress
-from tune.report.tensorboard import TensorBoardLog
+from tune.report.score_logs import ScoreLogs
 from tune.run_dir.layout import RunDir
-from tune.run_dir.records import result_problem
+from tune.run_dir.records import TrialRecord, result_problem
 from tune.sweep.failures import (
     Failure,
     FirstFailures,
@@ -48,7 +47,7 @@ class SweepCallback(Callback):
         halt: Halt,
         plan: Plan,
         heartbeats: Heartbeats,
-        label_names: Sequence[str] = (),
+        logs: ScoreLogs,
     ) -> None:
         self._run_dir = run_dir
         self._book = book
@@ -57,7 +56,7 @@ class SweepCallback(Callback):
         self._plan = plan
         self._heartbeats = heartbeats
         self._waiting = WaitingNotices(progress.say)
-        self._tensorboard = TensorBoardLog(run_dir, label_names)
+        self._logs = logs
         self.running: set[int] = set()
         """The trials that a worker has begun."""
         self.errors: dict[str, BaseException] = {}
@@ -84,7 +83,7 @@ class SweepCallback(Callback):
         with self._halt.on_error():
             assignment = assignment_of(trial)
             self.running.add(assignment.number)
-            self._tensorboard.start(assignment.number, assignment.config)
+            self._logs.start(assignment)
             self._progress.started(assignment.number, assignment.config, assignment.confirms)
 
     def on_trial_result(
@@ -96,17 +95,17 @@ class SweepCallback(Callback):
         with self._halt.on_error():
             number = assignment_of(trial).number
             self._book.record_steps(number, result["segment"])
-            self._tensorboard.curve(number, [CurvePoint.from_json(flat) for flat in result.get("curve", ())])
+            self._logs.curve(number, [CurvePoint.from_json(flat) for flat in result.get("curve", ())])
             rungs = [RungScores.from_json(flat) for flat in result.get("rungs", ())]
             for rung in self._book.record_rungs(number, rungs):
-                self._tensorboard.rung(number, rung)
+                self._logs.rung(number, rung)
                 self._progress.rung(number, rung)
             if "history" not in result:
                 return
             worker = {name: result[name] for name in ("hostname", "pid", "start_s", "bytes_written")}
             history = [EpochScores.from_json({**flat, **worker}) for flat in result["history"]]
             self._book.record_epochs(number, history)
-            self._tensorboard.epoch(number, history[-1], result.get("f1_by_class", ()))
+            self._logs.epoch(number, history[-1], result.get("f1_by_class", ()))
             self._progress.epoch(number, history[-1])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -151,7 +150,7 @@ class SweepCallback(Callback):
         outcome = what_follows(failure, number, self._book, self._plan)
         if isinstance(outcome, SetAside):
             self._progress.set_aside(number, outcome.why)
-            self._close_events(number)
+            self._close_logs(number, None)
             return
         outcome = replace(outcome, reason=one_line(outcome.reason))
         log = write_failure(self._run_dir, assignment, outcome)
@@ -161,13 +160,13 @@ class SweepCallback(Callback):
 
     def _finish(self, number: int, state: TrialState, failure: str | None = None) -> None:
         record = self._book.finish(number, state, failure)
-        self._close_events(number)
+        self._close_logs(number, record)
         self._progress.finished(record, self._book.leader)
 
-    def _close_events(self, number: int) -> None:
+    def _close_logs(self, number: int, record: TrialRecord | None) -> None:
         if number in self.running:  # a worker that dies while it starts has never begun the trial
             self.running.remove(number)
-            self._tensorboard.finish(number)
+            self._logs.finish(number, record)
 
 
 def assignment_of(trial: Any) -> Assignment:

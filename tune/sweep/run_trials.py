@@ -18,6 +18,7 @@ from tune.cluster.ray_patches import no_keys_in_actors, tune_mended
 from tune.cluster.temporary import temporary_folder
 from tune.process.signals import finish_asked
 from tune.report.progress import Progress
+from tune.report.score_logs import ScoreLogs
 from tune.run_dir.layout import RunDir
 from tune.run_dir.records import of_the_search
 from tune.spec.sweep_spec import SweepSpec
@@ -38,6 +39,7 @@ def run_trials(
     run_dir: RunDir,
     book: TrialBook,
     progress: Progress,
+    logs: ScoreLogs,
     meanwhile: Callable[[], None] = lambda: None,
 ) -> None:
     """Run every trial that the book still has to issue, and return when the last one is finished.
@@ -49,6 +51,7 @@ def run_trials(
         run_dir: The run directory.
         book: Issues the trials and takes their results.
         progress: Shows the user what happens.
+        logs: Take the scores while trials run.
         meanwhile: Is called in a thread of its own when the last trial was handed out.
 
     Raises:
@@ -66,7 +69,7 @@ def run_trials(
     prefix = new_prefix()
     heartbeats = Heartbeats(HeadsStore(prefix))
     job = replace(job, heartbeats=prefix)
-    callback = SweepCallback(run_dir, book, progress, halt, plan, heartbeats, job.label_names)
+    callback = SweepCallback(run_dir, book, progress, halt, plan, heartbeats, logs)
     # Tune writes pickles of its own. They are read by nobody, and are removed when this call ends.
     with temporary_folder() as storage, tune_mended(callback.errors), no_keys_in_actors():
         tuner = Tuner(
