@@ -22,6 +22,7 @@ from tune.spec.sources import Given, given_from_file, given_from_preset, merge, 
 from tune.spec.space import DEFAULT_SPACE, Choice, Fixed, Float, Int
 from tune.spec.sweep_spec import OPTIONAL, SweepSpec, build_spec, spec_as_yaml_values, trials_of_all_configurations
 from tune.spec.yaml_file import read_yaml
+from tune.trackers import TRACKERS
 
 SCALARS = SweepSpec.model_fields.keys() - {"space", "points"}
 NEED = {"model": "m", "dataset": "d"}
@@ -176,6 +177,13 @@ def test_each_field_can_be_set_by_its_flag_or_by_set(field: str, tmp_path: Path)
         if flag in make_parser()._option_string_actions and value is not False:
             values = [] if value is True else [f"{value}"]  # a switch has no value
             assert parsed(*flags, flag, *values) == by_set
+
+
+def test_trackers_are_given_one_by_one_or_together() -> None:
+    need = [f"--{key}={value}" for key, value in NEED.items()]
+    assert parsed(*need, "--log-to", "mlflow", "--log-to", "MLflow,mlflow").log_to == ("mlflow",)
+    (problem,) = problems_of({"log_to": ["mlflow", "tensorbord"]})
+    assert problem == f"log_to must be one or several of {', '.join(TRACKERS)}, but got 'tensorbord'"
 
 
 def test_optional_fields_can_be_set_back_to_none(tmp_path: Path) -> None:

@@ -145,10 +145,11 @@ def _confirm(value: object) -> str:
 
 def _trackers(value: object) -> tuple[str, ...]:
     given = value if isinstance(value, (list, tuple)) else [value]
-    names = [name.strip().lower() for text in given if isinstance(text, str) for name in text.split(",")]
-    if not names or not all(isinstance(text, str) for text in given) or not TRACKERS.keys() >= set(names):
-        known = ", ".join(TRACKERS)
-        raise ValueError(f"must be one or several of {known}, but got {shown(value)}")
+    names = [name.strip().lower() for text in given for name in str(text).split(",")]
+    wrong = [name for name in names if name not in TRACKERS]
+    if wrong or not names:
+        got = shown(wrong[0] if wrong else value)
+        raise ValueError(f"must be one or several of {', '.join(TRACKERS)}, but got {got}")
     return tuple(dict.fromkeys(names))
 
 
