@@ -30,6 +30,15 @@ class WorkerFacts:
     bytes_written: int
     """What the trial has written to disk since it began in this worker, bytes."""
 
+    device: str | None = None
+    """What it computed on, as `device_name` has it; None in the study of a version that did not write it."""
+
+    threads: int | None = None
+    """CPU threads that it computed with; None as above."""
+
+    torch: str | None = None
+    """The version of torch; None as above."""
+
 
 @dataclass(frozen=True)
 class EpochScores:
@@ -104,7 +113,8 @@ class EpochScores:
             "peak_memory_mib": self.peak_memory_mib,
             "rows_at_once": self.rows_at_once,
         }
-        return flat if self.worker is None else flat | {name: getattr(self.worker, name) for name in WORKER_KEYS}
+        facts = {} if self.worker is None else {name: getattr(self.worker, name) for name in WORKER_KEYS}
+        return flat | {name: value for name, value in facts.items() if value is not None}
 
     @classmethod
     def from_json(cls, flat: Mapping[str, object], *, every_score: bool = False) -> EpochScores:
@@ -269,4 +279,7 @@ def _worker_facts(flat: Mapping[str, object], read: _Reader) -> WorkerFacts | No
         pid=read.integer("pid"),
         start_s=read.number("start_s"),
         bytes_written=read.integer("bytes_written"),
+        device=read.text("device") if "device" in flat else None,
+        threads=read.integer("threads") if "threads" in flat else None,
+        torch=read.text("torch") if "torch" in flat else None,
     )

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import torch
 from ray.tune import Trainable
 from safetensors import SafetensorError
 
@@ -24,6 +25,7 @@ from trainable.errors import OutOfMemory, TrialFailed, WeightsMissing
 from trainable.heartbeat import Heartbeat
 from trainable.job import Assignment, Job, with_model_at_hand
 from trainable.storage.predictions import PREDICTIONS, write_array
+from trainable.train.devices import device_name
 from trainable.train.memory import is_out_of_memory
 from trainable.train.pulse import Pulse
 from trainable.train.run import FineTuningRun
@@ -147,6 +149,9 @@ class FineTuningTrial(Trainable):
             "history": [epoch.as_json() for epoch in run.history],
             "start_s": self._start_s,
             "bytes_written": self._bytes_written,
+            "device": device_name(run.device),
+            "threads": run.job.threads,
+            "torch": torch.__version__,
             "done": run.done,
         }
 

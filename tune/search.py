@@ -338,6 +338,14 @@ def _act(action: Action, server: str | None, problems: list[str]) -> int:
             from tune.report.status_words import show
 
             return show(action.sweep)
+        if action.name == "reproduce":
+            from tune.sweep.reproduce import reproduce
+
+            output = None if action.output is None else Path(os.path.expanduser(action.output))
+            stream = sys.stderr if output is None else sys.stdout  # what is printed of a script is the script alone
+            return reproduce(
+                action.sweep, action.trial, output, lambda line: print(plain(line), file=stream, flush=True)
+            )
         from tune.cluster import jobs
         from tune.sweep.stop_run import stop_run
 

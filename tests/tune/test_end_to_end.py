@@ -111,6 +111,19 @@ def test_the_report_says_what_happened(report: dict[str, Any]) -> None:
     assert report["seed"] == 3
 
 
+def test_the_winner_and_a_trial_that_was_stopped_are_reproduced_bit_by_bit(
+    finished: tuple[Path, str, list[object]], report: dict[str, Any]
+) -> None:
+    """A process of its own gives the numbers that Ray's workers gave, one trial after the other."""
+    run = finished[0]
+    stopped = next(row["number"] for row in report["trials"] if row["state"] == "PRUNED")
+    for number, flags in ((report["best"]["trial"], ()), (stopped, ("--trial", stopped))):
+        done = command("tune.search", "--reproduce", run, *flags, "--output", "train.py", cwd=run.parent)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"the same numbers: trial {number} was reproduced exactly" in done.stdout
+        assert done.stderr == "", "chatter"
+
+
 def test_plain_optuna_agrees_with_the_report(finished: tuple[Path, str, list[object]], report: dict[str, Any]) -> None:
     study = optuna.load_study(study_name=None, storage=f"sqlite:///{finished[0] / 'study.db'}")
     assert [t.state.name for t in study.trials] == [row["state"] for row in report["trials"]]

@@ -17,6 +17,13 @@ def pick_device(use_gpu: bool) -> torch.device:
     return torch.device("cuda", 0) if use_gpu and torch.cuda.is_available() else torch.device("cpu")
 
 
+def device_name(device: torch.device) -> str:
+    """The kind of GPU, or a CPU with the instructions that torch uses of it: what decides how sums are rounded."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU ({torch.backends.cpu.get_cpu_capability()})"
+
+
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
     """A context in which matrix products are computed in half the bits; for float32, one that changes nothing."""
     if precision == "fp32":

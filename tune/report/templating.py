@@ -1,4 +1,4 @@
-"""The templates of the page and of the model card, and how text from elsewhere gets into them."""
+"""The templates of the page, the model card and the plain script, and how text from elsewhere gets into them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"clock": clock, "short": short, "quoted": quoted, "score": _score}
+    environment.filters |= {"clock": clock, "short": short, "quoted": quoted, "score": _score, "python": repr}
     return environment
 
 

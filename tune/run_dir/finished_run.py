@@ -1,4 +1,4 @@
-"""Open a run directory whose sweep has a result."""
+"""Open a run directory for reading: one in which a sweep was begun, or one whose sweep has a result."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from tune.run_dir.layout import RunDir, open_run_dir
 AGAIN = "the same `python -m tune.search` command"
 
 
-def open_finished(run: str | Path) -> RunDir:
-    """Open a run directory whose best/ is there and whole; else raise UserError."""
-    from trainable.hub.model_checks import model_problems
-
+def open_begun(run: str | Path) -> RunDir:
+    """Open a run directory in which a sweep was begun, for reading alone; else raise UserError."""
     run_dir = open_run_dir(run, reading=True)
     try:
         run_dir.fetch()
@@ -24,6 +22,14 @@ def open_finished(run: str | Path) -> RunDir:
         raise UserError([f"{run_dir.name}: holds no sweep (no spec.yaml)"])
     if strange := entry_problems(run_dir.root):
         raise UserError(strange)
+    return run_dir
+
+
+def open_finished(run: str | Path) -> RunDir:
+    """Open a run directory whose best/ is there and whole; else raise UserError."""
+    from trainable.hub.model_checks import model_problems
+
+    run_dir = open_begun(run)
     if not run_dir.best.exists():
         raise UserError([f"{run_dir.name}: holds no best model yet; {AGAIN} goes on"])
     run_dir.read_spec()

@@ -34,7 +34,10 @@ SWITCHES = {
 
 _FINISH_HELP = "with --stop RUN: end the search now, and make best/ and the report from the trials that are done"
 
-ActionName = Literal["attach", "stop", "status"]
+_TRIAL_HELP = "with --reproduce RUN: the trial's number (default: the winner's)"
+_OUTPUT_HELP = "with --reproduce RUN: the file for the script, which is printed otherwise"
+
+ActionName = Literal["attach", "stop", "status", "reproduce"]
 ACTIONS: dict[ActionName, tuple[str, str]] = {
     "attach": ("ID", "follow the log of a sweep that was submitted"),
     "stop": (
@@ -45,6 +48,11 @@ ACTIONS: dict[ActionName, tuple[str, str]] = {
         "RUN",
         "tell the state of the sweep in a run directory: exit code 0 finished, 3 running, 4 stopped, 5 failed",
     ),
+    "reproduce": (
+        "RUN",
+        "run one trial of a sweep again, say whether it gives the same numbers (exit code 0) or not (1), and write a "
+        "script of torch and transformers alone that trains the same",
+    ),
 }
 """Flags that act on a sweep that exists already, instead of running one: what their value is called, and their help."""
 
@@ -54,11 +62,15 @@ class Action:
     """What to do with a sweep that exists already."""
 
     name: ActionName
-    """attach, stop or status."""
+    """attach, stop, status or reproduce."""
     sweep: str
-    """The sweep: a run directory for status and stop, a job's ID for attach and stop."""
+    """The sweep: a run directory for status, stop and reproduce, a job's ID for attach and stop."""
     finish: bool = False
     """Whether stop is to end the search alone, and to make best/ and the report from what is done."""
+    trial: int | None = None
+    """The trial that reproduce runs again; None means the winner."""
+    output: str | None = None
+    """Where reproduce writes its script; None prints it."""
 
 
 @dataclass(frozen=True)
@@ -104,9 +116,12 @@ def parse(
     parser = make_parser()
     arguments, unexpected = _parsed(parser, argv, problems)
     problems += [f"unexpected argument {shown(word)}" for word in unexpected]
-    action = _action(arguments)
+    action = _action(arguments, problems)
     if arguments.finish and (action is None or not action.finish):
         problems.append("--finish goes with --stop RUN")
+    if action is None or action.name != "reproduce":
+        lone = [name for name in ("trial", "output") if getattr(arguments, name) is not None]
+        problems += [f"--{name} goes with --reproduce RUN" for name in lone]
     if action is not None:
         problems += _others_beside(action, argv, arguments.spec)
     if arguments.spec is not None and arguments.preset is not None:
@@ -148,6 +163,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "the run directory": (
         "fresh", "allow_new_space", "keep_top", "checkpoint_budget", "log_to", "status", "stop", "finish", "attach",
+        "reproduce", "trial", "output",
     ),
 }  # fmt: skip
 """The flags as --help shows them, by the names of their values."""
@@ -220,6 +236,8 @@ def _flags() -> dict[str, dict[str, Any]]:
     for switch, text in SWITCHES.items():
         flags[switch[2:].replace("-", "_")] = {"action": "store_true", "help": text}
     flags["finish"] = {"action": "store_true", "help": _FINISH_HELP}
+    flags["trial"] = {"metavar": "N", "help": _TRIAL_HELP}
+    flags["output"] = {"metavar": "FILE", "help": _OUTPUT_HELP}
     for action, (metavar, text) in ACTIONS.items():
         flags[action] = {"metavar": metavar, "help": text}
     return flags
@@ -336,19 +354,31 @@ def _given_by_flags(arguments: argparse.Namespace, problems: list[str]) -> Given
     return Given(values, origins)
 
 
-def _action(arguments: argparse.Namespace) -> Action | None:
+def _action(arguments: argparse.Namespace, problems: list[str]) -> Action | None:
     """The action that a flag asks for; the first one where several do."""
     asked = [(name, getattr(arguments, name)) for name in ACTIONS if getattr(arguments, name) is not None]
-    return Action(*asked[0], finish=arguments.finish and asked[0][0] == "stop") if asked else None
+    if not asked:
+        return None
+    name, sweep = asked[0]
+    if name != "reproduce":
+        return Action(name, sweep, finish=arguments.finish and name == "stop")
+    number = arguments.trial
+    if number is not None and not (number.isascii() and number.isdigit()):
+        problems.append(f"--trial must be a trial's number, but got {shown(number)}")
+        number = None
+    return Action(name, sweep, trial=None if number is None else int(number), output=arguments.output)
 
 
 def _others_beside(action: Action, argv: Sequence[str], spec: str | None) -> list[str]:
     """The problem with words that mean nothing beside an action."""
     flag = flag_name(action.name)
-    allowed = {"status": (flag,), "stop": (flag, "--submit", "--finish")}.get(action.name, (flag, "--submit"))
+    beside = {"status": (), "stop": ("--submit", "--finish"), "reproduce": ("--trial", "--output")}
+    allowed = (flag, *beside.get(action.name, ("--submit",)))
     flags = [word.partition("=")[0] for word in argv if word.startswith("--")]
     others = [shown(spec)] * (spec is not None) + [_cut(word) for word in flags if word not in allowed]
-    goes = "stands alone" if action.name == "status" else "goes with --submit ADDRESS alone"
+    goes = {"status": "stands alone", "reproduce": "goes with --trial N and --output FILE alone"}.get(
+        action.name, "goes with --submit ADDRESS alone"
+    )
     return [f"{flag} {goes}; leave out {', '.join(others)}"] if others else []
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from optuna.trial import TrialState
 from ray.tune import Callback
 
-from trainable.epoch_scores import CurvePoint, EpochScores, RungScores
+from trainable.epoch_scores import WORKER_KEYS, CurvePoint, EpochScores, RungScores
 from trainable.job import Assignment
 from trainable.redaction import one_line
 from tune.cluster.plan import Plan
@@ -102,7 +102,7 @@ class SweepCallback(Callback):
                 self._progress.rung(number, rung)
             if "history" not in result:
                 return
-            worker = {name: result[name] for name in ("hostname", "pid", "start_s", "bytes_written")}
+            worker = {name: result[name] for name in WORKER_KEYS if name in result}
             history = [EpochScores.from_json({**flat, **worker}) for flat in result["history"]]
             self._book.record_epochs(number, history)
             self._logs.epoch(number, history[-1], result.get("f1_by_class", ()))
