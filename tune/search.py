@@ -132,7 +132,8 @@ def _run(
     from tune.report.words import no_trial_finished, nothing_left_to_do, plan_lines
     from tune.run_dir.records import every_trial_failed
 
-    if (report := finished_report(run_dir, stored.records, inputs.spec.num_trials)) is not None:
+    report = finished_report(run_dir, stored.records, inputs.spec.num_trials, inputs.spec.no_examples)
+    if report is not None:
         print(plain("\n".join(nothing_left_to_do(report, inputs.spec, run_dir.name))))
         return report.as_json()
     if every_trial_failed(stored.records, inputs.spec.num_trials):
@@ -146,7 +147,7 @@ def _run(
     with contextlib.suppress(KeyboardInterrupt), storage_told(run_dir.name), connected(inputs.spec) as nodes, watch:
         launch = _plan(inputs, stored, run_dir, nodes)
         if not request.plan_only:
-            return _search(inputs, stored, run_dir, launch, began).as_json()
+            return _search(inputs, stored, run_dir, launch, began, request.command).as_json()
         print(plain("\n".join(plan_lines(inputs, launch, run_dir))))
         return {}
     # The interrupt is handled and its frames are gone. They held Tune's controller, which holds places in the cluster.
@@ -168,7 +169,9 @@ def _plan(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, nodes: Sequence[
     return plan_launch(inputs.spec, files, launch.nodes_now(), measured, launch.facts)
 
 
-def _search(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, launch: Launch, began: float) -> SweepReport:
+def _search(
+    inputs: Inputs, stored: StoredSweep, run_dir: RunDir, launch: Launch, began: float, command: str | None
+) -> SweepReport:
     """Run the trials that remain, choose the winner, score it on the test split, and write the result."""
     from tune.prepare.identity import spec_document
     from tune.prepare.launch import make_job, rehearse_for_precision
@@ -224,7 +227,7 @@ def _search(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, launch: Launch
             progress.end_table()
             if finish_asked():
                 progress.say(f"finishing now, as asked: {book.finished} of {spec.num_trials} trials are done")
-            report, model = _result(inputs, sweep_id, plan, job, run_dir, book, progress.say)
+            report, model = _result(inputs, sweep_id, plan, job, run_dir, book, progress.say, command)
             draw_winner(run_dir, model.run.number, job)
             write_best(run_dir, report, model.folder, model.test_predictions)
             book.keep_only_what_was_asked_for()
@@ -243,12 +246,14 @@ def _result(
     run_dir: RunDir,
     book: TrialBook,
     say: Callable[[str], None],
+    command: str | None,
 ) -> tuple[SweepReport, Model]:
     """Choose the winner, settle which model of it is handed over, and only then read the test split."""
     from tune.report.advice import advice
     from tune.report.results import build_report, test_reads_before
     from tune.report.words import no_trial_finished
     from tune.run_dir.records import of_the_search
+    from tune.sweep.details import details_of
     from tune.sweep.evidence import Evidences
     from tune.sweep.final_score import TestSplit, score_on_split
     from tune.sweep.hand_over import model_to_hand_over
@@ -272,7 +277,7 @@ def _result(
         reads = max(reads + split.was_read, 1)
     report = build_report(
         inputs, sweep_id, job.precision, records, model.run, model.averaged, model.scores, test, book.wall_s, reads,
-        found, evidence,
+        found, evidence, details_of(inputs, job, plan, run_dir, records, model, command),
     )  # fmt: skip
     return report, model
 

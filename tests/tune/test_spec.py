@@ -73,6 +73,7 @@ SOME: dict[str, list[Any]] = {  # values of every field
     "skip_labels": [None, ("-",), ("-", "n/a")],
     "strict_data": [False, True],
     "skip_blank_rows": [False, True],
+    "no_examples": [False, True],
     "validation_rows": [None, 200],
     "repeat_configurations": [False, True],
     "gpus_per_trial": [None, 0.0, 0.25, 2.0, "auto"],

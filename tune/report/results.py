@@ -12,6 +12,7 @@ from pydantic import AliasChoices, Field, model_serializer, model_validator
 
 from trainable.metrics import METRICS, Direction
 from tune.report.confirmed import Cheapest, DefaultScores, Evidence, Final, FinalistScores, OptimismScores, RecipeScores
+from tune.report.details import Answers, DataSummary, Details, EpochRow, Importance, Provenance, WorkerSpan
 from tune.report.parts import Config, Part
 from tune.run_dir.layout import RunDir
 from tune.run_dir.records import TrialRecord, of_the_search
@@ -117,6 +118,12 @@ class TrialRow(Part):
     """Why it failed, in a line."""
     confirms: int | None = None
     """The trial whose configuration it trains again from a fresh seed; None of a trial of the search."""
+    epochs: list[EpochRow] = Field(default_factory=list)
+    """What each epoch gave, in their order; none in a report of a version that did not say."""
+    began_at: float | None = None
+    """When the training of its first epoch began, seconds since 1970; None where no epoch was finished."""
+    ended_at: float | None = None
+    """When its last epoch ended, seconds since 1970."""
 
 
 class SweepReport(Part):
@@ -173,6 +180,14 @@ class SweepReport(Part):
     """Which of the winner's fresh runs is in best/; None of a search trial."""
     budget_ended_by: str | None = None
     """Why the search ended before all its trials, in words; None where it did not."""
+    timeline: list[WorkerSpan] = Field(default_factory=list)
+    """Which worker ran which trial when, in the order of time."""
+    importance: Importance | None = None
+    """None where too few trials ran their whole schedule, or all of them have one configuration."""
+    answers: Answers | None = None
+    """What the model in best/ answers; None where its predictions are gone."""
+    data: DataSummary | None = None
+    provenance: Provenance | None = None
 
     def count(self, state: str) -> int:
         """How many trials of the search are COMPLETE, PRUNED or FAIL."""
@@ -232,6 +247,7 @@ def build_report(
     test_reads: int,
     advice: Sequence[str] = (),
     evidence: Evidence | None = None,
+    details: Details | None = None,
 ) -> SweepReport:
     """Put the report together.
 
@@ -248,6 +264,7 @@ def build_report(
         test_reads: How often a model was scored on the test split, with all its restarts.
         advice: What the numbers call for next.
         evidence: What the fresh runs of the finalists have shown.
+        details: What the page shows beside the scores.
     """
     spec, data, best = inputs.spec, inputs.data, winner.best
     if best is None:
@@ -288,6 +305,7 @@ def build_report(
         sweep_id=sweep_id,
         final=spec.final if winner.confirms is not None else None,
         **(vars(evidence) if evidence is not None else {}),
+        **(vars(details) if details is not None else {}),
     )
     return report.model_copy(update={"warnings": [*inputs.findings.leaks, *warnings_of(report)]})
 
@@ -306,6 +324,12 @@ def trial_row(record: TrialRecord) -> TrialRow:
         seed=record.seed,
         failure=record.failure,
         confirms=record.confirms,
+        epochs=[
+            EpochRow(epoch=of.epoch, train_loss=of.train_loss, scores=dict(of.scores), seconds=of.seconds)
+            for of in record.epochs
+        ],
+        began_at=record.epochs[0].began_at if record.epochs else None,
+        ended_at=record.epochs[-1].ended_at if record.epochs else None,
     )
 
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 from trainable.metrics import METRICS
 from trainable.redaction import one_line
 from tune.report.text import clock, short
+
+
+class Verbatim(Markup):
+    """Script that gets into a page as it is; whoever makes one has made sure that no text from elsewhere is in it."""
 
 
 def rendered(template: str, **values: object) -> str:
@@ -29,17 +35,39 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"clock": clock, "short": short, "quoted": quoted, "score": _score, "python": repr}
+    environment.filters |= {
+        "clock": clock,
+        "short": short,
+        "quoted": quoted,
+        "score": _score,
+        "python": repr,
+        "value": _value,
+        "number": _number,
+        "points": _points,
+    }
     return environment
 
 
 def _shown(value: Any) -> Any:
     """Texts come from data, names and errors: no control characters, no secrets, no line breaks."""
-    return one_line(value) if isinstance(value, str) else value
+    return one_line(value) if isinstance(value, str) and not isinstance(value, Verbatim) else value
+
+
+def _value(value: object) -> str:
+    """A setting as YAML or JSON would have it on a line."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _score(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:,}"
+
+
+def _points(value: float | None) -> str:
+    return "not known" if value is None else f"{value:.1f}"
 
 
 def quoted(text: str) -> str:

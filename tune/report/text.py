@@ -17,7 +17,12 @@ def clock(seconds: float) -> str:
 def short(config: TrialConfig, without: Collection[str] = ()) -> str:
     """A configuration in a line: the hyperparameters that were given, without some of them."""
     values = [(name, value) for name, value in config.named().items() if name not in without]
-    return " ".join(f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in values)
+    return " ".join(f"{name}={compact(value)}" for name, value in values)
+
+
+def compact(value: object) -> str:
+    """A hyperparameter's value in a few characters."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def no_trial_is_left(num_trials: int) -> str:

@@ -93,6 +93,8 @@ class Request:
     """Address of the job server that the sweep is handed to, "" for the default one; None runs it from here."""
     action: Action | None = None
     """What to do instead of running a sweep."""
+    command: str | None = None
+    """As it was typed; None where Python called."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -144,8 +146,9 @@ def parse(
     if arguments.plan and arguments.submit is not None:
         problems.append("--plan goes without --submit: it plans for this machine, or for the cluster at --address")
     return Request(
-        spec, out, given.origins, arguments.fresh, arguments.allow_new_space, arguments.plan, arguments.submit, action
-    )
+        spec, out, given.origins, arguments.fresh, arguments.allow_new_space, arguments.plan, arguments.submit, action,
+        shlex.join(["python", "-m", "tune.search", *argv]),
+    )  # fmt: skip
 
 
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -162,8 +165,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "gpus_per_trial", "cpus_per_trial", "max_concurrent", "accelerator", "address", "max_retries", "submit",
     ),
     "the run directory": (
-        "fresh", "allow_new_space", "keep_top", "checkpoint_budget", "log_to", "status", "stop", "finish", "attach",
-        "reproduce", "trial", "output",
+        "fresh", "allow_new_space", "keep_top", "checkpoint_budget", "no_examples", "log_to", "status", "stop", "finish",
+        "attach", "reproduce", "trial", "output",
     ),
 }  # fmt: skip
 """The flags as --help shows them, by the names of their values."""

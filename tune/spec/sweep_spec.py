@@ -198,6 +198,9 @@ class SweepSpec(BaseModel):
     log_to: Annotated[TrackerNames | None, Flag("NAME", repeatable=True)] = None
     """Log also to a tracker of experiments, besides TensorBoard: mlflow."""
 
+    no_examples: Annotated[OnOff, Flag()] = False
+    """Keep texts of the data out of report.html and report.json, which show those of the worst errors."""
+
 
 OPTIONAL = tuple(name for name, field in SweepSpec.model_fields.items() if field.default is None)
 """Fields that may be none. For the others "none" is a value like any other: --set scheduler=none."""
