@@ -86,7 +86,7 @@ class Page(HTMLParser):
 
     @property
     def charts(self) -> Any:
-        return json.loads(self.scripts[0])
+        return json.loads(self.scripts[0])["charts"]
 
 
 @pytest.mark.parametrize("text", HOSTILE)

@@ -26,6 +26,19 @@ class EpochRow(Part):
     """Training and evaluation."""
 
 
+class RungRow(Part):
+    """What a trial scored within an epoch, at a rung where trials are compared."""
+
+    schedule_percent: float
+    """How much of the trial's own schedule was done, (0, 100)."""
+    train_loss: float
+    """Mean loss over the training rows of the epoch so far, nats."""
+    scores: dict[str, float]
+    """On the validation split, by their names in METRICS."""
+    seconds: float
+    """How long the epoch took so far, training and evaluation."""
+
+
 class WorkerSpan(Part):
     """A time in which one worker ran epochs of one trial."""
 

@@ -14,7 +14,7 @@ from tune.report.evidence_words import evidence_lines
 from tune.report.results import SweepReport
 from tune.report.templating import Verbatim, rendered
 
-MOST_ROWS = 300  # of a table: more make a page that opens slowly, and nobody reads them
+MOST_TABLE_ROWS = 300  # of a table: more make a page that opens slowly, and nobody reads them
 MOST_CONFUSED = 15
 ROOM_OF_TITLE = 30  # pixels: a title of the page stands in place of a chart's own
 
@@ -24,7 +24,9 @@ def html_page(report: SweepReport) -> str:
     from plotly.offline import get_plotlyjs
 
     drawn = {name: draw(report) for name, draw in CHARTS.items()}
-    charts = {name: _as_json(figure.to_dict()) for name, figure in drawn.items() if not isinstance(figure, str)}
+    texts: dict[str, int] = {}
+    charts = {name: _as_json(figure.to_dict(), texts) for name, figure in drawn.items() if not isinstance(figure, str)}
+    whole = json.dumps({"texts": list(texts), "charts": charts}, separators=(",", ":"))
     return rendered(
         "page.html.j2",
         report=report,
@@ -33,17 +35,28 @@ def html_page(report: SweepReport) -> str:
         shown=evidence_lines(report),
         charts=charts,
         missing={name: why for name, why in drawn.items() if isinstance(why, str)},
-        charts_json=Verbatim(json.dumps(charts, separators=(",", ":")).replace("<", "\\u003c")),
+        charts_json=Verbatim(whole.replace("<", "\\u003c")),
         plotly=Verbatim(get_plotlyjs().replace("</script", "<\\/script")),
         kind_of=lambda row: kind_of(row, report),
-        thinned=len([row for row in report.trials if row.epochs]) - len(curves_drawn(report)),
-        most_rows=MOST_ROWS,
+        thinned=len([row for row in report.trials if row.epochs or row.rungs]) - len(curves_drawn(report)),
+        most_rows=MOST_TABLE_ROWS,
         confused=_most_confused(report),
     )
 
 
-def _as_json(figure: dict[str, Any]) -> dict[str, Any]:
-    """A figure without its title, which the page has as a heading."""
+def _as_json(figure: dict[str, Any], texts: dict[str, int]) -> dict[str, Any]:
+    """A figure without its title, which the page has as a heading.
+
+    Args:
+        figure: As Plotly has it.
+        texts: What pointers are told, with its place in the page's list of them; gets the figure's. Several charts
+            tell the same of a trial.
+    """
+    for trace in figure["data"]:
+        told = trace.get("hovertext", ())
+        if any(isinstance(text, str) for text in told):
+            trace["told"] = [None if text is None else texts.setdefault(text, len(texts)) for text in told]
+            del trace["hovertext"]
     layout = dict(figure["layout"])
     layout.pop("title", None)
     margin = layout.get("margin", {})

@@ -12,7 +12,7 @@ from pydantic import AliasChoices, Field, model_serializer, model_validator
 
 from trainable.metrics import METRICS, Direction
 from tune.report.confirmed import Cheapest, DefaultScores, Evidence, Final, FinalistScores, OptimismScores, RecipeScores
-from tune.report.details import Answers, DataSummary, Details, EpochRow, Importance, Provenance, WorkerSpan
+from tune.report.details import Answers, DataSummary, Details, EpochRow, Importance, Provenance, RungRow, WorkerSpan
 from tune.report.parts import Config, Part
 from tune.run_dir.layout import RunDir
 from tune.run_dir.records import TrialRecord, of_the_search
@@ -120,6 +120,8 @@ class TrialRow(Part):
     """The trial whose configuration it trains again from a fresh seed; None of a trial of the search."""
     epochs: list[EpochRow] = Field(default_factory=list)
     """What each epoch gave, in their order; none in a report of a version that did not say."""
+    rungs: list[RungRow] = Field(default_factory=list)
+    """What it scored within epochs, in their order."""
     began_at: float | None = None
     """When the training of its first epoch began, seconds since 1970; None where no epoch was finished."""
     ended_at: float | None = None
@@ -327,6 +329,15 @@ def trial_row(record: TrialRecord) -> TrialRow:
         epochs=[
             EpochRow(epoch=of.epoch, train_loss=of.train_loss, scores=dict(of.scores), seconds=of.seconds)
             for of in record.epochs
+        ],
+        rungs=[
+            RungRow(
+                schedule_percent=of.schedule_percent,
+                train_loss=of.train_loss,
+                scores=dict(of.scores),
+                seconds=of.seconds,
+            )
+            for of in record.rungs
         ],
         began_at=record.epochs[0].began_at if record.epochs else None,
         ended_at=record.epochs[-1].ended_at if record.epochs else None,

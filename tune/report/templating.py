@@ -67,7 +67,7 @@ def _number(value: float | None) -> str:
 
 
 def _points(value: float | None) -> str:
-    return "not known" if value is None else f"{value:.1f}"
+    return "not known" if value is None else f"{round(value, 1) + 0.0:.1f}"  # no -0.0
 
 
 def quoted(text: str) -> str:

@@ -13,6 +13,7 @@ from tune.report.charts.style import (
     kind_of,
     layout,
     metric_title,
+    room_for,
     shown,
     told,
     winner_of,
@@ -36,10 +37,11 @@ def finalists(report: SweepReport) -> Figure | str:
         return "No configuration was trained again from fresh seeds."
     title = metric_title(report)
     groups = report.finalists[::-1]
+    special = {"winner": winner_of(report), "default": report.default.trial if report.default is not None else None}
     names = [
-        f"trial {each.trial}{' (winner)' if each.trial == winner_of(report) else ''}"
-        f"{' (default)' if report.default is not None and each.trial == report.default.trial else ''}"
+        f"trial {each.trial}{f' ({marks})' if marks else ''}"
         for each in groups
+        for marks in [", ".join(mark for mark, trial in special.items() if trial == each.trial)]
     ]
     figure = go.Figure(
         layout=layout(
@@ -75,6 +77,7 @@ def finalists(report: SweepReport) -> Figure | str:
         marker={"color": ORANGE, "symbol": "circle-open", "size": 11, "line": {"width": 2}},
         hovertemplate="found with: %{x:.4f}<extra></extra>",
     )  # fmt: skip
+    figure.update_xaxes(range=room_for([value for e in groups for value in (e.found, *(run.value for run in e.runs))]))
     return figure
 
 
@@ -91,6 +94,7 @@ def ties(report: SweepReport) -> Figure | str:
     )
     figure.update_xaxes(type="log" if max(r.seconds for r in rows) > 20 * min(r.seconds for r in rows) > 0 else None)
     add_kinds(figure, report, rows, [row.seconds for row in rows], [row.value for row in rows])
+    figure.update_yaxes(range=room_for([row.value for row in rows]))
     tied = [row for row in rows if row.number in report.ties]
     if tied:
         figure.add_scatter(
@@ -135,12 +139,12 @@ def timeline(report: SweepReport) -> Figure | str:
                 marker={"color": colour, "line": {"width": 1, "color": "rgba(255,255,255,0.7)"}},
                 text=[str(span.trial) for span, _ in of_kind], textposition="inside", insidetextanchor="middle",
                 textangle=0, textfont={"color": "white"}, constraintext="inside",
-                hovertext=[
-                    told(rows[span.trial], report, more=f"<br>{clock(span.ended_at - span.began_at)} on "
-                         f"{shown(span.host)}, process {span.pid}")
+                hovertext=[told(rows[span.trial], report) for span, _ in of_kind],
+                customdata=[
+                    f"{clock(span.ended_at - span.began_at)} on {shown(span.host)}, process {span.pid}"
                     for span, _ in of_kind
                 ],
-                hovertemplate="%{hovertext}<extra></extra>",
+                hovertemplate="%{hovertext}<br>%{customdata}<extra></extra>",
             )  # fmt: skip
     for at, length in pauses:
         figure.add_vline(

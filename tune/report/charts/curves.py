@@ -15,16 +15,22 @@ from tune.report.charts.style import (
     kind_of,
     layout,
     metric_title,
+    room_for,
+    score_of,
     told,
 )
+from tune.report.details import EpochRow, RungRow
 from tune.report.results import SweepReport, TrialRow
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 MOST_CURVES = 100  # of more nobody can follow one
-MOST_POINTS = 1500  # each has a text for the pointer
-NO_EPOCHS = "The report holds no scores of single epochs: an earlier version wrote it, or no epoch was finished."
+MOST_POINTS = 1500
+NO_EPOCHS = "The report holds no scores of single epochs: an earlier version wrote it, or no trial was scored."
+
+
+Point = tuple[float | None, float | None, str | None, str | None]  # x, y, the trial in words, the point in words
 
 
 def learning_curves(report: SweepReport) -> Figure | str:
@@ -41,8 +47,8 @@ def loss_curves(report: SweepReport) -> Figure | str:
 
 def curves_drawn(report: SweepReport) -> list[TrialRow]:
     """The trials whose curves are drawn: all, or of many the best half, and others at even distances in their order."""
-    rows = [row for row in report.trials if row.epochs]
-    most = min(MOST_CURVES, MOST_POINTS * len(rows) // max(1, sum(len(row.epochs) for row in rows)))
+    rows = [row for row in report.trials if row.epochs or row.rungs]
+    most = min(MOST_CURVES, MOST_POINTS * len(rows) // max(1, sum(len(row.epochs) + len(row.rungs) for row in rows)))
     if len(rows) <= most:
         return rows
     sign = 1 if report.mode == "max" else -1
@@ -60,21 +66,22 @@ def _curves(report: SweepReport, title: str, y: str, lines: Sequence[tuple[str, 
     rows = curves_drawn(report)
     if not rows:
         return NO_EPOCHS
-    figure = go.Figure(layout=layout(title, "epoch", y))
+    figure = go.Figure(layout=layout(title, "epochs", y))
     for kind, (colour, symbol) in MARKERS.items():
         of_kind = [row for row in rows if kind_of(row, report) == kind]
         for name, dash in lines if of_kind else ():
             points = [
                 point
                 for row in of_kind
-                for point in [*_points(row, name, report), (None, None, None)]  # an empty point ends the trial's line
+                for point in [*_points(row, name, report), (None, None, None, None)]  # an empty point ends the line
             ]
             figure.add_scatter(
                 x=[point[0] for point in points],
                 y=[point[1] for point in points],
                 hovertext=[point[2] for point in points],
+                customdata=[point[3] for point in points],
                 mode="lines+markers",
-                hovertemplate="%{hovertext}<extra></extra>",
+                hovertemplate="%{hovertext}<br>%{customdata}<extra></extra>",
                 name=kind,
                 legendgroup=kind,
                 showlegend=name == lines[0][0],
@@ -82,19 +89,24 @@ def _curves(report: SweepReport, title: str, y: str, lines: Sequence[tuple[str, 
                 marker={"color": colour, "symbol": symbol, "size": 9 if kind in (WINNER, FAILED) else 6},
                 opacity=1.0 if kind in (WINNER, FRESH) else 0.75,
             )
-    most = max(row.epochs[-1].epoch for row in rows)
-    figure.update_xaxes(dtick=1 if most <= 12 else None, range=[0.8, most + 0.2] if most <= 12 else None)
+    most = max((row.epochs[-1].epoch for row in rows if row.epochs), default=1)
+    drawn = [point[1] for row in rows for name, _ in lines for point in _points(row, name, report)]
+    figure.update_xaxes(dtick=1 if most <= 12 else None, range=[0, 1.03 * most])
+    figure.update_yaxes(range=room_for(drawn))
     return figure
 
 
-def _points(row: TrialRow, name: str, report: SweepReport) -> list[tuple[int | None, float | None, str | None]]:
-    points: list[tuple[int | None, float | None, str | None]] = []
-    for epoch in row.epochs:
-        score = epoch.scores.get(name) if name else epoch.train_loss
+def _points(row: TrialRow, name: str, report: SweepReport) -> list[Point]:
+    """Where a trial's line goes: the epochs that were done, the score, and what the pointer is told."""
+    at: list[tuple[float, EpochRow | RungRow]] = [(float(epoch.epoch), epoch) for epoch in row.epochs]
+    at += [(rung.schedule_percent / 100 * row.config.epochs, rung) for rung in row.rungs]
+    points: list[Point] = []
+    text = told(row, report)
+    for epochs, scored in sorted(at, key=lambda each: each[0]):
+        score = scored.scores.get(name) if name else scored.train_loss
         if score is not None:
-            what = name or "training loss"
-            more = f"<br>epoch {epoch.epoch}: {what} {score:.4f}, {epoch.seconds:.1f} s"
-            points.append((epoch.epoch, score, told(row, report, more=more)))
+            here = f"after {epochs:.3g} epochs: {name or 'training loss'} {score:.4f}"
+            points.append((round(epochs, 3), score, text, here))
     return points
 
 
@@ -102,7 +114,7 @@ def history(report: SweepReport) -> Figure | str:
     """The objective of each trial in their order, and the best until then."""
     import plotly.graph_objects as go
 
-    rows = [row for row in report.searched if row.value is not None]
+    rows = [row for row in report.searched if score_of(row, report.metric) is not None]
     if not rows:
         return "No trial of the search has a score."
     title = metric_title(report)
@@ -120,7 +132,10 @@ def history(report: SweepReport) -> Figure | str:
         name="best so far",
         hoverinfo="skip",
     )
-    add_kinds(figure, report, rows, [row.number for row in rows], [row.value for row in rows])
+    scores = [score_of(row, report.metric) for row in rows]
+    add_kinds(figure, report, rows, [row.number for row in rows], scores)
+    figure.update_xaxes(dtick=1 if rows[-1].number <= 20 else None)
+    figure.update_yaxes(range=room_for(scores))
     return figure
 
 

@@ -6,7 +6,17 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tune.report.charts.style import BLUE, FROM_LOW_TO_HIGH, MARKERS, kind_of, layout, metric_title, shown, told
+from tune.report.charts.style import (
+    BLUE,
+    FROM_LOW_TO_HIGH,
+    MARKERS,
+    kind_of,
+    layout,
+    metric_title,
+    score_of,
+    shown,
+    told,
+)
 from tune.report.results import SweepReport, TrialRow
 from tune.report.text import compact
 
@@ -22,11 +32,11 @@ def parallel_coordinates(report: SweepReport) -> Figure | str:
     """A line for each trial through its hyperparameters to its score."""
     import plotly.graph_objects as go
 
-    rows = [row for row in report.searched if row.value is not None]
+    rows = [row for row in report.searched if score_of(row, report.metric) is not None]
     varied = _varied(rows)
     if len(rows) < 2 or not varied:
         return "Nothing differs between the trials that have a score."
-    scores = [row.value for row in rows]
+    scores = [score_of(row, report.metric) for row in rows]
     title = metric_title(report)
     figure = go.Figure(layout=layout("Hyperparameters and score of each trial", "", "", height=440))
     figure.update_layout(margin={"l": 70, "r": 50, "t": 90, "b": 30})
@@ -75,7 +85,7 @@ def rate_and_batch(report: SweepReport) -> Figure | str:
     """Where in the plane of learning rate and batch size the good trials lie."""
     import plotly.graph_objects as go
 
-    found = [(row, row.config.named()) for row in report.searched if row.value is not None]
+    found = [(row, row.config.named()) for row in report.searched if score_of(row, report.metric) is not None]
     found = [(row, given) for row, given in found if given.get("learning_rate") and given.get("batch_size")]
     if len({given["batch_size"] for _, given in found}) < 2 or len({given["learning_rate"] for _, given in found}) < 2:
         return "The trials have one learning rate or one batch size."
@@ -99,7 +109,7 @@ def rate_and_batch(report: SweepReport) -> Figure | str:
         hovertemplate="%{hovertext}<extra></extra>",
         mode="markers",
         marker={
-            "color": [row.value for row, _ in found],
+            "color": [score_of(row, report.metric) for row, _ in found],
             "colorscale": FROM_LOW_TO_HIGH,
             "reversescale": report.mode == "min",
             "symbol": [MARKERS[kind_of(row, report)][1] for row, _ in found],

@@ -63,13 +63,33 @@ def shown(text: str, characters: int = HOVER_CHARACTERS) -> str:
     return html.escape(line if len(line) <= characters else f"{line[: characters - 1]}…", quote=False)
 
 
-def told(row: TrialRow, report: SweepReport, *, more: str = "") -> str:
-    """What the pointer is told of a trial."""
-    scored = "" if row.value is None else f"<br>{metric_title(report)} {row.value:.4f} at epoch {row.best_epoch}"
-    words = [shown(word) for word in short(row.config).split(" ")]
+def told(row: TrialRow, report: SweepReport) -> str:
+    """What the pointer is told of a trial, in every chart the same: the page then holds it once."""
+    score = score_of(row, report.metric)
+    where = (
+        f"epoch {row.best_epoch}" if row.best_epoch else f"{row.rungs[-1].schedule_percent:.0f} %" if row.rungs else ""
+    )
+    scored = "" if score is None else f"<br>{metric_title(report)} {score:.4f} at {where}"
+    words = shown(short(row.config), 4 * HOVER_CHARACTERS).split(" ")
     lines = [" ".join(words[i : i + 3]) for i in range(0, len(words), 3)]
     again = "" if row.confirms is None else f", trial {row.confirms} again"
-    return "<br>".join([f"<b>trial {row.number}</b>: {kind_of(row, report)}{again}{scored}{more}", *lines])
+    return "<br>".join([f"<b>trial {row.number}</b>: {kind_of(row, report)}{again}{scored}", *lines])
+
+
+def score_of(row: TrialRow, metric: str) -> float | None:
+    """The objective of a trial: at its best epoch, else where it was stopped within its first."""
+    if row.value is not None or not row.rungs:
+        return row.value
+    return row.rungs[-1].scores.get(metric)
+
+
+def room_for(values: Sequence[float | None]) -> list[float] | None:
+    """The range of an axis whose values are all alike, which Plotly would stretch over impossible ones; else None."""
+    found = {value for value in values if value is not None}
+    if len(found) != 1:
+        return None
+    (value,) = found
+    return [value - 0.05, value + 0.05]
 
 
 def layout(title: str, x: str, y: str, **others: Any) -> dict[str, Any]:
