@@ -15,6 +15,7 @@ from tune.dashboard import make_parser as dashboard_parser
 from tune.evaluate import make_parser as evaluate_parser
 from tune.predict import make_parser as predict_parser
 from tune.publish import make_parser as publish_parser
+from tune.report.__main__ import make_parser as report_parser
 from tune.runs import make_parser as runs_parser
 from tune.spec.flags import make_parser as search_parser
 from tune.spec.sources import given_from_file
@@ -44,6 +45,7 @@ def test_every_command_parses(module: str, arguments: str) -> None:
         "tune.predict": predict_parser,
         "tune.publish": publish_parser,
         "tune.runs": runs_parser,
+        "tune.report": report_parser,
         "tune.dashboard": dashboard_parser,
         "tune.cluster_file": cluster_file_parser,
     }

@@ -75,7 +75,16 @@ def test_the_installed_packages_are_those_of_the_wheel(installed: Path, tmp_path
 
 
 @pytest.mark.parametrize(
-    "command", ["tune.search", "tune.evaluate", "tune.predict", "tune.publish", "tune.dashboard", "tune.cluster_file"]
+    "command",
+    [
+        "tune.search",
+        "tune.evaluate",
+        "tune.predict",
+        "tune.publish",
+        "tune.report",
+        "tune.dashboard",
+        "tune.cluster_file",
+    ],
 )
 def test_commands_show_their_help_from_another_folder(command: str, installed: Path, tmp_path: Path) -> None:
     assert f"python -m {command}" in run_installed(installed, tmp_path, "-m", command, "--help")

@@ -26,7 +26,7 @@ from trainable.redaction import plain
 from trainable.storage.folders import sweep_asides
 from trainable.storage.trouble import storage_told
 from trainable.storage.urls import is_url, url_problem
-from tune.process.restart import continuing_command, restart_or_exit
+from tune.process.restart import continuing_command, reporting_command, restart_or_exit
 from tune.process.signals import Signals, ask_to_finish, finish_asked, heed_signals
 from tune.process.surroundings import get_ready
 from tune.process.watch import Watch
@@ -38,16 +38,12 @@ from tune.spec.sources import Given, given_from_python, merge
 from tune.spec.sweep_spec import SweepSpec, build_spec, spec_as_yaml_values
 
 if TYPE_CHECKING:
-    from trainable.job import Job
     from tune.cluster.nodes import Node
-    from tune.cluster.plan import Plan
     from tune.prepare.identity import StoredSweep
     from tune.prepare.inputs import Inputs
     from tune.prepare.launch import Launch
-    from tune.report.results import SplitScores, SweepReport
+    from tune.report.results import SweepReport
     from tune.run_dir.layout import RunDir
-    from tune.sweep.hand_over import Model
-    from tune.sweep.trial_book import TrialBook
 
 
 def run(
@@ -181,8 +177,9 @@ def _search(
     from tune.report.score_logs import ScoreLogs
     from tune.report.tensorboard import TensorBoardLog, draw_winner, write_plan
     from tune.report.tracker_log import tracker_logs
-    from tune.report.words import conclusion, launch_lines
+    from tune.report.words import conclusion, launch_lines, no_trial_finished
     from tune.sweep.final_score import get_ready_to_score
+    from tune.sweep.result import Outcome, make_result
     from tune.sweep.run_trials import run_trials
     from tune.sweep.trial_book import TrialBook
 
@@ -227,7 +224,11 @@ def _search(
             progress.end_table()
             if finish_asked():
                 progress.say(f"finishing now, as asked: {book.finished} of {spec.num_trials} trials are done")
-            report, model = _result(inputs, sweep_id, plan, job, run_dir, book, progress.say, command)
+            records, choice = book.records(), book.choose()
+            if choice is None:
+                raise SweepFailed(no_trial_finished(records, run_dir))
+            outcome = Outcome(records, choice, book.wall_s, plan, command)
+            report, model = make_result(inputs, sweep_id, plan, job, run_dir, outcome, progress.say)
             draw_winner(run_dir, model.run.number, job)
             write_best(run_dir, report, model.folder, model.test_predictions)
             book.keep_only_what_was_asked_for()
@@ -236,50 +237,6 @@ def _search(
                 tracker.result(report)
             progress.say_each(conclusion(report, run_dir.name))
     return report
-
-
-def _result(
-    inputs: Inputs,
-    sweep_id: str | None,
-    plan: Plan,
-    job: Job,
-    run_dir: RunDir,
-    book: TrialBook,
-    say: Callable[[str], None],
-    command: str | None,
-) -> tuple[SweepReport, Model]:
-    """Choose the winner, settle which model of it is handed over, and only then read the test split."""
-    from tune.report.advice import advice
-    from tune.report.results import build_report, test_reads_before
-    from tune.report.words import no_trial_finished
-    from tune.run_dir.records import of_the_search
-    from tune.sweep.details import details_of
-    from tune.sweep.evidence import Evidences
-    from tune.sweep.final_score import TestSplit, score_on_split
-    from tune.sweep.hand_over import model_to_hand_over
-
-    spec, records, choice = inputs.spec, book.records(), book.choose()
-    if choice is None:
-        raise SweepFailed(no_trial_finished(records, run_dir))
-
-    def on_validation(folder: Path) -> SplitScores:
-        return score_on_split(plan, job, str(folder), job.validation, say)[0]
-
-    model = model_to_hand_over(choice, spec, run_dir, on_validation, say)
-    has_test = "test" in inputs.data.splits
-    split = TestSplit(run_dir, plan, job, lambda: inputs.tokenize("test"), say) if has_test else None
-    test = split.score_winner(model) if split is not None else None
-    never = test.never_predicted if test is not None and test.never_predicted else []
-    found = advice(inputs, of_the_search(records), choice.finalist, job.train.truncated, never)
-    evidence = Evidences(records, spec, choice, run_dir, job, split).all()
-    reads = test_reads_before(run_dir)
-    if split is not None:
-        reads = max(reads + split.was_read, 1)
-    report = build_report(
-        inputs, sweep_id, job.precision, records, model.run, model.averaged, model.scores, test, book.wall_s, reads,
-        found, evidence, details_of(inputs, job, plan, run_dir, records, model, command),
-    )  # fmt: skip
-    return report, model
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -313,6 +270,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 restart_or_exit(error, words, request.spec.address is None)
             print(error, file=sys.stderr)
             print(f"Go on with: {continuing_command(words)}", file=sys.stderr)
+            print(f"Report and best/ of what is there: {reporting_command(out)}", file=sys.stderr)
             return error.exit_code if signals.received is None else 128 + signals.received
         except FinetuneSearchError as error:
             print(error, file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from trainable.data.findings import NOTHING_FOUND, DataFindings, look_in_background
 from trainable.data.load import TextData
@@ -14,13 +15,26 @@ from tune.cluster.connect import address_problems, ray_is_connected
 from tune.cluster.nodes import local_nodes
 from tune.cluster.plan import make_plan
 from tune.prepare.identity import IDENTITY, StoredSweep, find_stored_sweep, new_sweep, stored_findings
-from tune.prepare.inputs import Inputs, find_model, find_tokenizer, fit_problems, load_spec_data, make_inputs
+from tune.prepare.inputs import (
+    Inputs,
+    ModelFolder,
+    find_model,
+    find_tokenizer,
+    fit_problems,
+    load_spec_data,
+    make_inputs,
+)
 from tune.prepare.launch import disk_room_problems, sweep_files
-from tune.run_dir.integrity import entry_problems, place_problems
+from tune.run_dir.integrity import entry_problems, find_records, place_problems
 from tune.run_dir.layout import RunDir
 from tune.run_dir.records import of_the_search
 from tune.spec.flags import Request
+from tune.spec.sources import given_from_run
+from tune.spec.sweep_spec import SweepSpec, build_spec
 from tune.trackers import missing_trackers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 def check_request(request: Request, run_dir: RunDir, problems: list[str]) -> tuple[Inputs, StoredSweep]:
@@ -39,16 +53,7 @@ def check_request(request: Request, run_dir: RunDir, problems: list[str]) -> tup
     plan_here = None
     if spec.address is None:
         plan_here = make_plan(spec, local_nodes(spec), [] if ray_is_connected() else problems)
-    data = load_spec_data(spec, problems) if spec.dataset else None
-    look = _looking(data, run_dir, request.fresh or bool(out_problems))
-    model = find_model(spec.model, problems) if spec.model else None
-    tokenizer = find_tokenizer(model.path, problems) if model is not None else None
-    if data is not None:
-        problems += fit_problems(spec, data)
-        if spec.strict_data:
-            problems += [f"--strict-data: {one_line(leak)}" for leak in look().leaks]
-    if model is not None and tokenizer is not None:
-        problems += tokenizer_problems(model.path, tokenizer, None if data is None else len(data.text_columns) == 2)
+    data, look, model, tokenizer = _read_input(spec, run_dir, request.fresh or bool(out_problems), problems)
     stored = new_sweep()
     if not out_problems and run_dir.holds_sweep and not request.fresh:
         stored = find_stored_sweep(run_dir, spec, compared, data, model, problems)
@@ -63,6 +68,48 @@ def check_request(request: Request, run_dir: RunDir, problems: list[str]) -> tup
         if problems:
             raise UserError(problems)
     return inputs, stored
+
+
+def check_stored(run_dir: RunDir) -> tuple[Inputs, StoredSweep]:
+    """Read the data and the model of a sweep that is to be reported, as its spec.yaml names them, and its trials.
+
+    Args:
+        run_dir: Holds a sweep. What a killed driver left half done there is put in order.
+
+    Raises:
+        UserError: With every problem.
+    """
+    problems: list[str] = []
+    values = run_dir.read_spec()
+    spec, resolved = build_spec(given_from_run(values), problems), values["resolved"]
+    data, look, model, tokenizer = _read_input(spec, run_dir, False, problems)
+    if data is not None and data.fingerprint != resolved["data_fingerprint"]:
+        problems.append(f"{run_dir.name}: its data, {spec.dataset}, has changed since the sweep")
+    if model is not None and model.fingerprint != resolved.get("model_fingerprint"):
+        problems.append(f"{run_dir.name}: its pretrained model, {spec.model}, has changed since the sweep")
+    records = find_records(run_dir, spec, problems)
+    if problems or data is None or model is None or tokenizer is None:
+        raise UserError(problems)
+    num_trials = max(spec.num_trials, len(of_the_search(records)))
+    inputs = make_inputs(spec.model_copy(update={"num_trials": num_trials}), data, model, tokenizer, look=look)
+    return inputs, StoredSweep(run_dir.sweep_id, resolved["precision"], records)
+
+
+def _read_input(
+    spec: SweepSpec, run_dir: RunDir, is_new: bool, problems: list[str]
+) -> tuple[TextData | None, Callable[[], DataFindings], ModelFolder | None, PreTrainedTokenizerBase | None]:
+    """Read the data and find the model; each is None where it has problems, which are appended."""
+    data = load_spec_data(spec, problems) if spec.dataset else None
+    look = _looking(data, run_dir, is_new)
+    model = find_model(spec.model, problems) if spec.model else None
+    tokenizer = find_tokenizer(model.path, problems) if model is not None else None
+    if data is not None:
+        problems += fit_problems(spec, data)
+        if spec.strict_data:
+            problems += [f"--strict-data: {one_line(leak)}" for leak in look().leaks]
+    if model is not None and tokenizer is not None:
+        problems += tokenizer_problems(model.path, tokenizer, None if data is None else len(data.text_columns) == 2)
+    return data, look, model, tokenizer
 
 
 def _looking(data: TextData | None, run_dir: RunDir, is_new: bool) -> Callable[[], DataFindings]:

@@ -7,6 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from trainable.errors import RayDied
@@ -22,6 +23,11 @@ def continuing_command(argv: Sequence[str]) -> str:
     return os.environ.get(COMMAND) or shlex.join(
         ["python", "-m", "tune.search", *(word for word in argv if word != "--fresh")]
     )
+
+
+def reporting_command(out: str | Path) -> str:
+    """The command that makes a report of what a sweep has come to; `out` is its run directory, as the user gave it."""
+    return shlex.join(["python", "-m", "tune.report", str(out)])
 
 
 def restart_or_exit(error: RayDied, argv: Sequence[str], private: bool) -> NoReturn:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from trainable.errors import UserError
 from trainable.storage.folders import same_text, write_text
 from tune.report.details import without_texts
-from tune.report.files import write_report
+from tune.report.files import write_best, write_report
 from tune.report.html_page import html_page
+from tune.report.model_card import model_card
 from tune.report.results import SplitScores, SweepReport, TrialRow, read_report, trial_row
-from tune.run_dir.layout import RunDir
+from tune.run_dir.layout import OF_BEST, TEST_PREDICTIONS, RunDir
 from tune.run_dir.records import TrialRecord, of_the_search
 
 
@@ -31,10 +32,20 @@ def finished_report(
     Raises:
         UserError: A file of the report can't be written.
     """
-    report = read_report(run_dir)
-    if report is None or len(of_the_search(records)) < num_trials:
+    if len(of_the_search(records)) < num_trials or any(record.state == "RUNNING" for record in records):
         return None
-    if any(record.state == "RUNNING" for record in records):
+    report = report_of(run_dir, records)
+    if report is None or report.unfinished is not None:
+        return None
+    if no_examples:
+        report = _without_examples(run_dir, report)
+    return report if _page_is_written(run_dir, report) else None
+
+
+def report_of(run_dir: RunDir, records: Sequence[TrialRecord]) -> SweepReport | None:
+    """Read the report, if it tells of these very trials and of the model that is in best/; else None."""
+    report = read_report(run_dir)
+    if report is None:
         return None
     if [row.number for row in report.trials] != [record.number for record in records]:
         return None
@@ -44,20 +55,50 @@ def finished_report(
     if best is None:
         return None  # it is missing or damaged: both are made again
     best = {"confirms": None, "averaged": [], **best}  # which earlier versions did not write
-    if best != {**best, **report.best_as_json()}:
-        return None
+    return report if best == {**best, **report.best_as_json()} else None
+
+
+def derive_again(run_dir: RunDir, report: SweepReport) -> bool:
+    """Write what follows from a report again: report.html, and the model card in best/.
+
+    Returns:
+        False where the report is one of a version that had other scores: nothing is written then.
+
+    Raises:
+        UserError: report.html can't be written.
+    """
+    if not _page_is_written(run_dir, report):
+        return False
+    if not same_text(run_dir.best / OF_BEST[0], model_card(report)):
+        write_best(run_dir, report, run_dir.best, run_dir.best / TEST_PREDICTIONS)
+    return True
+
+
+def _without_examples(run_dir: RunDir, report: SweepReport) -> SweepReport:
+    """The report without texts of the data; it is written where it had some."""
+    if report.answers is None or report.answers == (bare := without_texts(report.answers)):
+        return report
+    bare_report = report.model_copy(update={"answers": bare})
     try:
-        if no_examples and report.answers is not None and report.answers != (bare := without_texts(report.answers)):
-            report = report.model_copy(update={"answers": bare})
-            write_report(run_dir, report)
+        write_report(run_dir, bare_report)
+    except LookupError:  # the caller will find that this version can't show it
+        return report
+    except OSError as error:
+        raise UserError([f"{run_dir.report_json} can't be written anew: {error}"]) from error
+    return bare_report
+
+
+def _page_is_written(run_dir: RunDir, report: SweepReport) -> bool:
+    """Write report.html where it does not say what the report says; False where this version can't show it."""
+    try:
         if not same_text(run_dir.report_html, page := html_page(report)):
             write_text(run_dir.report_html, page)
             run_dir.storage.publish(run_dir.report_html)
     except LookupError:  # a report of a version that had other scores
-        return None
+        return False
     except OSError as error:
         raise UserError([f"{run_dir.report_html} is not whole and can't be written anew: {error}"]) from error
-    return report
+    return True
 
 
 def _agree(row: TrialRow, now: TrialRow) -> bool:

@@ -190,6 +190,8 @@ class SweepReport(Part):
     """What the model in best/ answers; None where its predictions are gone."""
     data: DataSummary | None = None
     provenance: Provenance | None = None
+    unfinished: str | None = None
+    """What the sweep still lacked when `tune.report` made this report of it, in words; None where it had ended."""
 
     def count(self, state: str) -> int:
         """How many trials of the search are COMPLETE, PRUNED or FAIL."""
@@ -250,6 +252,7 @@ def build_report(
     advice: Sequence[str] = (),
     evidence: Evidence | None = None,
     details: Details | None = None,
+    unfinished: str | None = None,
 ) -> SweepReport:
     """Put the report together.
 
@@ -267,6 +270,7 @@ def build_report(
         advice: What the numbers call for next.
         evidence: What the fresh runs of the finalists have shown.
         details: What the page shows beside the scores.
+        unfinished: What the sweep still lacks, in words; None where it has ended.
     """
     spec, data, best = inputs.spec, inputs.data, winner.best
     if best is None:
@@ -296,7 +300,12 @@ def build_report(
             validation=inputs.majority("validation"), test={} if test is None else inputs.majority("test")
         ),
         warnings=[],
-        notes=[*_default_notes(evidence), *data.notes, *memory_notes(records), *_early_notes(records, spec.num_trials)],
+        notes=[
+            *_default_notes(evidence),
+            *data.notes,
+            *memory_notes(records),
+            *(_early_notes(records, spec.num_trials) if unfinished is None else []),
+        ],
         advice=list(advice),
         trials=[trial_row(record) for record in records],
         wall_s=wall_s,
@@ -306,6 +315,7 @@ def build_report(
         seed=spec.seed,
         sweep_id=sweep_id,
         final=spec.final if winner.confirms is not None else None,
+        unfinished=unfinished,
         **(vars(evidence) if evidence is not None else {}),
         **(vars(details) if details is not None else {}),
     )
@@ -389,7 +399,7 @@ def memory_notes(records: Sequence[TrialRecord]) -> list[str]:
 
 def warnings_of(report: SweepReport) -> list[str]:
     """Say what the user must not overlook."""
-    found = []
+    found = [] if report.unfinished is None else [report.unfinished]
     best, majority = report.best, report.majority
     compared_on = [("validation", best.validation, majority.validation)]
     if report.test is not None:

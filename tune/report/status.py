@@ -83,7 +83,7 @@ def status(run: str | Path) -> Status:
     searched = of_the_search(records)
     ended = sum(record.state != "RUNNING" for record in records)
     report = _read_report(run_dir) if ended == len(records) and len(searched) >= spec.num_trials else None
-    finished = report is not None and len(report.trials) >= len(records)
+    finished = report is not None and len(report.trials) >= len(records) and report.unfinished is None
     failed = every_trial_failed(records, spec.num_trials)
     epochs = [epoch for record in records for epoch in record.epochs]
     return Status(

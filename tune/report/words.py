@@ -171,7 +171,7 @@ def summary(report: SweepReport) -> list[str]:
         "",
         f"{len(report.searched)} trials in {clock(report.wall_s)}: {report.count('COMPLETE')} done, "
         f"{report.count('PRUNED')} stopped early, {report.count('FAIL')} failed, "
-        f"{sum(row.collapsed for row in report.searched)} collapsed to one class",
+        f"{sum(row.collapsed for row in report.searched)} collapsed to one class{_not_ended(report)}",
         f"best: trial {best.confirms if best.confirms is not None else best.trial}, epoch {best.epoch}: "
         f"{short(best.config)}",
         *_handed_over(best),
@@ -181,6 +181,11 @@ def summary(report: SweepReport) -> list[str]:
         *_test_rows(report),
     ]
     return [*lines, *_evidence(report), *(f"WARNING: {text}" for text in report.warnings)]
+
+
+def _not_ended(report: SweepReport) -> str:
+    running = report.count("RUNNING")
+    return f", {running} not finished" if running else ""
 
 
 def _evidence(report: SweepReport) -> list[str]:

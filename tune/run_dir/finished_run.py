@@ -1,7 +1,8 @@
-"""Open a run directory for reading: one in which a sweep was begun, or one whose sweep has a result."""
+"""Open a run directory: one in which a sweep was begun, or one whose sweep has a result."""
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from trainable.errors import UserError
@@ -11,13 +12,24 @@ from tune.run_dir.layout import RunDir, open_run_dir
 AGAIN = "the same `python -m tune.search` command"
 
 
-def open_begun(run: str | Path) -> RunDir:
-    """Open a run directory in which a sweep was begun, for reading alone; else raise UserError."""
-    run_dir = open_run_dir(run, reading=True)
+def open_begun(run: str | Path, reading: bool = True) -> RunDir:
+    """Open a run directory in which a sweep was begun, whether it has ended or not; what lies at a URL is fetched.
+
+    Args:
+        run: The run directory, or its URL.
+        reading: Whether the caller only reads.
+
+    Raises:
+        UserError: No sweep is there, or what is there can't be read.
+    """
+    run_dir = open_run_dir(run, reading=reading)
     try:
-        run_dir.fetch()
+        with contextlib.nullcontext() if reading or run_dir.storage.is_shared_folder else run_dir.held():
+            run_dir.fetch()
     except (OSError, ValueError) as error:
         raise UserError([f"{run_dir.name}: {getattr(error, 'strerror', None) or error}"]) from error
+    if run_dir.storage.is_shared_folder and not run_dir.root.is_dir():
+        raise UserError([f"{run}: {'is a file, not a folder' if run_dir.root.exists() else 'no such folder'}"])
     if not run_dir.holds_sweep:
         raise UserError([f"{run_dir.name}: holds no sweep (no spec.yaml)"])
     if strange := entry_problems(run_dir.root):

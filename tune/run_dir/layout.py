@@ -170,6 +170,11 @@ class RunDir:
         whole = (f for f in (own, self.best) if recorded_sha256(f, WEIGHTS) == sha256 and is_whole(f, but=OF_BEST))
         return next(whole, None)
 
+    def has_model(self, number: int, sha256: str | None) -> bool:
+        """Whether a trial's model is there, as the trial left it: where trials write, or in best/."""
+        own = self.storage.sha256(self.model(number), WEIGHTS)
+        return (own is not None and own == sha256) or self.model_of(number, sha256) is not None
+
     def fetch_model(self, number: int, sha256: str | None) -> Path | None:
         """`model_of`, where the model may lie on another machine yet."""
         self.storage.fetch(self.model(number))

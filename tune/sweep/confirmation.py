@@ -203,8 +203,11 @@ def choose(records: Sequence[TrialRecord], spec: SweepSpec, has_model: HasModel)
     ranked = rank(records, spec.metric, spec.mode)
     if not ranked:
         return None
-    winner = _winner(finalists(records, spec), spec)
-    if winner is None or (spec.confirm == "none" and has_model(ranked[0])):
+    group = finalists(records, spec)
+    winner = _winner(group, spec)
+    # Where a search is ended early, others may have been trained again, and not yet the one that leads.
+    leader_waits = bool(group) and group[0].begun == group[0].open
+    if winner is None or ((spec.confirm == "none" or leader_waits) and has_model(ranked[0])):
         return Chosen(ranked[0], ranked[0], ())
     runs = sorted(winner.runs, key=lambda run: run.best.merit(spec.metric, spec.mode) if run.best else (), reverse=True)
     middle = 0 if spec.final == "best" else (len(runs) - 1) // 2

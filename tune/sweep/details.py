@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def details_of(
     inputs: Inputs,
     job: Job,
-    plan: Plan,
+    plan: Plan | None,
     run_dir: RunDir,
     records: Sequence[TrialRecord],
     model: Model,
@@ -41,7 +41,7 @@ def details_of(
     Args:
         inputs: The sweep's checked input.
         job: What its trials shared.
-        plan: What each of them was given.
+        plan: What each of them was given; None where that is not known.
         run_dir: Where the sweep was run.
         records: Every trial of the study.
         model: The model that is handed over.
@@ -73,7 +73,7 @@ def details_of(
                 "driver": platform.node(),
                 "system": platform.platform(),
                 "cores of the driver's machine": str(os.cpu_count()),
-                "plan": str(plan),
+                **({} if plan is None else {"plan": str(plan)}),
             },
         ),
     )

@@ -15,7 +15,7 @@ from optuna.trial import Trial, TrialState
 from trainable.epoch_scores import EpochScores, RungScores
 from trainable.job import Assignment
 from tune.run_dir.attributes import CONFIRMS, WALL_S
-from tune.run_dir.layout import WEIGHTS, RunDir
+from tune.run_dir.layout import RunDir
 from tune.run_dir.records import TrialRecord
 from tune.run_dir.study import open_study, read_records
 from tune.spec.sweep_spec import SweepSpec
@@ -165,11 +165,7 @@ class TrialBook:
         return self._finalist[0]
 
     def _has_model(self, record: TrialRecord) -> bool:
-        """Whether a model is there, as its trial left it: where trials write, or in best/."""
-        own = self.run_dir.storage.sha256(self.run_dir.model(record.number), WEIGHTS)
-        if own is not None and own == record.model_sha256:
-            return True
-        return self.run_dir.model_of(record.number, record.model_sha256) is not None
+        return self.run_dir.has_model(record.number, record.model_sha256)
 
     def end_search(self) -> None:
         """Begin no further trial of the search. What runs is finished, and then the finalists are confirmed."""
