@@ -7,6 +7,7 @@
 # make conformance   set up, then try every model type that transformers has a sequence classifier for (minutes)
 # make models-page   set up, then write docs/models.md anew from the same
 # make cluster-test  set up, then run sweeps on clusters of hosts that are made on this machine (root, minutes)
+# make browser-test  set up, then open report.html in Chromium (as root it is installed where it is missing)
 # make docs      set up, then build the documentation as a site into build/site
 # make bench     set up, then measure speed: BENCH_DATA=FOLDER of sentence pairs, ROUNDS=3 for medians
 
@@ -15,7 +16,7 @@ VENV ?= .venv
 ROUNDS ?= 1
 BIN := $(VENV)/bin
 
-.PHONY: search test slow-test check schema faults conformance models-page cluster-test docs bench clean
+.PHONY: search test slow-test check schema faults conformance models-page cluster-test browser-test docs bench clean
 .DEFAULT_GOAL := search
 
 search: $(VENV)/.ready
@@ -56,6 +57,10 @@ cluster-test: $(VENV)/.ready
 	@$(BIN)/python -m tests.cluster.machine || test -z "$$CI"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev,cluster]'
 	@$(BIN)/python -m pytest -m cluster
+
+browser-test: $(VENV)/.ready
+	@$(BIN)/python -m tests.browser.machine || test -z "$$CI"
+	@$(BIN)/python -m pytest -m browser
 
 docs: $(VENV)/.ready
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict

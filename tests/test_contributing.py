@@ -51,7 +51,7 @@ def test_the_workflow_runs_what_ci_runs() -> None:
 def test_ci_runs_the_checks_and_the_tests() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert {"make check", "make docs"} <= set(script.splitlines())
-    assert "for tests in test slow-test conformance cluster-test; do" in script
+    assert "for tests in test slow-test conformance browser-test cluster-test; do" in script
 
 
 @pytest.mark.parametrize(

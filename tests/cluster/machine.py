@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 
 PACKAGE_OF = {
     "ip": "iproute2",
@@ -22,15 +23,15 @@ PACKAGE_OF = {
 SYSTEM_FOLDERS = "/usr/local/sbin:/usr/sbin:/sbin"  # sshd lies in one of them, and a user's PATH may not contain them
 
 
-def missing_programs() -> list[str]:
+def missing_programs(package_of: Mapping[str, str] = PACKAGE_OF) -> list[str]:
     """The programs that are not installed."""
     path = f"{os.environ.get('PATH', os.defpath)}:{SYSTEM_FOLDERS}"
-    return [program for program in PACKAGE_OF if shutil.which(program, path=path) is None]
+    return [program for program in package_of if shutil.which(program, path=path) is None]
 
 
-def main() -> int:
+def main(package_of: Mapping[str, str] = PACKAGE_OF) -> int:
     """Install what is missing. If something is still missing after that, print what, and return 1."""
-    packages = sorted({PACKAGE_OF[program] for program in missing_programs()})
+    packages = sorted({package_of[program] for program in missing_programs(package_of)})
     if packages and os.getuid() == 0 and shutil.which("apt-get"):
         quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         for arguments in (["update", "-qq"], ["install", "-qq", "-y", "--no-install-recommends", *packages]):
@@ -38,8 +39,8 @@ def main() -> int:
             if done.returncode:
                 print(f"apt-get {arguments[0]} failed: {done.stderr.strip()}", file=sys.stderr)
                 break
-    if missing := missing_programs():
-        wanted = " ".join(sorted({PACKAGE_OF[program] for program in missing}))
+    if missing := missing_programs(package_of):
+        wanted = " ".join(sorted({package_of[program] for program in missing}))
         print(f"not installed: {', '.join(missing)}; install {wanted} (Debian's names)", file=sys.stderr)
         return 1
     return 0
