@@ -31,7 +31,7 @@ SOME: dict[str, list[Any]] = {  # values of every field
     "final": ["median", "best", "soup"],
     "max_retries": [0, 2],
     "keep_top": [1, 5],
-    "log_to": [None, ("mlflow",)],
+    "log_to": [None, ("mlflow",), ("wandb", "trackio")],
     "checkpoint_budget_gb": [None, 0.5, 100.0],
     "name": ["a", "1e5", "123", "yes", "a: b", "日本 #1", "null", "- x", "~", "2001-01-01"],
     "model": ["bert-base-uncased", "a b", "builtin:minilm", "1", "C:\\x"],

@@ -104,6 +104,7 @@ class TrackerLog:
         self._problem: str | None = None
         self._where: str | None = None
         self._told = False
+        self._open: set[int] = set()  # trials with a run that is open; the thread's
         self._thread = Thread(target=self._work, name=f"log to {name}", daemon=True)
         self._thread.start()
 
@@ -111,7 +112,7 @@ class TrackerLog:
         """Open a trial's run."""
         config, number = assignment.config.named(), assignment.number
         trial = TrackedTrial(number, config, assignment.seed, assignment.confirms)
-        self._put(lambda tracker: tracker.open_trial(trial))
+        self._put(lambda tracker: self._open_trial(tracker, trial))
 
     def log(self, number: int, scores: Mapping[str, float], axis: Axis, step: int) -> None:
         """Add points to a trial's run."""
@@ -180,12 +181,18 @@ class TrackerLog:
         number = record.number
         if record.state == "WAITING" or self._notes.has_ended(number) or self._problem is not None:
             return
-        tracker.open_trial(TrackedTrial(number, record.config.named(), record.seed, record.confirms))
+        self._open_trial(tracker, TrackedTrial(number, record.config.named(), record.seed, record.confirms))
         for rung in record.rungs:
             self._log_once(tracker, number, rung_scalars(rung), "schedule_percent", rung_step(rung))
         for epoch in record.epochs:
             self._log_once(tracker, number, epoch_scalars(epoch), "epoch", epoch.epoch)
-        self._close_trial(tracker, number, None if record.state == "RUNNING" else record.state)
+        if record.state != "RUNNING":  # else it is going to run again
+            self._close_trial(tracker, number, record.state)
+
+    def _open_trial(self, tracker: Tracker, trial: TrackedTrial) -> None:
+        if trial.number not in self._open:
+            tracker.open_trial(trial)
+            self._open.add(trial.number)
 
     def _log_once(self, tracker: Tracker, number: int, scores: Mapping[str, float], axis: Axis, step: int) -> None:
         if not self._notes.has(number, axis, step):
@@ -193,6 +200,7 @@ class TrackerLog:
             self._notes.note(number, axis, step)
 
     def _close_trial(self, tracker: Tracker, number: int, state: str | None) -> None:
+        self._open.discard(number)
         tracker.close_trial(number, cast(TrialEnd | None, state))
         if state is not None:
             self._notes.note(number, "end", state)

@@ -196,7 +196,7 @@ class SweepSpec(BaseModel):
     """The most disk space that the sweep may take, GB."""
 
     log_to: Annotated[TrackerNames | None, Flag("NAME", repeatable=True)] = None
-    """Log also to a tracker of experiments, besides TensorBoard: mlflow."""
+    """Log also to trackers of experiments, besides TensorBoard: mlflow, trackio, wandb, or several as a,b."""
 
     no_examples: Annotated[OnOff, Flag()] = False
     """Keep texts of the data out of report.html and report.json, which show those of the worst errors."""
