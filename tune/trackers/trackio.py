@@ -80,7 +80,7 @@ class TrackioTracker:
                 embed=False, auto_log_gpu=False, auto_log_cpu=False,
             )  # fmt: skip
 
-        # It would finish the run that was opened before in this context, but the runs of several trials are open at once.
+        # It would finish the run that was opened before in this context, but several trials run at once.
         return contextvars.Context().run(init)
 
 

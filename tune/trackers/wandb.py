@@ -1,4 +1,4 @@
-"""Weights & Biases: the runs of a sweep are a group. WANDB_MODE=offline writes files that `wandb sync` uploads later."""
+"""Weights & Biases: the runs of a sweep are a group. WANDB_MODE=offline writes files for `wandb sync`."""
 
 from __future__ import annotations
 
