@@ -160,6 +160,28 @@ def compare(
     if pooled is None:
         return Comparison(difference, None, None, None, None)
     arms = [(spread or seed_spread([runs]) or pooled, len(runs)) for runs in pair]
+    return _compared(by_group, arms, direction, level)
+
+
+def compare_models(
+    first: npt.ArrayLike, second: npt.ArrayLike, direction: Direction = "max", level: float = LEVEL
+) -> Comparison:
+    """The difference of two very models on the same rows; it says nothing of what other seeds would give.
+
+    Args:
+        first: The contributions of the one model, [groups].
+        second: Those of the other, on the same groups of rows.
+        direction: Whether larger or smaller scores are better.
+        level: How often such an interval holds the truth, in (0, 1).
+    """
+    return _compared(_runs(first).mean(axis=0) - _runs(second).mean(axis=0), [], direction, level)
+
+
+def _compared(
+    by_group: Floats, arms: Sequence[tuple[SeedSpread, int]], direction: Direction, level: float
+) -> Comparison:
+    """The comparison that follows from differences by group; `arms` as for `_standard_error`."""
+    difference = float(by_group.mean())
     error, degrees, far = _standard_error(by_group, arms, level)
     ahead = difference if direction == "max" else -difference
     better = student.cdf(ahead / error, degrees) if error else (1 + np.sign(ahead)) / 2
