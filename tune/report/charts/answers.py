@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MOST_CLASSES = 160  # of more classes no cell can be seen, and their names fill the page
 MOST_CLASSES_WITH_COUNTS = 20  # whose cells have room for a number
+PAGE_WIDTH = 1068  # pixels that a chart has on a wide screen
 UNKNOWN = "The predictions of the model in best/ are not known: an earlier version wrote the report, or they are gone."
 TOO_MANY = "There are too many classes to draw them; report.json has every number."
 
@@ -42,9 +43,10 @@ def confusion(report: SweepReport) -> Figure | str:
         counts[place[each.label]][place[each.answer]] = each.rows
     parts = [[count / max(1, of.classes[i].rows) for count in row] for i, row in enumerate(counts)]
     few = len(names) <= MOST_CLASSES_WITH_COUNTS
-    size, cell = (12, 46) if few else (9, 13)
+    size = 12 if few else 9
     longest = max(min(len(name), LABEL_CHARACTERS) for name in names)
     edge = 24 + round(longest * size * 0.62)
+    cell = 46 if few else min(16, max(11, (PAGE_WIDTH - edge - 20) // len(names)))
     side = max(240, cell * len(names))
     figure = go.Figure(
         layout=layout(

@@ -14,6 +14,7 @@ from tune.report.charts.style import (
     layout,
     metric_title,
     room_for,
+    short_name,
     shown,
     told,
     winner_of,
@@ -124,7 +125,8 @@ def timeline(report: SweepReport) -> Figure | str:
     figure = go.Figure(
         layout=layout(
             "Workers", unit, "", height=150 + 40 * len(lanes), barmode="overlay",
-            yaxis={"tickvals": list(range(len(lanes))), "ticktext": [shown(name, 34) for name in names],
+            uniformtext={"minsize": 9, "mode": "hide"},
+            yaxis={"tickvals": list(range(len(lanes))), "ticktext": [short_name(name, 34) for name in names],
                    "range": [-1.3 if pauses else -0.6, len(lanes) - 0.4]},
         )
     )  # fmt: skip

@@ -124,4 +124,13 @@ def layout(title: str, x: str, y: str, **others: Any) -> dict[str, Any]:
 
 def named_ticks(names: Sequence[str], characters: int = LABEL_CHARACTERS) -> dict[str, Any]:
     """Settings of an axis on which place i is the i-th name. Names that look alike when they are cut stay apart."""
-    return {"tickvals": list(range(len(names))), "ticktext": [shown(name, characters) for name in names]}
+    return {"tickvals": list(range(len(names))), "ticktext": [short_name(name, characters) for name in names]}
+
+
+def short_name(name: str, characters: int = LABEL_CHARACTERS) -> str:
+    """A name in which the middle is left out where it is long: many names begin alike and differ at their ends."""
+    line = one_line(name)
+    if len(line) > characters:
+        end = characters // 3
+        line = f"{line[: characters - end - 1]}…{line[len(line) - end :]}"
+    return shown(line)
