@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import time
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,10 +19,13 @@ from tune.report.answer_words import answer, troubles
 from tune.report.answers import MOST_CHARACTERS, MOST_ERRORS, answers_of
 from tune.report.charts import CHARTS, figures
 from tune.report.charts.curves import MOST_CURVES, curves_drawn
+from tune.report.files import write_best, write_report
+from tune.report.finished import finished_report
 from tune.report.html_page import html_page
 from tune.report.importance import importance_of
 from tune.report.results import SweepReport, TrialRow
 from tune.report.timeline import timeline_of
+from tune.run_dir.layout import RunDir
 
 MOST_BYTES = 6_000_000
 
@@ -133,11 +138,9 @@ def test_the_worst_errors_come_first_and_are_few() -> None:
 
 
 def test_importance_finds_what_the_score_depends_on() -> None:
-    from dataclasses import replace
-
     records = [
         replace(record, value=float(np.log10(record.config.named()["learning_rate"])))
-        for record in trial_records(200)
+        for record in trial_records(80)
         if record.state == "COMPLETE"
     ]
     found = importance_of(records, SPACE, "f1", "max")
@@ -154,8 +157,6 @@ def test_importance_finds_what_the_score_depends_on() -> None:
 
 
 def test_a_worker_that_follows_another_takes_its_slot() -> None:
-    from dataclasses import replace
-
     records = trial_records(12)
     spans = timeline_of(records)
     assert {span.trial for span in spans} == {record.number for record in records if record.epochs}
@@ -192,3 +193,45 @@ def test_rows_of_trials_say_when_they_ran(report: SweepReport) -> None:
         return bool(row.epochs) == (row.began_at is not None) == (row.ended_at is not None)
 
     assert all(map(consistent, report.trials))
+
+
+# What an earlier run left
+
+
+def left_by_an_earlier_run(folder: Path, report: SweepReport) -> RunDir:
+    """A run directory in which a sweep has ended; its model is not needed here."""
+    run_dir = RunDir(folder)
+    (folder / "model").mkdir()
+    write_best(run_dir, report, folder / "model", folder / "none.npy")
+    write_report(run_dir, report)
+    return run_dir
+
+
+def test_a_finished_sweep_that_is_asked_for_no_examples_loses_its_texts(tmp_path: Path, report: SweepReport) -> None:
+    run_dir, records = left_by_an_earlier_run(tmp_path, report), trial_records(12)
+    assert finished_report(run_dir, records, 12) == report
+    assert "the secret text" in run_dir.report_html.read_text()
+    bare = finished_report(run_dir, records, 12, no_examples=True)
+    assert bare is not None
+    for file in (run_dir.report_html, run_dir.report_json):
+        assert "the secret text" not in file.read_text()
+    assert finished_report(run_dir, records, 12) == bare  # they do not come back by themselves
+
+
+def test_a_finished_sweep_whose_report_an_earlier_version_wrote_is_not_run_again(
+    tmp_path: Path, report: SweepReport
+) -> None:
+    run_dir, records = left_by_an_earlier_run(tmp_path, report), trial_records(12)
+    old = json.loads(run_dir.report_json.read_text())
+    for name in ("timeline", "importance", "answers", "data", "provenance"):
+        del old[name]
+    for row in old["trials"]:
+        for name in ("epochs", "rungs", "began_at", "ended_at"):
+            del row[name]
+    run_dir.report_json.write_text(json.dumps(old))
+    found = finished_report(run_dir, records, 12)
+    assert found is not None
+    assert "an earlier version wrote it" in run_dir.report_html.read_text()
+    old["trials"][0]["value"] = 0.1  # which is not what the study says
+    run_dir.report_json.write_text(json.dumps(old))
+    assert finished_report(run_dir, records, 12) is None

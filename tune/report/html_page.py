@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import Any
 
@@ -21,8 +22,6 @@ ROOM_OF_TITLE = 30  # pixels: a title of the page stands in place of a chart's o
 
 def html_page(report: SweepReport) -> str:
     """Write the page."""
-    from plotly.offline import get_plotlyjs
-
     drawn = {name: draw(report) for name, draw in CHARTS.items()}
     texts: dict[str, int] = {}
     charts = {name: _as_json(figure.to_dict(), texts) for name, figure in drawn.items() if not isinstance(figure, str)}
@@ -36,12 +35,20 @@ def html_page(report: SweepReport) -> str:
         charts=charts,
         missing={name: why for name, why in drawn.items() if isinstance(why, str)},
         charts_json=Verbatim(whole.replace("<", "\\u003c")),
-        plotly=Verbatim(get_plotlyjs().replace("</script", "<\\/script")),
+        plotly=_plotly(),
         kind_of=lambda row: kind_of(row, report),
         thinned=len([row for row in report.trials if row.epochs or row.rungs]) - len(curves_drawn(report)),
         most_rows=MOST_TABLE_ROWS,
         confused=_most_confused(report),
     )
+
+
+@functools.cache
+def _plotly() -> Verbatim:
+    """Plotly's script, whole."""
+    from plotly.offline import get_plotlyjs
+
+    return Verbatim(get_plotlyjs().replace("</script", "<\\/script"))
 
 
 def _as_json(figure: dict[str, Any], texts: dict[str, int]) -> dict[str, Any]:
