@@ -74,7 +74,9 @@ def reproduce(run: str | Path, trial: int | None, output: Path | None, say: Call
     """
     from tune.report.plain_script import plain_script
 
-    problems = [f"--output {output}: there is no folder {output.absolute().parent}"] if _lacks_folder(output) else []
+    problems = []
+    if output is not None and not output.absolute().parent.is_dir():
+        problems.append(f"--output {output}: there is no folder {output.absolute().parent}")
     original = _find(run, trial, problems)
     record = original.record
     job = _job(original)
@@ -97,10 +99,6 @@ def reproduce(run: str | Path, trial: int | None, output: Path | None, say: Call
             raise UserError([f"--output {output}: can't be written: {error.strerror or error}"]) from error
         say(f"script: {output}")
     return 1 if differences else 0
-
-
-def _lacks_folder(output: Path | None) -> bool:
-    return output is not None and not output.absolute().parent.is_dir()
 
 
 def _find(run: str | Path, trial: int | None, problems: list[str]) -> _Original:
