@@ -64,7 +64,7 @@ def make_publication(run: str | Path, repo: str) -> Publication:
     from tune.report.model_card import public_card
     from tune.report.results import read_report
     from tune.run_dir.finished_run import AGAIN, open_finished
-    from tune.run_dir.layout import METRICS_OF_BEST, WEIGHTS
+    from tune.run_dir.layout import METRICS_OF_BEST, MODEL_ONNX, WEIGHTS
 
     problems = [] if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repo) else [f"{shown(repo)} is no name like user/name"]
     try:
@@ -77,7 +77,7 @@ def make_publication(run: str | Path, repo: str) -> Publication:
     if problems or report is None:
         raise UserError(problems)
     card = public_card(report, run_dir.read_spec(), repo)
-    names = ("config.json", WEIGHTS, *TOKENIZER_FILES, METRICS_OF_BEST)
+    names = ("config.json", WEIGHTS, *TOKENIZER_FILES, METRICS_OF_BEST, MODEL_ONNX)
     files = {name: run_dir.best / name for name in names if (run_dir.best / name).is_file()}
     return Publication(repo, {"README.md": card.encode(), **files}, card)
 

@@ -127,9 +127,13 @@ def _run(
     from tune.report.text import no_trial_is_left
     from tune.report.words import no_trial_finished, nothing_left_to_do, plan_lines
     from tune.run_dir.records import every_trial_failed
+    from tune.sweep.onnx_model import export_finished
 
     report = finished_report(run_dir, stored.records, inputs.spec.num_trials, inputs.spec.no_examples)
     if report is not None:
+        if not request.plan_only:
+            with storage_told(run_dir.name):
+                report = export_finished(report, inputs, stored, run_dir, lambda line: print(plain(line), flush=True))
         print(plain("\n".join(nothing_left_to_do(report, inputs.spec, run_dir.name))))
         return report.as_json()
     if every_trial_failed(stored.records, inputs.spec.num_trials):
@@ -179,6 +183,7 @@ def _search(
     from tune.report.tracker_log import tracker_logs
     from tune.report.words import conclusion, launch_lines, no_trial_finished
     from tune.sweep.final_score import get_ready_to_score
+    from tune.sweep.onnx_model import with_onnx
     from tune.sweep.result import Outcome, make_result
     from tune.sweep.run_trials import run_trials
     from tune.sweep.trial_book import TrialBook
@@ -230,7 +235,8 @@ def _search(
             outcome = Outcome(records, choice, book.wall_s, plan, command)
             report, model = make_result(inputs, sweep_id, plan, job, run_dir, outcome, progress.say)
             draw_winner(run_dir, model.run.number, job)
-            write_best(run_dir, report, model.folder, model.test_predictions)
+            with with_onnx(report, inputs, job.validation, run_dir, model.folder, progress.say) as (report, onnx):
+                write_best(run_dir, report, model.folder, model.test_predictions, onnx)
             book.keep_only_what_was_asked_for()
             write_report(run_dir, report)
             for tracker in trackers:

@@ -27,8 +27,8 @@ def disk_bytes(plan: Plan, model_bytes: int, kept_models: int) -> int:
 
 
 def models_kept(spec: SweepSpec) -> int:
-    """The most models that stay for longer than a trial: the best `keep_top`, and until the end the fresh runs'."""
-    return spec.keep_top + most_fresh_runs(spec)
+    """The most models that stay for longer than a trial: the best `keep_top`, the fresh runs' until the end, ONNX's."""
+    return spec.keep_top + most_fresh_runs(spec) + (spec.export == "onnx")
 
 
 def _fresh_runs(spec: SweepSpec) -> str:

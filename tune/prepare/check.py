@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -36,6 +37,8 @@ from tune.trackers import missing_trackers
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # what `--export onnx` needs
+
 
 def check_request(request: Request, run_dir: RunDir, problems: list[str]) -> tuple[Inputs, StoredSweep]:
     """Read data and model, and what the run directory holds of this sweep.
@@ -49,6 +52,7 @@ def check_request(request: Request, run_dir: RunDir, problems: list[str]) -> tup
     out_problems = _out_problems(run_dir, request.fresh)
     problems += out_problems
     problems += address_problems(spec.address)
+    problems += _export_problems(spec)
     problems += missing_trackers(spec.log_to or ())
     plan_here = None
     if spec.address is None:
@@ -118,6 +122,14 @@ def _looking(data: TextData | None, run_dir: RunDir, is_new: bool) -> Callable[[
         return lambda: NOTHING_FOUND
     stored = None if is_new or not run_dir.holds_sweep else stored_findings(run_dir, data)
     return look_in_background(data.splits) if stored is None else lambda: stored
+
+
+def _export_problems(spec: SweepSpec) -> list[str]:
+    """Say which packages are missing for what is to be made of the model in the end."""
+    missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None] * (spec.export == "onnx")
+    is_or_are = "is" if len(missing) == 1 else "are"
+    how = "pip install 'finetune-search[onnx]'"
+    return [f"--export onnx: {' and '.join(missing)} {is_or_are} not installed; {how}"] if missing else []
 
 
 def _out_problems(run_dir: RunDir, fresh: bool) -> list[str]:

@@ -9,10 +9,12 @@ from trainable.storage.folders import MANIFEST, link, write_folder, write_text
 from tune.report.html_page import html_page
 from tune.report.model_card import model_card
 from tune.report.results import SweepReport
-from tune.run_dir.layout import OF_BEST, TEST_PREDICTIONS, RunDir
+from tune.run_dir.layout import MODEL_ONNX, OF_BEST, TEST_PREDICTIONS, RunDir
 
 
-def write_best(run_dir: RunDir, report: SweepReport, model: Path, test_predictions: Path) -> None:
+def write_best(
+    run_dir: RunDir, report: SweepReport, model: Path, test_predictions: Path, onnx: Path | None = None
+) -> None:
     """Write best/: the winner's model as transformers opens it, the model card, the scores.
 
     Args:
@@ -20,6 +22,7 @@ def write_best(run_dir: RunDir, report: SweepReport, model: Path, test_predictio
         report: Its result.
         model: The model that is handed over; it may lie in best/ already.
         test_predictions: What the model predicts of the test split; the file need not be there.
+        onnx: The model as an ONNX file; None where there is none.
     """
 
     def write(aside: Path) -> None:
@@ -28,6 +31,8 @@ def write_best(run_dir: RunDir, report: SweepReport, model: Path, test_predictio
                 link(path, aside / path.name)
         if test_predictions.is_file():
             link(test_predictions, aside / TEST_PREDICTIONS)
+        if onnx is not None:
+            link(onnx, aside / MODEL_ONNX)
         (aside / "README.md").write_text(model_card(report), encoding="utf-8")
         (aside / "metrics.json").write_text(json.dumps(report.best_as_json(), indent=2) + "\n", encoding="utf-8")
 

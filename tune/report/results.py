@@ -88,6 +88,17 @@ class SplitScores(Part):
         return {**self.scores, "rows": self.rows, **never, **interval}
 
 
+class OnnxExport(Part):
+    """How `--export onnx` went."""
+
+    rows: int
+    """Validation rows that were asked of the file and of the model."""
+    largest_difference: float | None
+    """Of the probabilities that the two give; None where no file could be made."""
+    problem: str | None = None
+    """Why the file is not in best/; None where it is."""
+
+
 class Majority(Part):
     """What always answering the class most frequent in training scores, by those METRICS where that says something."""
 
@@ -192,6 +203,9 @@ class SweepReport(Part):
     provenance: Provenance | None = None
     unfinished: str | None = None
     """What the sweep still lacked when `tune.report` made this report of it, in words; None where it had ended."""
+
+    onnx: OnnxExport | None = None
+    """None where no ONNX file was asked for."""
 
     def count(self, state: str) -> int:
         """How many trials of the search are COMPLETE, PRUNED or FAIL."""

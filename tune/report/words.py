@@ -248,6 +248,13 @@ def nothing_left_to_do(report: SweepReport, spec: SweepSpec, out: str) -> list[s
     ]
 
 
+def _onnx_lines(report: SweepReport, out: str) -> list[str]:
+    if report.onnx is None or report.onnx.problem is not None:
+        return []
+    off = f"its probabilities are those of the model within {report.onnx.largest_difference:.1g}"
+    return [f"as ONNX      {out}/best/model.onnx   ({off}, on {report.onnx.rows} rows)"]
+
+
 def conclusion(report: SweepReport, out: str) -> list[str]:
     """Say the result, where everything is, and what to try next. `out` is what the user calls the run directory."""
     pasted = shlex.quote(out)
@@ -256,6 +263,7 @@ def conclusion(report: SweepReport, out: str) -> list[str]:
         *(f"next: {text}" for text in report.advice),
         "",
         f"best model   {out}/best   (transformers.pipeline('text-classification', ...) opens it)",
+        *_onnx_lines(report, out),
         f"report       {out}/report.html and report.json; every trial: {out}/study.db (Optuna)",
         f"curves       tensorboard --logdir {pasted}",
         f"score again  python -m tune.evaluate {pasted}{'' if report.test else ' --split validation'}",

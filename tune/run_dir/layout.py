@@ -32,7 +32,8 @@ LOG_TO = "log_to"  # what each tracker has
 METRICS_OF_BEST = "metrics.json"
 TEST_PREDICTIONS = "test_predictions.npy"  # what a model predicts of the test split
 SOUP = "soup"  # in a trial's folder: a model whose weights are the average of several runs
-OF_BEST = ("README.md", METRICS_OF_BEST, TEST_PREDICTIONS)  # what best/ has beside the model's files
+MODEL_ONNX = "model.onnx"  # in best/, as optimum calls it: what `--export onnx` makes
+OF_BEST = ("README.md", METRICS_OF_BEST, TEST_PREDICTIONS, MODEL_ONNX)  # what best/ has beside the model's files
 WEIGHTS = WEIGHT_FILES[0]  # of every model that a trial leaves
 
 # What a driver fetches from an object store. It needs neither states, which the workers fetch, nor curves.

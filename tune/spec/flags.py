@@ -165,8 +165,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "gpus_per_trial", "cpus_per_trial", "max_concurrent", "accelerator", "address", "max_retries", "submit",
     ),
     "the run directory": (
-        "fresh", "allow_new_space", "keep_top", "checkpoint_budget", "no_examples", "log_to", "status", "stop",
-        "finish", "attach", "reproduce", "trial", "output",
+        "fresh", "allow_new_space", "keep_top", "checkpoint_budget", "export", "no_examples", "log_to", "status",
+        "stop", "finish", "attach", "reproduce", "trial", "output",
     ),
 }  # fmt: skip
 """The flags as --help shows them, by the names of their values."""

@@ -189,6 +189,9 @@ class SweepSpec(BaseModel):
     final: Annotated[Literal["median", "best", "soup"], Flag()] = "median"
     """Of the winner's fresh runs, the one that is handed over; soup is the average of their weights if it is better."""
 
+    export: Annotated[Literal["none", "onnx"], Flag()] = "none"
+    """What else is made of the best model: onnx writes best/model.onnx for ONNX Runtime; needs the extra onnx."""
+
     keep_top: Annotated[FromOne, Flag("K")] = 1
     """Keep the models of the best K trials; the best one's is best/."""
 
