@@ -39,6 +39,7 @@ def exported(trained: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathF
     return file
 
 
+@pytest.mark.slow  # torch's exporter takes half a minute on one core
 def test_it_takes_batches_of_any_size_and_length(exported: Path, trained: Path) -> None:
     session = onnxruntime.InferenceSession(str(exported), providers=["CPUExecutionProvider"])
     model = AutoModelForSequenceClassification.from_pretrained(trained).eval()
@@ -55,6 +56,7 @@ def test_it_takes_batches_of_any_size_and_length(exported: Path, trained: Path) 
         assert np.allclose(logits, ours.numpy(), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_file_that_answers_otherwise_is_found(
     trained: Path, tiny_model: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -98,7 +98,7 @@ def test_a_file_that_does_not_agree_is_a_warning_and_not_handed_over(
 
 
 def test_a_report_without_the_field_opens() -> None:
-    whole = report_of("name").as_json()
+    whole = report_of("adamw").as_json()
     del whole["onnx"]
     assert SweepReport.from_json(whole).onnx is None
 

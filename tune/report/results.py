@@ -94,7 +94,7 @@ class OnnxExport(Part):
     rows: int
     """Validation rows that were asked of the file and of the model."""
     largest_difference: float | None
-    """Of the probabilities that the two give; None where no file could be made."""
+    """Of the probabilities that the two give; None where there is no such number."""
     problem: str | None = None
     """Why the file is not in best/; None where it is."""
 

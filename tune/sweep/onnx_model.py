@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -69,7 +70,8 @@ def _export(model: Path, file: Path, rows: TokenizedSplit, pad_id: int) -> OnnxE
             f"its probabilities differ from the model's by up to {check.largest_difference:.2g}, and "
             f"{check.other_labels} of {check.rows} rows get another class"
         )
-    return OnnxExport(rows=check.rows, largest_difference=check.largest_difference, problem=problem)
+    finite = check.largest_difference if math.isfinite(check.largest_difference) else None
+    return OnnxExport(rows=check.rows, largest_difference=finite, problem=problem)
 
 
 def export_finished(
