@@ -17,6 +17,7 @@ from trainable.storage.folders import is_whole
 from trainable.train import onnx_export
 from trainable.train.onnx_export import OnnxCheck
 from tune.publish import make_publication
+from tune.report.files import write_best
 from tune.report.model_card import model_card
 from tune.report.results import OnnxExport, SweepReport
 from tune.report.words import conclusion
@@ -95,6 +96,18 @@ def test_a_file_that_does_not_agree_is_a_warning_and_not_handed_over(
     assert "onnxruntime" not in model_card(report)
     assert not any(MODEL_ONNX in line and "as ONNX" in line for line in conclusion(report, "run"))
     json.dumps(report.as_json())
+
+
+def test_the_file_stays_where_best_is_written_again_and_goes_with_its_model(tiny_model: Path, tmp_path: Path) -> None:
+    run_dir, report, file = RunDir(tmp_path / "run"), report_of("name"), tmp_path / "made"
+    run_dir.root.mkdir()
+    file.write_text("onnx")
+    write_best(run_dir, report, tiny_model, tmp_path / "no predictions", file)
+    write_best(run_dir, report, run_dir.best, tmp_path / "no predictions")
+    assert (run_dir.best / MODEL_ONNX).read_text() == "onnx"
+    assert is_whole(run_dir.best)
+    write_best(run_dir, report, tiny_model, tmp_path / "no predictions")
+    assert not (run_dir.best / MODEL_ONNX).exists(), "the file is of the model that was there before"
 
 
 def test_a_report_without_the_field_opens() -> None:

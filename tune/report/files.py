@@ -22,7 +22,7 @@ def write_best(
         report: Its result.
         model: The model that is handed over; it may lie in best/ already.
         test_predictions: What the model predicts of the test split; the file need not be there.
-        onnx: The model as an ONNX file; None where there is none.
+        onnx: The model as an ONNX file; None where there is none. One that lies in best/ stays there with its model.
     """
 
     def write(aside: Path) -> None:
@@ -31,8 +31,8 @@ def write_best(
                 link(path, aside / path.name)
         if test_predictions.is_file():
             link(test_predictions, aside / TEST_PREDICTIONS)
-        if onnx is not None:
-            link(onnx, aside / MODEL_ONNX)
+        if (file := run_dir.best / MODEL_ONNX if onnx is None and model == run_dir.best else onnx) and file.is_file():
+            link(file, aside / MODEL_ONNX)
         (aside / "README.md").write_text(model_card(report), encoding="utf-8")
         (aside / "metrics.json").write_text(json.dumps(report.best_as_json(), indent=2) + "\n", encoding="utf-8")
 
