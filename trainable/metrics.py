@@ -51,6 +51,9 @@ class Metric:
     compute: Callable[[ByClass, float, F1Average], float]
     """The score from the counts of each class, the loss summed over all rows (nats), and the way F1 is averaged."""
 
+    bounds: tuple[float, float] = (0.0, 1.0)
+    """The lowest and the highest value that it can take."""
+
     averaged: bool = False
     """Whether the score depends on the way F1 is averaged, which its heading then names."""
 
@@ -125,6 +128,7 @@ METRICS: dict[str, Metric] = {
             "min",
             "loss",
             lambda by_class, loss_sum, average: loss_sum / sum(of.rows for of in by_class),
+            bounds=(0.0, math.inf),
             tolerance=1e-4,
         ),
         Metric(
@@ -147,6 +151,7 @@ METRICS: dict[str, Metric] = {
             "max",
             "Matthews",
             lambda by_class, loss_sum, average: matthews_correlation(by_class),
+            bounds=(-1.0, 1.0),
             majority="zero",
             while_running=False,
         ),

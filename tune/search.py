@@ -129,7 +129,7 @@ def _run(
     from tune.run_dir.records import every_trial_failed
     from tune.sweep.onnx_model import export_finished
 
-    report = finished_report(run_dir, stored.records, inputs.spec.num_trials, inputs.spec.no_examples)
+    report = finished_report(run_dir, stored.records, inputs.spec, inputs.spec.no_examples)
     if report is not None:
         if not request.plan_only:
             with storage_told(run_dir.name):
@@ -192,9 +192,9 @@ def _search(
     with run_dir.locked():
         sweep_asides(run_dir.root)
         run_dir.write_spec(spec_document(inputs, sweep_id, stored.precision))
-        book = TrialBook(spec, run_dir, began)
         sizes = {name: len(split) for name, split in inputs.data.splits.items()}
         share = sizes.get("test", 0) / sizes["validation"]
+        book = TrialBook(spec, run_dir, began, share)
         with (
             Progress(spec, run_dir.log_file, book.records(), test_share=share) as progress,
             tracker_logs(spec, sweep_id, run_dir, book.records(), progress.say) as trackers,
@@ -222,17 +222,21 @@ def _search(
                     "were removed while fewer were kept"
                 )
             heed_signals()
-            with book.timed():
+            with book.meter.noted():
                 logs = ScoreLogs([TensorBoardLog(run_dir), *trackers], job.label_names)
                 run_trials(spec, plan, job, run_dir, book, progress, logs, meanwhile=lambda: get_ready_to_score(plan))
             heed_signals()
             progress.end_table()
-            if finish_asked():
+            if finish_asked() and book.budget.ended_by is None:
                 progress.say(f"finishing now, as asked: {book.finished} of {spec.num_trials} trials are done")
             records, choice = book.records(), book.choose()
             if choice is None:
-                raise SweepFailed(no_trial_finished(records, run_dir))
-            outcome = Outcome(records, choice, book.wall_s, plan, command)
+                raise SweepFailed(no_trial_finished(records, run_dir, book.budget.ended_by, spec))
+            used = book.meter.usage
+            outcome = Outcome(
+                records, choice, used.wall_s, plan, command,
+                gpu_hours=used.gpu_s / 3600, budget_ended_by=book.budget.ended_by,
+            )  # fmt: skip
             report, model = make_result(inputs, sweep_id, plan, job, run_dir, outcome, progress.say)
             draw_winner(run_dir, model.run.number, job)
             with with_onnx(report, inputs, job.validation, run_dir, model.folder, progress.say) as (report, onnx):

@@ -259,11 +259,11 @@ def test_the_time_of_a_sweep_is_that_of_all_its_drivers(tmp_path: Path, monkeypa
     from tests.tune.test_searcher import make_book
 
     now = [1000.0]
-    monkeypatch.setattr("tune.sweep.trial_book.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("tune.sweep.meter.time.monotonic", lambda: now[0])
     book = make_book(tmp_path)
 
     def until_ctrl_c() -> None:
-        with book.timed():
+        with book.meter.noted():
             now[0] += 51
             raise KeyboardInterrupt
 
@@ -271,10 +271,10 @@ def test_the_time_of_a_sweep_is_that_of_all_its_drivers(tmp_path: Path, monkeypa
         until_ctrl_c()
     now[0] = 5.0  # another driver, after another start of the machine
     again = make_book(tmp_path)
-    with again.timed():
+    with again.meter.noted():
         now[0] += 85
-    assert again.wall_s == 51 + 85
-    assert make_book(tmp_path).wall_s == 51 + 85
+    assert again.meter.usage.wall_s == 51 + 85
+    assert make_book(tmp_path).meter.usage.wall_s == 51 + 85
 
 
 def test_fewer_training_rows_are_not_other_data(tmp_path: Path, tiny_model: Path) -> None:

@@ -82,7 +82,7 @@ def test_a_sweep_goes_on_as_if_it_had_never_been_reported(cut: Path, tmp_path: P
     assert (cut / "study.db").read_bytes() == (untouched / "study.db").read_bytes()
     assert (cut / "spec.yaml").read_bytes() == (untouched / "spec.yaml").read_bytes()
     assert status(cut).state == "stopped"
-    assert finished_report(RunDir(cut), TrialBook(status(cut).spec, RunDir(cut)).records(), 4) is None
+    assert finished_report(RunDir(cut), TrialBook(status(cut).spec, RunDir(cut)).records(), status(cut).spec) is None
     books = [TrialBook(status(run).spec, RunDir(run)) for run in (cut, untouched)]
     models = [sorted(p.parent.name for p in run.glob("trials/*/model")) for run in (cut, untouched)]
     assert models[0] == models[1] == ["1"]
@@ -157,7 +157,7 @@ def test_what_was_not_confirmed_to_its_end_is_no_finished_sweep(
         "the sweep did not end: 2 of 2 trials are done, and its result is not confirmed: only 1 fresh run finished"
     )
     assert status(tmp_path / "run").state == "stopped"
-    assert finished_report(RunDir(tmp_path / "run"), book.records(), 2) is None
+    assert finished_report(RunDir(tmp_path / "run"), book.records(), book.spec) is None
 
 
 def test_the_model_of_an_earlier_winner_stays(tmp_path: Path, tiny_model: Path, tiny_data: Path, ended: Path) -> None:

@@ -43,7 +43,7 @@ def test_it_is_a_schema_that_knows_every_field_and_its_documentation() -> None:
     assert properties.keys() == {*SweepSpec.model_fields, "preset", "resolved"}
     assert properties["space"]["properties"].keys() == TrialConfig.model_fields.keys()
     assert all(each["description"] for each in [*properties.values(), *properties["space"]["properties"].values()])
-    assert properties["num_trials"]["description"] == "How many trials the sweep has in all."
+    assert properties["num_trials"]["description"].startswith("How many trials the sweep has in all")
 
 
 @pytest.mark.parametrize("name", preset_names())

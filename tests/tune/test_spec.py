@@ -32,6 +32,12 @@ SOME: dict[str, list[Any]] = {  # values of every field
     "max_retries": [0, 2],
     "keep_top": [1, 5],
     "log_to": [None, ("mlflow",), ("wandb", "trackio")],
+    "time_budget": [None, "90s", "1h30m"],
+    "gpu_hours": [None, 0.5, 10.0],
+    "max_cost": [None],  # which goes with the price alone
+    "price_per_gpu_hour": [None],
+    "target": [None, "f1=0.92", "loss=1e-05"],
+    "until_stable": [False, True],
     "checkpoint_budget_gb": [None, 0.5, 100.0],
     "name": ["a", "1e5", "123", "yes", "a: b", "日本 #1", "null", "- x", "~", "2001-01-01"],
     "model": ["bert-base-uncased", "a b", "builtin:minilm", "1", "C:\\x"],

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from tune.cluster.machine import worker_bytes
 from tune.cluster.nodes import ACCELERATOR, Autoscaler, Node
-from tune.spec.sweep_spec import SweepSpec
+from tune.spec.field_types import flag_name
+from tune.spec.sweep_spec import GPU_BUDGETS, SweepSpec
 
 DEFAULT_GPUS_PER_TRIAL = 0.25
 
@@ -36,11 +37,17 @@ class Plan:
     """How many trials the cores and GPUs would run side by side for which there is no memory."""
     worker_bytes: int = 0
     """About how much memory of its machine each trial takes."""
+    gpus: float = 0.0
+    """How many GPUs the nodes of now have that run trials, used or not."""
 
     def slots_on(self, nodes: Iterable[Node]) -> int:
         """How many trials these nodes run side by side."""
         fit = (node for node in nodes if self.accelerator is None or self.accelerator in node.accelerators)
         return sum(_slots(node, self.cpus_per_trial, self.gpus_per_trial, self.worker_bytes) for node in fit)
+
+    def gpus_on(self, nodes: Iterable[Node]) -> float:
+        """How many GPUs those of the nodes have that run trials; 0 where trials train on the CPU."""
+        return sum(node.gpus for node in nodes if self.slots_on([node])) if self.gpus_per_trial else 0.0
 
     def resources(self, memory_multiplier: int = 1) -> dict[str, float]:
         """Ray's resources for a trial that gets so many times the usual memory: of a GPU, else with the cores."""
@@ -94,6 +101,12 @@ def make_plan(
         problems.append(f"--gpus-per-trial must be at most 1, but got {gpus_each:g}: a trial trains on one GPU")
     elif slots == 0:
         problems += _no_slot_problems(spec, nodes, autoscaler, cpus_each, gpus_each)
+    if not gpus_each:
+        problems += [
+            f"{flag_name(name)} counts GPU-hours, but trials train on the CPU: use --time-budget"
+            for name in GPU_BUDGETS
+            if getattr(spec, name) is not None
+        ]
     allowed = min(spec.num_trials, spec.max_concurrent or spec.num_trials)
     with_memory = sum(_slots(node, cpus_each, gpus_each) for node in nodes)
     all_on_local_cores = len(nodes) == 1 and nodes[0].here and not gpus_each
@@ -108,6 +121,7 @@ def make_plan(
         accelerator=spec.accelerator,
         slots_without_memory=max(0, min(with_memory, allowed) - slots),
         worker_bytes=bytes_each,
+        gpus=sum(node.gpus for node in nodes if _slots(node, cpus_each, gpus_each, bytes_each)) if gpus_each else 0.0,
     )
 
 

@@ -92,7 +92,7 @@ def _cost(report: SweepReport) -> str:
     workers = len({(span.host, span.slot) for span in report.timeline})
     where = f" on {_times(workers, 'worker')}" if workers else ""
     fresh = f", {clock(sum(row.seconds for row in again))} of it for {_times(len(again), 'fresh run')}" if again else ""
-    early = f" It ended early: {report.budget_ended_by}." if report.budget_ended_by else ""
+    early = "".join(f" {why[0].upper()}{why[1:]}." for why in report.why_it_ended)
     return f"This took {clock(report.wall_s)}{where}: {clock(report.train_s)} of training and evaluation{fresh}.{early}"
 
 

@@ -10,20 +10,21 @@ from tune.report.details import without_texts
 from tune.report.files import write_best, write_report
 from tune.report.html_page import html_page
 from tune.report.model_card import model_card
-from tune.report.results import SplitScores, SweepReport, TrialRow, read_report, trial_row
+from tune.report.results import SplitScores, SweepReport, TrialRow, is_whole_search, read_report, trial_row
 from tune.run_dir.layout import OF_BEST, TEST_PREDICTIONS, RunDir
 from tune.run_dir.records import TrialRecord, of_the_search
+from tune.spec.sweep_spec import SweepSpec
 
 
 def finished_report(
-    run_dir: RunDir, records: Sequence[TrialRecord], num_trials: int, no_examples: bool = False
+    run_dir: RunDir, records: Sequence[TrialRecord], spec: SweepSpec, no_examples: bool = False
 ) -> SweepReport | None:
     """Read the report of a finished sweep; write report.html again where it does not say what report.json says.
 
     Args:
         run_dir: Where the sweep was run.
         records: Its trials, as the study has them.
-        num_trials: How many trials are asked for.
+        spec: What is asked for.
         no_examples: Whether texts of the data are to leave the report.
 
     Returns:
@@ -32,10 +33,12 @@ def finished_report(
     Raises:
         UserError: A file of the report can't be written.
     """
-    if len(of_the_search(records)) < num_trials or any(record.state == "RUNNING" for record in records):
+    if any(record.state == "RUNNING" for record in records):
         return None
     report = report_of(run_dir, records)
     if report is None or report.unfinished is not None:
+        return None
+    if not is_whole_search(report, len(of_the_search(records)), spec):
         return None
     if no_examples:
         report = _without_examples(run_dir, report)

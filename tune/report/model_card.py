@@ -62,7 +62,8 @@ def model_card(report: SweepReport) -> str:
         fields["base_model"] = one_line(report.model)
     fields["model-index"] = _model_index(report)
     head = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=math.inf)
-    return f"---\n{head}---\n\n{rendered('model_card.md.j2', report=report, shown=evidence_lines(report))}"
+    shown = [*report.why_it_ended, *evidence_lines(report)]
+    return f"---\n{head}---\n\n{rendered('model_card.md.j2', report=report, shown=shown)}"
 
 
 def public_card(report: SweepReport, spec: Mapping[str, Any], repo: str) -> str:

@@ -23,6 +23,7 @@ from trainable.redaction import one_line, plain
 from tune.report.text import clock, short
 from tune.run_dir.ranking import rank
 from tune.run_dir.records import TrialRecord, of_the_search
+from tune.spec.budgets import settings_of
 from tune.spec.confirm import most_fresh_runs
 from tune.spec.space import Fixed
 from tune.spec.sweep_spec import SweepSpec
@@ -57,6 +58,7 @@ class Progress:
             test_share: The rows of the test split for each row of the validation split: the winner is scored on them.
         """
         self.spec = spec
+        self._most = "at most " if settings_of(spec) else ""
         self._test_share = test_share
         self._eval_s = 0.0
         self._log_file = log_file
@@ -64,6 +66,7 @@ class Progress:
         self._live: Live | None = None
         self._notebook: NotebookTable | None = None
         self._reader_gone = False  # the other end of the pipe was closed
+        self._budget_until: float | None = None  # monotonic seconds
         self._began: float | None = None  # when the first trial took its worker, monotonic seconds
         self._running: dict[int, tuple[TrialConfig, EpochScores | None]] = {}  # with the last epoch
         self._percent: dict[int, float] = {}  # how much of its schedule a trial has run
@@ -148,6 +151,10 @@ class Progress:
         self._eval_s += epoch.eval_s
         self._event(f"trial {number} epoch {epoch.epoch}/{config.epochs}: {_scores(epoch)}")
 
+    def limit(self, left_s: float | None) -> None:
+        """Tell how long the budget lets the sweep train on, seconds; None where it does not say."""
+        self._budget_until = None if left_s is None else time.monotonic() + left_s
+
     def rung(self, number: int, rung: RungScores) -> None:
         """A trial was scored within an epoch."""
         self._percent[number] = rung.schedule_percent
@@ -181,7 +188,7 @@ class Progress:
             best = f"best {self.spec.metric} {self._best.value:.4f} (trial {self._best.number})"
         return (
             f"{len(self._running)} running, {self._counts['COMPLETE']} done, {self._counts['PRUNED']} stopped early, "
-            f"{self._counts['FAIL']} failed of {self.spec.num_trials}{confirmed}; {best}; "
+            f"{self._counts['FAIL']} failed of {self._most}{self.spec.num_trials}{confirmed}; {best}; "
             f"{self._epochs} {'epoch' if self._epochs == 1 else 'epochs'} in {clock(self._elapsed_s())}, "
             f"{self._time_left()} left"
         )
@@ -197,10 +204,13 @@ class Progress:
         parts = [self._percent.get(number, 0.0) / 100 for number in self._running]
         done = sum(self._counts.values()) + self._confirmed - self._ended_before + sum(parts)
         if done == 0:
-            return "?"
+            return "?" if self._budget_until is None else f"at most {clock(self._budget_until - time.monotonic())}"
         left = max(self.spec.num_trials + most_fresh_runs(self.spec) - self._ended_before - done, 0)
         test_s = self._test_share * self._eval_s / self._epochs if self._epochs else 0.0
-        return f"about {clock(self._elapsed_s() / done * left + test_s)}"
+        left_s = self._elapsed_s() / done * left
+        if self._budget_until is not None:
+            left_s = min(left_s, max(0.0, self._budget_until - time.monotonic()))
+        return f"about {clock(left_s + test_s)}"
 
     def _table(self) -> Group:
         table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold", expand=True)
@@ -285,6 +295,8 @@ def outcome(record: TrialRecord, metric: str) -> str:
     words = {"COMPLETE": "done", "PRUNED": "stopped early"}[record.state]
     note = " (collapsed: it predicts one class only)" if record.collapsed else ""
     if record.value is None:  # it was stopped within its first epoch
+        if not record.rungs:
+            return f"{words} before it was scored"
         rung = record.rungs[-1]
         return f"{words}: {metric} {rung.scores[metric]:.4f} at {rung.schedule_percent:.3g} % of its schedule"
     return f"{words}: {metric} {record.value:.4f} at epoch {record.best_epoch}{note}"

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic import AliasChoices, Field, model_serializer, model_validator
 
 from trainable.metrics import METRICS, Direction
+from tune.report.budget_words import budget_sentence
 from tune.report.confirmed import Cheapest, DefaultScores, Evidence, Final, FinalistScores, OptimismScores, RecipeScores
 from tune.report.details import Answers, DataSummary, Details, EpochRow, Importance, Provenance, RungRow, WorkerSpan
 from tune.report.parts import Config, Part
 from tune.run_dir.layout import RunDir
 from tune.run_dir.records import TrialRecord, of_the_search
+from tune.spec.budgets import settings_of, still_holds
+from tune.spec.sweep_spec import SweepSpec
 
 if TYPE_CHECKING:
     from tune.prepare.inputs import Inputs
@@ -192,7 +195,11 @@ class SweepReport(Part):
     final: Final | None = None
     """Which of the winner's fresh runs is in best/; None of a search trial."""
     budget_ended_by: str | None = None
-    """Why the search ended before all its trials, in words; None where it did not."""
+    """The budget that ended the search before its last trial, such as time_budget; None where none did."""
+    budgets: dict[str, str | float | bool] = Field(default_factory=dict)
+    """The budgets that the sweep had, as the spec names them."""
+    gpu_hours: float = 0.0
+    """The GPU-hours that the sweep took with all its restarts: those of all GPUs that it had, used or not."""
     timeline: list[WorkerSpan] = Field(default_factory=list)
     """Which worker ran which trial when, in the order of time."""
     importance: Importance | None = None
@@ -215,6 +222,12 @@ class SweepReport(Part):
     def searched(self) -> list[TrialRow]:
         """The trials of the search, without the fresh runs of its finalists."""
         return [row for row in self.trials if row.confirms is None]
+
+    @property
+    def why_it_ended(self) -> list[str]:
+        """Which budget ended the search, a sentence; empty where none did."""
+        ended_by = self.budget_ended_by
+        return [] if ended_by is None else [budget_sentence(ended_by, self.budgets, len(self.searched))]
 
     def as_json(self) -> dict[str, Any]:
         """The object that report.json holds."""
@@ -246,6 +259,11 @@ def read_report(run_dir: RunDir) -> SweepReport | None:
         return None
 
 
+def is_whole_search(report: SweepReport, trials: int, spec: SweepSpec) -> bool:
+    """Whether the search that a report is of has come to its end: it ran all its trials, or a budget ended it."""
+    return trials >= spec.num_trials or still_holds(report.budget_ended_by, report.budgets, spec)
+
+
 def test_reads_before(run_dir: RunDir) -> int:
     """How often the sweep scored a model on the test split before it was extended."""
     earlier = read_report(run_dir)
@@ -262,11 +280,13 @@ def build_report(
     validation: Scores,
     test: SplitScores | None,
     wall_s: float,
+    gpu_hours: float,
     test_reads: int,
     advice: Sequence[str] = (),
     evidence: Evidence | None = None,
     details: Details | None = None,
     unfinished: str | None = None,
+    budget_ended_by: str | None = None,
 ) -> SweepReport:
     """Put the report together.
 
@@ -280,11 +300,13 @@ def build_report(
         validation: The model's scores on validation.
         test: The winner's scores on the test split; None where there is none.
         wall_s: How long the sweep took with all its restarts, seconds.
+        gpu_hours: What it took of GPUs.
         test_reads: How often a model was scored on the test split, with all its restarts.
         advice: What the numbers call for next.
         evidence: What the fresh runs of the finalists have shown.
         details: What the page shows beside the scores.
         unfinished: What the sweep still lacks, in words; None where it has ended.
+        budget_ended_by: The budget that ended the search before its last trial; None where none did.
     """
     spec, data, best = inputs.spec, inputs.data, winner.best
     if best is None:
@@ -318,11 +340,14 @@ def build_report(
             *_default_notes(evidence),
             *data.notes,
             *memory_notes(records),
-            *(_early_notes(records, spec.num_trials) if unfinished is None else []),
+            *(_early_notes(records, spec, budget_ended_by) if unfinished is None else []),
         ],
         advice=list(advice),
         trials=[trial_row(record) for record in records],
         wall_s=wall_s,
+        gpu_hours=gpu_hours,
+        budget_ended_by=budget_ended_by,
+        budgets=settings_of(spec),
         train_s=sum(record.seconds for record in records),
         rows={name: len(split) for name, split in data.splits.items()},
         versions=versions(),
@@ -379,10 +404,13 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _early_notes(records: Sequence[TrialRecord], num_trials: int) -> list[str]:
-    """Say that the sweep was finished before its end, as `--stop RUN --finish` asks."""
+def _early_notes(records: Sequence[TrialRecord], spec: SweepSpec, ended_by: str | None) -> list[str]:
+    """Say that the search ended before its last trial: a budget ended it, or `--stop RUN --finish`."""
     done = sum(record.state != "RUNNING" for record in of_the_search(records))
-    return [f"the sweep was finished early, as asked: after {done} of {num_trials} trials"] if done < num_trials else []
+    if ended_by is not None:
+        return [budget_sentence(ended_by, settings_of(spec), done)]
+    early = f"the sweep was finished early, as asked: after {done} of {spec.num_trials} trials"
+    return [early] if done < spec.num_trials else []
 
 
 def _default_notes(evidence: Evidence | None) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from trainable.errors import UserError
 from trainable.storage.urls import url_problem
-from tune.report.results import SplitScores, SweepReport, read_report
+from tune.report.results import SplitScores, SweepReport, is_whole_search, read_report
 from tune.run_dir.documents import WHAT_TO_DO
 from tune.run_dir.layout import RunDir, open_run_dir
 from tune.run_dir.ranking import rank
@@ -48,6 +48,8 @@ class Status:
     """When the last epoch ended that the study knows of, seconds since 1970."""
     log_tail: tuple[str, ...]
     """The last lines of the log."""
+    budget_ended_by: str | None = None
+    """The budget that ended the search of a finished sweep; None where none did."""
 
     @property
     def exit_code(self) -> int:
@@ -82,8 +84,9 @@ def status(run: str | Path) -> Status:
     records = read_study_file(run_dir.study_file, spec.metric, spec.mode, resolved.get("sweep"), begun)
     searched = of_the_search(records)
     ended = sum(record.state != "RUNNING" for record in records)
-    report = _read_report(run_dir) if ended == len(records) and len(searched) >= spec.num_trials else None
-    finished = report is not None and len(report.trials) >= len(records) and report.unfinished is None
+    report = _read_report(run_dir) if ended == len(records) else None
+    whole = report is not None and is_whole_search(report, len(searched), spec)
+    finished = whole and report is not None and len(report.trials) >= len(records) and report.unfinished is None
     failed = every_trial_failed(records, spec.num_trials)
     epochs = [epoch for record in records for epoch in record.epochs]
     return Status(
@@ -97,6 +100,7 @@ def status(run: str | Path) -> Status:
         test=report.test if report is not None and finished else None,
         last_epoch_at=max((epoch.ended_at for epoch in epochs), default=None),
         log_tail=_log_tail(run_dir.log_file),
+        budget_ended_by=report.budget_ended_by if report is not None and finished else None,
     )
 
 

@@ -12,8 +12,10 @@ import time
 from trainable.metrics import METRICS
 from trainable.redaction import one_line
 from trainable.storage.urls import is_url
+from tune.report.budget_words import budget_sentence
 from tune.report.status import Status, status
 from tune.report.text import clock, no_trial_is_left, short
+from tune.spec.budgets import settings_of
 
 
 def show(run: str) -> int:
@@ -32,6 +34,7 @@ def as_lines(found: Status, now: float) -> list[str]:
         f"sweep {found.spec.name} in {found.run}: {found.state}{by}",
         f"trials      {ended} of {found.spec.num_trials} ended: {found.count('COMPLETE')} done, "
         f"{found.count('PRUNED')} stopped early, {found.count('FAIL')} failed; {opened}",
+        *_budget_lines(found, ended),
         *_confirming_lines(found),
         _best_line(found),
         *_test_lines(found),
@@ -46,6 +49,16 @@ def as_lines(found: Status, now: float) -> list[str]:
     elif found.state == "finished":
         lines.append(f"best model  {found.run}/best")
     return [one_line(line) for line in lines]
+
+
+def _budget_lines(found: Status, ended: int) -> list[str]:
+    settings = settings_of(found.spec)
+    if found.budget_ended_by is not None:
+        return [f"ended       {budget_sentence(found.budget_ended_by, settings, ended)}"]
+    given = ", ".join(
+        name.replace("_", " ") if on is True else f"{name.replace('_', ' ')} {on}" for name, on in settings.items()
+    )
+    return [f"budget      {given}"] if given else []
 
 
 def _confirming_lines(found: Status) -> list[str]:

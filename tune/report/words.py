@@ -15,11 +15,13 @@ from tune.cluster.nodes import Node
 from tune.cluster.plan import Plan
 from tune.prepare.inputs import Inputs
 from tune.prepare.launch import Launch
+from tune.report.budget_words import budget_sentence, ways_on
 from tune.report.evidence_words import evidence_lines
 from tune.report.results import Intervals, SweepReport, Winner
 from tune.report.text import clock, short
 from tune.run_dir.layout import RunDir
 from tune.run_dir.records import TrialRecord
+from tune.spec.budgets import settings_of
 from tune.spec.space import DEFAULT_SPACE
 from tune.spec.sweep_spec import SweepSpec, trials_of_all_configurations
 
@@ -40,8 +42,9 @@ def introduction(inputs: Inputs, plan: Plan, out: str) -> list[str]:
     rows = ", ".join(f"{len(split)} {name}" for name, split in data.splits.items())
     classes = ", ".join(map(one_line, data.label_names[:CLASSES_SHOWN]))
     more = ", ..." if len(data.label_names) > CLASSES_SHOWN else ""
+    most = "at most " if settings_of(spec) else ""
     return [
-        f"sweep {spec.name}: {spec.num_trials} trials for the {spec.mode} {spec.metric} on validation, in {out}",
+        f"sweep {spec.name}: {most}{spec.num_trials} trials for the {spec.mode} {spec.metric} on validation, in {out}",
         f"data {spec.dataset}: {rows} rows; text {one_line(' + '.join(data.text_columns))}; "
         f"label {one_line(data.label_column)} ({classes}{more}); "
         f"F1 {'of class ' + one_line(data.label_names[1]) if inputs.f1_average == 'binary' else 'macro'}",
@@ -169,6 +172,7 @@ def summary(report: SweepReport) -> list[str]:
     best = report.best
     lines = [
         "",
+        *report.why_it_ended,
         f"{len(report.searched)} trials in {clock(report.wall_s)}: {report.count('COMPLETE')} done, "
         f"{report.count('PRUNED')} stopped early, {report.count('FAIL')} failed, "
         f"{sum(row.collapsed for row in report.searched)} collapsed to one class{_not_ended(report)}",
@@ -225,9 +229,21 @@ def _score_row(name: str, scores: Mapping[str, float | None]) -> str:
     )
 
 
-def no_trial_finished(records: Sequence[TrialRecord], run_dir: RunDir) -> str:
-    """Say why the sweep has no result: the first trials that failed, and where their logs are."""
+def no_trial_finished(
+    records: Sequence[TrialRecord], run_dir: RunDir, ended_by: str | None = None, spec: SweepSpec | None = None
+) -> str:
+    """Say why the sweep has no result: the budget was too small, or the first trials that failed, with their logs.
+
+    Args:
+        records: Every trial.
+        run_dir: Where the sweep was run.
+        ended_by: The budget that ended the search; None where none did.
+        spec: The sweep's, where a budget ended it.
+    """
     failed = [record for record in records if record.failure]
+    if ended_by is not None and spec is not None and len(failed) < max(1, len(records)):
+        why = budget_sentence(ended_by, settings_of(spec), len(records))
+        return f"no trial ran its whole schedule: {why}; {ways_on(ended_by)}"
     reasons = [
         f"\n  trial {record.number}: {record.failure}; log: {run_dir.storage.name_of(run_dir.failure(record.number))}"
         for record in failed[:FAILURES_SHOWN]
@@ -242,6 +258,9 @@ def nothing_left_to_do(report: SweepReport, spec: SweepSpec, out: str) -> list[s
     if few is not None and few <= spec.num_trials:
         go_on = f"each configuration was tried; {go_on} with a wider --space and --allow-new-space, or with "
         go_on += "--repeat-configurations"
+    if report.budget_ended_by is not None:
+        (why,) = report.why_it_ended
+        return [f"nothing left to do: {why}; {ways_on(report.budget_ended_by)}", *conclusion(report, out)]
     return [
         f"nothing left to do: all {spec.num_trials} trials are finished; {go_on}",
         *conclusion(report, out),

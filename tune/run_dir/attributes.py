@@ -13,6 +13,12 @@ SWEEP_ID = "sweep"
 WALL_S = "wall_s"
 """How long the sweep has taken so far, seconds, the times between its drivers left out."""
 
+GPU_S = "gpu_s"
+"""The GPUs that the sweep had by the seconds that it had them, counted like `wall_s`."""
+
+SEARCH_ENDED = "search_ended"
+"""Which budget has ended the search, and the budgets that it had: {"by": ..., "settings": {...}}."""
+
 # Attributes of a trial
 
 CONFIG = "config"

@@ -7,6 +7,7 @@ from the last to the first.
 from __future__ import annotations
 
 import codecs
+import math
 import re
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -17,8 +18,10 @@ from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from trainable.data.file_checks import is_unicode
-from trainable.errors import shown
+from trainable.errors import nearest, shown
 from trainable.fields import INTEGER, NUMBER, Rule
+from trainable.metrics import METRICS
+from tune.spec.durations import DURATION_TEXT, duration_text, parse_duration
 from tune.spec.numbers import parse_number
 from tune.trackers import TRACKERS
 
@@ -153,6 +156,25 @@ def _trackers(value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def _duration(value: object) -> str:
+    return duration_text(parse_duration(value))
+
+
+def _target(value: object) -> str:
+    name, _, number = (part.strip() for part in (value if isinstance(value, str) else "").partition("="))
+    try:
+        score = parse_number(number)
+    except ValueError:
+        raise ValueError(f"must be METRIC=VALUE such as f1=0.92, but got {shown(value)}") from None
+    if name not in METRICS:
+        raise ValueError(f"must name a metric, but got {shown(value)}; {nearest(name, METRICS)}")
+    low, high = METRICS[name].bounds
+    if not low <= score <= high or score == math.inf:
+        bounds = f"between {low:g} and {high:g}" if high < math.inf else f">= {low:g}"
+        raise ValueError(f"must be a value of {name}, which is {bounds}, but got {shown(value)}")
+    return f"{name}={float(score)!r}"
+
+
 def _resource(value: float) -> float:
     if 0 < value < SMALLEST_RESOURCE:
         raise PydanticCustomError("greater_than_equal", "too small")
@@ -226,6 +248,23 @@ TrackerNames = Annotated[
             ]
         }
     ),
+]
+Duration = Annotated[
+    str,
+    BeforeValidator(_duration),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0},
+                {"type": "string", "pattern": rf"^\s*(\d+\.?\d*|\.\d+|(?=.*\d){DURATION_TEXT})\s*$"},
+            ]
+        }
+    ),
+]
+Target = Annotated[
+    str,
+    BeforeValidator(_target),
+    WithJsonSchema({"type": "string", "pattern": rf"^\s*({'|'.join(METRICS)})\s*=\s*{NUMBER_TEXT}\s*$"}),
 ]
 FromZero = Annotated[int, Ge(0), INTEGER, NUMBER_FROM_TEXT]
 FromOne = Annotated[int, Ge(1), INTEGER, NUMBER_FROM_TEXT]

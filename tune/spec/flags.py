@@ -161,6 +161,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "preset", "points", "repeat_configurations", "scheduler", "sampler", "seed", "mode", "precision", "confirm",
         "final", "set",
     ),
+    "when the search ends": (
+        "time_budget", "gpu_hours", "max_cost", "price_per_gpu_hour", "target", "until_stable",
+    ),
     "machines": (
         "gpus_per_trial", "cpus_per_trial", "max_concurrent", "accelerator", "address", "max_retries", "submit",
     ),

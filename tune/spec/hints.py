@@ -30,6 +30,9 @@ _FLAGS = {
     "bf16": "--precision", "num_workers": "--max-concurrent", "n_jobs": "--max-concurrent", "random_seed": "--seed",
     "resources_per_trial": "--gpus-per-trial", "ray_address": "--address", "dry_run": "--plan",
     "overwrite_output_dir": "--fresh", "save_total_limit": "--keep-top", "config": "SPEC.yaml",
+    "timeout": "--time-budget", "time_limit": "--time-budget", "max_time": "--time-budget",
+    "max_runtime": "--time-budget", "walltime": "--time-budget", "budget": "--time-budget or --max-cost",
+    "early_stopping": "--until-stable", "goal": "--target",
     "stop_finish": "--stop RUN --finish",
 }  # fmt: skip
 """Names that other tools give a setting, and our flags."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ class Given:
     """Where each value stands, as errors say it: "--metric", "my.yaml: metric". Fields from Python have none."""
     whole: bool = True
     """Whether every source could be read. Where one could not, a missing field is no problem of its own."""
+    from_preset: frozenset[str] = frozenset()
+    """The fields whose values are a preset's own."""
 
     def where(self, name: str) -> str:
         """How errors call the value of a field: its origin, or the field's name where there is none."""
@@ -42,7 +44,8 @@ def given_from_preset(name: object, problems: list[str], origin: str = "--preset
     if not isinstance(name, str) or name not in preset_names():
         problems.append(f"{origin}: no preset {shown(name)}; {nearest(str(name), preset_names())}")
         return Given({}, whole=False)
-    return _given_from_yaml(PRESETS / f"{name}.yaml", {"name": name}, problems)
+    found = _given_from_yaml(PRESETS / f"{name}.yaml", {"name": name}, problems)
+    return replace(found, from_preset=frozenset(found.values))
 
 
 def given_from_file(path: Path, problems: list[str]) -> Given:
@@ -115,4 +118,5 @@ def merge(below: Given, above: Given) -> Given:
         for key in FACTS_OF_A_DATASET:
             if key not in above.values:
                 values.pop(key, None)
-    return Given(values, {**below.origins, **above.origins}, below.whole and above.whole)
+    from_preset = (below.from_preset - above.values.keys()) | above.from_preset
+    return Given(values, {**below.origins, **above.origins}, below.whole and above.whole, from_preset)

@@ -22,6 +22,7 @@ from tune.spec.field_types import (
     Columns,
     Confirm,
     Cores,
+    Duration,
     Flag,
     FromFour,
     FromOne,
@@ -32,6 +33,7 @@ from tune.spec.field_types import (
     NotNegative,
     OnOff,
     Positive,
+    Target,
     Text,
     TextEncoding,
     TrackerNames,
@@ -124,7 +126,25 @@ class SweepSpec(BaseModel):
     """Configurations to try first: a list, or the name of a JSON file with one."""
 
     num_trials: Annotated[FromOne, Flag()] = 12
-    """How many trials the sweep has in all."""
+    """How many trials the sweep has in all (default: 12; with a budget of time or money or --until-stable: 1000)."""
+
+    time_budget: Annotated[Duration | None, Flag("DURATION")] = None
+    """The most time that the sweep may take with all its restarts, confirmation and report: 90s, 30m, 2h, 1h30m."""
+
+    gpu_hours: Annotated[Positive | None, Flag()] = None
+    """The most GPU-hours that the sweep may take: the GPUs of the machines that it has, used or not, by the hour."""
+
+    max_cost: Annotated[Positive | None, Flag()] = None
+    """The most money that the sweep's GPU-hours may cost; goes with --price-per-gpu-hour."""
+
+    price_per_gpu_hour: Annotated[Positive | None, Flag()] = None
+    """What a GPU costs by the hour, in the currency of --max-cost."""
+
+    target: Annotated[Target | None, Flag("METRIC=X")] = None
+    """End the search once a trial reaches this score on validation, such as f1=0.92."""
+
+    until_stable: Annotated[OnOff, Flag()] = False
+    """End the search once further trials no longer improve the best score by more than its standard error."""
 
     repeat_configurations: Annotated[OnOff, Flag()] = False
     """In a space of few configurations, run them again with other seeds once all were tried, instead of stopping."""
@@ -212,6 +232,18 @@ REQUIRED = ("model", "dataset")
 """Fields without a default; a name is made up where none is given."""
 
 
+BUDGETS = ("time_budget", "gpu_hours", "max_cost", "target", "until_stable")
+"""Fields that end the search before its last trial."""
+
+GPU_BUDGETS = ("gpu_hours", "max_cost")
+"""Those of BUDGETS that count GPUs."""
+
+LIMITS = ("time_budget", "gpu_hours", "max_cost", "until_stable")
+"""Those of BUDGETS that take the place of a number of trials. A target is none: it may never be reached."""
+
+MOST_TRIALS_IN_BUDGET = 1000  # of a search that LIMITS end
+
+
 def build_spec(given: Given, problems: list[str]) -> SweepSpec:
     """Check everything that was given and make the specification of it.
 
@@ -270,8 +302,12 @@ def _name_of(dataset: str) -> str:
 def _checked_together(spec: SweepSpec, given: Given, problems: list[str]) -> SweepSpec:
     """Set what follows from other fields, and check the fields that must fit each other."""
     named = spec.model_fields_set
-    if "num_trials" not in named:
-        spec = spec.model_copy(update={"num_trials": max(spec.num_trials, len(spec.points))})
+    if "num_trials" not in named or "num_trials" in given.from_preset:
+        limited = any(getattr(spec, name) for name in LIMITS)
+        most = max(
+            MOST_TRIALS_IN_BUDGET if limited else spec.num_trials, 0 if "num_trials" in named else len(spec.points)
+        )
+        spec = spec.model_copy(update={"num_trials": most})
     if spec.num_trials < len(spec.points):
         problems.append(
             f"`num_trials >= number of points` must hold, but got (num_trials={spec.num_trials}, "
@@ -289,6 +325,11 @@ def _checked_together(spec: SweepSpec, given: Given, problems: list[str]) -> Swe
         for name in ("num_cpus", "num_gpus")
         if getattr(spec, name) is not None and spec.address is not None
     ]
+    for name, other in (("max_cost", "price_per_gpu_hour"), ("price_per_gpu_hour", "max_cost")):
+        if getattr(spec, name) is not None and getattr(spec, other) is None:
+            if given.values.get(other) is None:  # else that is told to be wrong
+                problems.append(f"{given.where(name)} goes with {flag_name(other)}")
+            spec = spec.model_copy(update={name: None})
     return spec
 
 

@@ -72,6 +72,9 @@ class SweepCallback(Callback):
         heed_signals()
         self._heartbeats.tick()
         with self._halt.on_error():
+            if self._book.tick():
+                self._progress.limit(self._book.budget.left_s())
+                self._progress.say_each(self._book.budget.news())
             pending = [] if self.running else [trial for trial in trials if trial.status == "PENDING"]
             multipliers = [
                 min(assignment_of(trial).memory_multiplier, self._plan.largest_multiplier) for trial in pending

@@ -23,6 +23,8 @@ MOST_FAILURES = 2  # of a finalist's fresh runs, after which it gets no more
 BEHIND = 2.0  # standard errors
 
 HasModel = Callable[[TrialRecord], bool]
+Fits = Callable[["Finalist"], bool]
+"""Whether the time is left for a fresh run of a finalist."""
 
 
 @dataclass(frozen=True)
@@ -118,19 +120,22 @@ def _most_finalists(spec: SweepSpec) -> int:
     return MOST_FINALISTS if asked_for is None else asked_for[0]
 
 
-def next_finalist(records: Sequence[TrialRecord], spec: SweepSpec, has_model: HasModel) -> TrialRecord | None:
+def next_finalist(
+    records: Sequence[TrialRecord], spec: SweepSpec, has_model: HasModel, fits: Fits = lambda finalist: True
+) -> TrialRecord | None:
     """The trial whose configuration is to be trained again next; None where nothing is, as far as is known now.
 
     Args:
         records: Every trial of the study. The search is over.
         spec: The sweep's.
         has_model: Whether the model of a run is still there.
+        fits: Whether the budget has room for a fresh run of a finalist.
     """
     if not rank(records, spec.metric, spec.mode):
         return None
     group = finalists(records, spec)
     wanted = _with_numbers(group, spec) if finalists_and_seeds(spec) else _by_race(group, records, spec)
-    following = None if spec.confirm == "none" else next(wanted, None)
+    following = None if spec.confirm == "none" else next(filter(fits, wanted), None)
     if following is not None or any(each.open for each in group):
         return None if following is None else following.record
     winner = _winner(group, spec)  # what was removed when another one won is trained again

@@ -152,7 +152,7 @@ class Evidences:
 
     def _within_bounds(self, ends: tuple[float, float]) -> list[float]:
         """The ends, as far as the metric can reach."""
-        low, high = {"loss": (0.0, np.inf), "matthews_correlation": (-1.0, 1.0)}.get(self._spec.metric, (0.0, 1.0))
+        low, high = METRICS[self._spec.metric].bounds
         return [float(max(ends[0], low)), float(min(ends[1], high))]
 
     def _optimism(

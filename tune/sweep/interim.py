@@ -18,7 +18,6 @@ from tune.process.restart import reporting_command
 from tune.report.files import write_best, write_report
 from tune.report.finished import derive_again, report_of
 from tune.report.results import SweepReport, test_reads_before
-from tune.run_dir.attributes import WALL_S
 from tune.run_dir.finished_run import AGAIN, open_begun
 from tune.run_dir.layout import RunDir
 from tune.run_dir.records import TrialRecord, of_the_search
@@ -26,7 +25,9 @@ from tune.run_dir.study import open_study
 from tune.run_dir.study_file import read_study_file
 from tune.spec.sources import given_from_run
 from tune.spec.sweep_spec import SweepSpec, build_spec
+from tune.sweep.budget_watch import noted_end
 from tune.sweep.confirmation import choose, finalists, next_finalist
+from tune.sweep.meter import Meter
 from tune.sweep.result import Outcome, make_result
 
 
@@ -92,9 +93,14 @@ def _make(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, say: Callable[[s
     choice = choose(stored.records, spec, has_model)
     if choice is None or not has_model(choice.run):
         raise UserError([f"{run_dir.name}: the winner's model is gone; {AGAIN} trains it again"])
-    wall_s = float(open_study(run_dir.study_file, spec.mode, run_dir.sweep_id).user_attrs.get(WALL_S, 0.0))
-    unfinished = what_is_missing(stored.records, spec, has_model)
-    outcome = Outcome(stored.records, choice, wall_s, None, reporting_command(run_dir.name), unfinished)
+    study = open_study(run_dir.study_file, spec.mode, run_dir.sweep_id)
+    used = Meter(study).usage
+    ended_by = noted_end(study, spec)
+    unfinished = what_is_missing(stored.records, spec, has_model, ended_by)
+    outcome = Outcome(
+        stored.records, choice, used.wall_s, None, reporting_command(run_dir.name), unfinished,
+        gpu_hours=used.gpu_s / 3600, budget_ended_by=ended_by,
+    )  # fmt: skip
     cores = usable_cores()
     plan = Plan(1, cores, gpus_per_trial=1.0, local_cores=cores)  # a GPU is used where there is one
     job = make_job(inputs, plan, run_dir, stored.sweep_id)
@@ -116,7 +122,10 @@ def _keep_model_of_best(run_dir: RunDir, records: Sequence[TrialRecord]) -> None
 
 
 def what_is_missing(
-    records: Sequence[TrialRecord], spec: SweepSpec, has_model: Callable[[TrialRecord], bool]
+    records: Sequence[TrialRecord],
+    spec: SweepSpec,
+    has_model: Callable[[TrialRecord], bool],
+    ended_by: str | None = None,
 ) -> str | None:
     """Say what a sweep lacks that did not come to its end; None where nothing is missing.
 
@@ -124,11 +133,14 @@ def what_is_missing(
         records: Every trial of the study.
         spec: The sweep's.
         has_model: Whether the model of a run is still there.
+        ended_by: The budget that has ended the search; None where none did.
     """
     searched = of_the_search(records)
     ended = sum(record.state not in ("RUNNING", "WAITING") for record in searched)
     open_runs = sum(record.state == "RUNNING" for record in records)
-    if ended >= spec.num_trials and not open_runs and next_finalist(records, spec, has_model) is None:
+    has_searched = ended >= spec.num_trials or ended_by is not None
+    no_time = ended_by not in (None, "target", "until_stable")  # for fresh runs that were not begun
+    if has_searched and not open_runs and (no_time or next_finalist(records, spec, has_model) is None):
         return None
     parts = [f"the sweep did not end: {ended} of {spec.num_trials} trials are done"]
     fresh = sum(len(finalist.runs) for finalist in finalists(records, spec))

@@ -74,6 +74,27 @@ class TrialQueue:
         """Whether every trial was handed out at least once and none waits to be run again."""
         return not self._again and not self._need_more_memory and self._begun >= self._num_trials
 
+    @property
+    def next_is_new(self) -> bool:
+        """Whether the next trial that is handed out is one that the study does not have yet."""
+        waits = bool(self._again) and self._again[0][0] <= time.monotonic()
+        return not waits and self._begun < self._num_trials
+
+    @property
+    def waiting(self) -> list[int]:
+        """The trials that were begun and are to be run again."""
+        return [*(number for _, number in self._again), *self._need_more_memory]
+
+    def is_repeat(self, number: int) -> bool:
+        """Whether a trial trains a finalist again."""
+        return number in self._repeats
+
+    def withdraw(self, number: int) -> None:
+        """Take a trial out that waits to be run again; from now on it is open."""
+        self._again = [(not_before, other) for not_before, other in self._again if other != number]
+        self._need_more_memory = [other for other in self._need_more_memory if other != number]
+        self._open.add(number)
+
     def end_search(self) -> None:
         """Begin no further trial of the search."""
         self._num_trials = self._begun

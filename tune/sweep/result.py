@@ -36,6 +36,10 @@ class Outcome:
     """The command that makes the report; None where Python calls."""
     unfinished: str | None = None
     """What the sweep still lacks, in a sentence; None where it has ended."""
+    gpu_hours: float = 0.0
+    """What it took of GPUs with all its restarts."""
+    budget_ended_by: str | None = None
+    """The budget that ended the search before its last trial; None where none did."""
 
 
 def make_result(
@@ -77,8 +81,9 @@ def make_result(
     if split is not None:
         reads = max(reads + split.was_read, 1)
     report = build_report(
-        inputs, sweep_id, job.precision, records, model.run, model.averaged, model.scores, test, outcome.wall_s, reads,
-        next_steps, evidence, details_of(inputs, job, outcome.plan, run_dir, records, model, outcome.command),
-        outcome.unfinished,
+        inputs, sweep_id, job.precision, records, model.run, model.averaged, model.scores, test, outcome.wall_s,
+        outcome.gpu_hours, reads, next_steps, evidence,
+        details_of(inputs, job, outcome.plan, run_dir, records, model, outcome.command),
+        outcome.unfinished, outcome.budget_ended_by,
     )  # fmt: skip
     return report, model

@@ -10,6 +10,7 @@ from typing import Any
 from ray import tune
 from ray.tune import CheckpointConfig, PlacementGroupFactory, ProgressReporter, RunConfig, Stopper, TuneConfig, Tuner
 
+from trainable.epoch_scores import EpochScores, RungScores
 from trainable.job import Assignment, Job
 from trainable.trial import FineTuningTrial
 from tune.cluster.alive import what_died
@@ -26,7 +27,8 @@ from tune.stopping_rules import STOPPING_RULES
 from tune.sweep.callback import SweepCallback, assignment_of
 from tune.sweep.halt import Halt
 from tune.sweep.heartbeats import HeadsStore, Heartbeats, new_prefix
-from tune.sweep.scheduler import StoppingScheduler
+from tune.sweep.noise import ScoreNoise
+from tune.sweep.scheduler import MustStop, StoppingScheduler
 from tune.sweep.searcher import StudySearcher
 from tune.sweep.slots import Slots
 from tune.sweep.trial_book import TrialBook
@@ -58,6 +60,8 @@ def run_trials(
         StorageFailed: The disk is full, or the storage fails otherwise.
         SweepFailed: The first trials all failed the same way.
     """
+    slots = Slots(spec, plan, progress)
+    book.watch(lambda: slots.now, lambda: slots.gpus, ScoreNoise(run_dir, job, spec.metric))
     if book.remaining == 0:
         return
     rule = STOPPING_RULES[spec.scheduler].make(spec.mode, spec.reduction_factor)
@@ -75,8 +79,8 @@ def run_trials(
         tuner = Tuner(
             tune.with_resources(tune.with_parameters(FineTuningTrial, job=job), _resources(plan)),
             tune_config=TuneConfig(
-                search_alg=StudySearcher(book, halt, Slots(spec, plan, progress).limit, meanwhile),
-                scheduler=StoppingScheduler(spec.metric, rule),
+                search_alg=StudySearcher(book, halt, slots.limit, meanwhile),
+                scheduler=StoppingScheduler(spec.metric, rule, _must_stop(book, halt)),
                 num_samples=-1,  # the searcher says when it has finished, since a trial may be run more than once
                 reuse_actors=True,
                 trial_name_creator=lambda trial: f"trial_{assignment_of(trial).number}",
@@ -100,6 +104,18 @@ def run_trials(
             raise
     if halt.error is not None:
         raise halt.error
+
+
+def _must_stop(book: TrialBook, halt: Halt) -> MustStop:
+    """The budget's answer whether a trial must be ended. An error there halts the sweep."""
+
+    def must_stop(number: int, scored: EpochScores | RungScores | None) -> bool:
+        must = False
+        with halt.on_error():
+            must = book.budget.must_stop(number, scored)
+        return must or halt.error is not None
+
+    return must_stop
 
 
 def _resources(plan: Plan) -> Callable[[Mapping[str, Any]], PlacementGroupFactory]:

@@ -22,7 +22,18 @@ class Slots:
         self._progress = progress
         self._slots = plan.slots
         self._limit = plan.slots
+        self._gpus = plan.gpus
         self._looked_at: float | None = None
+
+    @property
+    def now(self) -> int:
+        """How many trials run side by side."""
+        return self._slots
+
+    @property
+    def gpus(self) -> float:
+        """How many GPUs the nodes have that run trials, used or not."""
+        return self._gpus
 
     def limit(self) -> int:
         """How many trials may be open now, or might at most a second ago."""
@@ -35,7 +46,8 @@ class Slots:
         return self._limit
 
     def _look(self) -> None:
-        slots = self._plan.slots_on(nodes_now())
+        nodes = nodes_now()
+        slots, self._gpus = self._plan.slots_on(nodes), self._plan.gpus_on(nodes)
         self._limit = open_trials(self._spec, slots, autoscaler_now())
         slots = min(slots, self._spec.num_trials, self._spec.max_concurrent or slots)
         if slots != self._slots:

@@ -6,42 +6,46 @@ run again under their number, seed and configuration, and new trials are begun a
 
 from __future__ import annotations
 
-import contextlib
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from optuna.trial import Trial, TrialState
 
 from trainable.epoch_scores import EpochScores, RungScores
 from trainable.job import Assignment
-from tune.run_dir.attributes import CONFIRMS, WALL_S
+from tune.run_dir.attributes import CONFIRMS
 from tune.run_dir.layout import RunDir
 from tune.run_dir.records import TrialRecord
 from tune.run_dir.study import open_study, read_records
 from tune.spec.sweep_spec import SweepSpec
+from tune.sweep.budget import Noise
+from tune.sweep.budget_watch import BudgetWatch
 from tune.sweep.confirmation import Chosen, choose, next_finalist
+from tune.sweep.meter import Meter
 from tune.sweep.models import ModelKeeper
 from tune.sweep.proposals import Proposals, derived_seed
 from tune.sweep.queue import TrialQueue
 from tune.sweep.study_writer import StudyWriter
 
-NOTE_WALL_EVERY_S = 10.0  # a driver that is killed forgets so much of the time that the sweep has taken
+TICK_S = 1.0  # Tune's loop goes round ten times as often
 
 
 class TrialBook:
     """Issues trials and takes their results.
 
-    It puts four things in order: the queue says which trial runs next, the proposals give its configuration, the writer
-    keeps the study, and the keeper of models decides which models stay.
+    It puts five things in order: the queue says which trial runs next, the proposals give its configuration, the writer
+    keeps the study, the keeper of models decides which models stay, and the watch over the budgets ends the search.
     """
 
-    def __init__(self, spec: SweepSpec, run_dir: RunDir, began: float | None = None) -> None:
+    def __init__(self, spec: SweepSpec, run_dir: RunDir, began: float | None = None, test_share: float = 0.0) -> None:
         """Open the study of a run directory, and go on with it.
 
         Args:
             spec: The sweep.
             run_dir: Its run directory.
             began: When this driver began its work, monotonic seconds; None means now.
+            test_share: Rows of the test split for each row of the validation split.
 
         Raises:
             UserError: The study belongs to another sweep, or the best trial's model is gone.
@@ -64,29 +68,11 @@ class TrialBook:
         self._steps: dict[int, int] = {}  # by trial: the optimizer steps that were reported
         self._models = ModelKeeper(spec, run_dir, records)
         self._finalist: list[TrialRecord | None] = []  # the next to be trained again, once that is known
-        self._began = time.monotonic() if began is None else began
-        self._wall_s_before = float(self.study.user_attrs.get(WALL_S, 0.0))
-        self._wall_noted = self._began
-
-    @property
-    def wall_s(self) -> float:
-        """How long the sweep has taken so far, seconds, the times between its drivers left out."""
-        return self._wall_s_before + time.monotonic() - self._began
-
-    @contextlib.contextmanager
-    def timed(self) -> Iterator[None]:
-        """Note in the study how long the sweep has taken, however what is done inside the context ends."""
-        try:
-            yield
-        except BaseException:
-            with contextlib.suppress(Exception):  # where the study can't be written, that is what is being told
-                self._note_wall_s()
-            raise
-        self._note_wall_s()
-
-    def _note_wall_s(self) -> None:
-        self.study.set_user_attr(WALL_S, round(self.wall_s, 1))
-        self._wall_noted = time.monotonic()
+        self.meter = Meter(self.study, began)
+        self.budget = BudgetWatch(spec, self.study, self.meter, test_share)
+        self._ticked = -math.inf
+        if self.budget.ended_by is not None:
+            self._queue.end_search()
 
     @property
     def leader(self) -> TrialRecord | None:
@@ -131,9 +117,11 @@ class TrialBook:
 
     def issue(self) -> Assignment | None:
         """Hand out the next trial; None if there is nothing to run now."""
+        self._heed_budget(for_another=True)
         trial = self._next_trial()
         if trial is None:
             return None
+        self.budget.trial_began(trial.number)
         seed = derived_seed(self.spec.seed, trial.number, "training")
         opened = self._writer.open(trial, self._proposals.propose, seed)
         return Assignment(
@@ -161,15 +149,47 @@ class TrialBook:
     def _next_finalist(self) -> TrialRecord | None:
         """The trial whose configuration is to be trained again next, as far as is known now."""
         if not self._finalist:
-            self._finalist.append(next_finalist(self.records(), self.spec, self._has_model))
+            self._finalist.append(next_finalist(self.records(), self.spec, self._has_model, self.budget.fits))
         return self._finalist[0]
 
     def _has_model(self, record: TrialRecord) -> bool:
         return self.run_dir.has_model(record.number, record.model_sha256)
 
-    def end_search(self) -> None:
-        """Begin no further trial of the search. What runs is finished, and then the finalists are confirmed."""
-        self._queue.end_search()
+    def watch(self, slots: Callable[[], int], gpus: Callable[[], float], noise: Noise) -> None:
+        """Tell the budgets how many trials run side by side and how many GPUs there are now, and how far scores err."""
+        self.budget.slots, self.meter.gpus, self.budget.noise = slots, gpus, noise
+
+    def tick(self) -> bool:
+        """Look at the clock, at most once a second: end the search if its time is up, and note what is used.
+
+        Returns:
+            Whether it was time to look.
+        """
+        if time.monotonic() - self._ticked < TICK_S:
+            return False
+        self._ticked = time.monotonic()
+        self._heed_budget()
+        self.meter.tick()
+        return True
+
+    def _heed_budget(self, for_another: bool = False) -> None:
+        """Begin no further trial of the search once a budget has ended it.
+
+        What runs goes on as long as it can come to its end in time, and then the finalists are confirmed.
+        """
+        if not self._queue.search_is_over and self.budget.search_ends(for_another and self._queue.next_is_new):
+            self._queue.end_search()
+        for number in self._queue.waiting:
+            if self.budget.no_time_for(self._queue.is_repeat(number)):
+                self._end_waiting(number)
+
+    def _end_waiting(self, number: int) -> None:
+        """Close a trial that was to be run again, for which no time is left."""
+        self._queue.withdraw(number)
+        trial = self._writer.trial(number)
+        seed = derived_seed(self.spec.seed, number, "training")
+        self._writer.open(trial, self._proposals.propose, seed)
+        self.finish(number, TrialState.PRUNED)
 
     def choose(self) -> Chosen | None:
         """The winner and the run of it whose model is handed over; None where no trial has finished its schedule."""
@@ -178,8 +198,6 @@ class TrialBook:
     def record_epochs(self, number: int, history: Sequence[EpochScores]) -> None:
         """Write what the study lacks of an open trial's history."""
         self._writer.record_epochs(number, history)
-        if time.monotonic() - self._wall_noted > NOTE_WALL_EVERY_S:
-            self._note_wall_s()
 
     def record_rungs(self, number: int, rungs: Sequence[RungScores]) -> list[RungScores]:
         """Write what the study lacks of an open trial's rungs; returns it."""
@@ -233,6 +251,7 @@ class TrialBook:
         record = self._writer.finish(number, state, failure)
         self._queue.close(number)
         self._finalist.clear()
+        self.budget.trial_ended(record)
         self._models.trial_finished(record)
         return record
 
