@@ -27,7 +27,7 @@ from tune.spec.sources import given_from_run
 from tune.spec.sweep_spec import SweepSpec, build_spec
 from tune.sweep.budget_watch import noted_end
 from tune.sweep.confirmation import choose, finalists, next_finalist
-from tune.sweep.meter import Meter
+from tune.sweep.meter import noted_usage
 from tune.sweep.result import Outcome, make_result
 
 
@@ -94,7 +94,7 @@ def _make(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, say: Callable[[s
     if choice is None or not has_model(choice.run):
         raise UserError([f"{run_dir.name}: the winner's model is gone; {AGAIN} trains it again"])
     study = open_study(run_dir.study_file, spec.mode, run_dir.sweep_id)
-    used = Meter(study).usage
+    used = noted_usage(study)
     ended_by = noted_end(study, spec)
     unfinished = what_is_missing(stored.records, spec, has_model, ended_by)
     outcome = Outcome(

@@ -14,6 +14,12 @@ from tune.sweep.budget import Usage
 NOTE_EVERY_S = 10.0  # a driver that is killed forgets so much of what the sweep has used
 
 
+def noted_usage(study: Study) -> Usage:
+    """What the drivers so far have used, as the study notes it."""
+    noted = study.user_attrs
+    return Usage(float(noted.get(WALL_S, 0.0)), float(noted.get(GPU_S, 0.0)))
+
+
 class Meter:
     """Counts the sweep's time and GPUs. The times between its drivers do not count."""
 
@@ -28,8 +34,8 @@ class Meter:
         """How many GPUs the sweep has now."""
         self._study = study
         self._began = self._noted = self._counted = time.monotonic() if began is None else began
-        self._wall_s_before = float(study.user_attrs.get(WALL_S, 0.0))
-        self._gpu_s = float(study.user_attrs.get(GPU_S, 0.0))
+        before = noted_usage(study)
+        self._wall_s_before, self._gpu_s = before.wall_s, before.gpu_s
 
     @property
     def usage(self) -> Usage:
