@@ -15,7 +15,7 @@ from tests.tune.left_behind import begin, complete
 from tests.tune.test_shown import HOSTILE, Page, report_of
 from trainable.config import TrialConfig
 from tune.report.__main__ import main
-from tune.report.comparison import ComparedRun, Comparison, PairedDifference, compare_runs
+from tune.report.comparison import ComparedRun, PairedDifference, SideBySide, compare_runs
 from tune.report.comparison_words import comparison_page, table
 from tune.report.results import SweepReport, read_report
 from tune.run_dir.layout import RunDir
@@ -145,7 +145,7 @@ def test_text_from_elsewhere_shows_as_text(text: str) -> None:
         first=text, second=text, metric="f1", rows=1, first_score=0.5, second_score=0.5, first_seeds=0, second_seeds=0,
         difference=0.0, interval=[0.0, 0.0], probability_better=0.5,
     )  # fmt: skip
-    comparison = Comparison.model_construct(runs=[run, run], pairs=[pair], notes=[text])
+    comparison = SideBySide.model_construct(runs=[run, run], pairs=[pair], notes=[text])
     tags = {tag for tag, _ in Page(comparison_page(comparison)).tags}
     assert tags <= {
         "html",

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.conftest import write_pairs
 from tests.tune.left_behind import begin, complete
+from tests.tune.test_end_to_end import command
 from tests.tune.test_searcher import issue
 from trainable.errors import UserError
 from tune.report.__main__ import main
@@ -231,3 +237,66 @@ def test_data_that_has_changed_is_told(cut: Path, tiny_data: Path) -> None:
 def test_json_is_the_report(cut: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(cut), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == json.loads((cut / "report.json").read_text())
+
+
+# A real search
+
+
+@pytest.mark.slow
+def test_a_search_is_interrupted_reported_and_brought_to_its_end(tiny_model: Path, tmp_path: Path) -> None:
+    data = write_pairs(tmp_path / "pairs", {"train": 96, "validation": 48, "test": 48})
+    run = tmp_path / "run"
+    flags: list[object] = [
+        "--dataset",
+        data,
+        "--model",
+        tiny_model,
+        "--num-trials",
+        4,
+        "--seed",
+        3,
+        "--space",
+        "epochs=8",
+    ]
+    flags += ["--scheduler", "none", "--precision", "fp32", "--confirm", "1x2", "--max-concurrent", 1]
+    whole = command("tune.search", *flags, "--out", tmp_path / "whole", cwd=tmp_path, limit_s=400)
+    assert whole.returncode == 0, whole.stderr
+    words = [sys.executable, "-m", "tune.search", *map(str, flags), "--out", str(run)]
+    driver = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        until = time.monotonic() + 200
+        while not (run / "study.db").exists() or status(run).count("COMPLETE") < 1:
+            assert driver.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        driver.send_signal(signal.SIGINT)
+        _, told = driver.communicate(timeout=60)
+    finally:
+        driver.kill()
+    assert driver.returncode == 130
+    advised = [line for line in told.splitlines() if "tune.report" in line]
+    assert advised == [f"Report and best/ of what is there: python -m tune.report {run}"]
+    reported = command("tune.report", run, cwd=tmp_path, limit_s=200)
+    assert reported.returncode == 0, reported.stderr
+    assert "WARNING: the sweep did not end: " in reported.stdout
+    so_far = json.loads((run / "report.json").read_text())
+    assert so_far["unfinished"] is not None
+    assert so_far["test"]["rows"] == 48
+    assert status(run).state == "stopped"
+    on = command("tune.search", "--out", run, cwd=tmp_path, limit_s=400)
+    assert on.returncode == 0, on.stderr
+    told_of = [json.loads((folder / "report.json").read_text()) for folder in (run, tmp_path / "whole")]
+    assert told_of[0]["unfinished"] is None
+    assert told_of[0]["test_reads"] >= told_of[1]["test_reads"]
+    for trials in zip(told_of[0]["trials"][:4], told_of[1]["trials"][:4], strict=True):
+        assert [(row["number"], row["config"], row["seed"], row["value"]) for row in trials] == [
+            (trials[1]["number"], trials[1]["config"], trials[1]["seed"], trials[1]["value"])
+        ] * 2
+    for name in ("best", "test", "recipe"):
+        assert told_of[0][name] == told_of[1][name], name
+    before = (run / "report.json").read_bytes()
+    again = command("tune.report", run, tmp_path / "whole", cwd=tmp_path, limit_s=200)
+    assert again.returncode == 0, again.stderr
+    assert " minus " in again.stdout
+    assert command("tune.report", run, cwd=tmp_path, limit_s=200).returncode == 0
+    assert (run / "report.json").read_bytes() == before

@@ -83,7 +83,7 @@ class PairedDifference(Part):
     """How probable it is that the first is better."""
 
 
-class Comparison(Part):
+class SideBySide(Part):
     """Sweeps side by side."""
 
     runs: list[ComparedRun]
@@ -124,7 +124,7 @@ class _TestRows:
         return list(zip(*self.split.texts, strict=True))
 
 
-def compare_runs(runs: Sequence[str | Path], problems: list[str]) -> Comparison:
+def compare_runs(runs: Sequence[str | Path], problems: list[str]) -> SideBySide:
     """Put sweeps that have a report side by side. Nothing is written, and no model is run.
 
     Args:
@@ -148,7 +148,7 @@ def compare_runs(runs: Sequence[str | Path], problems: list[str]) -> Comparison:
     ]
     if pairs:
         notes.append("whoever chooses the run with the best test score gets a score that flatters a little")
-    return Comparison(runs=[_compared_run(each) for each in opened], pairs=pairs, notes=list(dict.fromkeys(notes)))
+    return SideBySide(runs=[_compared_run(each) for each in opened], pairs=pairs, notes=list(dict.fromkeys(notes)))
 
 
 def _open(run: str | Path, problems: list[str]) -> _Opened | None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from trainable.redaction import one_line
-from tune.report.comparison import ComparedRun, Comparison, PairedDifference
+from tune.report.comparison import ComparedRun, PairedDifference, SideBySide
 from tune.report.templating import rendered
 from tune.report.text import clock, short
 
-HEADINGS = ("run", "model", "trials", "training", "validation", "test", "95 %", "trained again", "95 %")
+TITLES_OF_RUNS = ("run", "model", "trials", "training", "validation", "test", "95 %", "trained again", "95 %")
 
 
-def table(comparison: Comparison) -> list[str]:
+def table(comparison: SideBySide) -> list[str]:
     """The runs as lines of a table, what each searched, and the differences in sentences."""
-    rows = [HEADINGS, *(tuple(map(one_line, cells(run))) for run in comparison.runs)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADINGS))]
+    rows = [TITLES_OF_RUNS, *(tuple(map(one_line, cells(run))) for run in comparison.runs)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(TITLES_OF_RUNS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     for run in comparison.runs:
         lines += ["", f"{run.run}: {short(run.config)}", f"  searched {space(run)}, on {run.dataset}"]
@@ -24,7 +24,7 @@ def table(comparison: Comparison) -> list[str]:
 
 
 def cells(run: ComparedRun) -> tuple[str, ...]:
-    """The row of a run, under HEADINGS."""
+    """The row of a run, under TITLES_OF_RUNS."""
     metric, test, recipe = run.metric, run.test, run.recipe
     ends = None if test is None or test.interval is None else test.interval.of(metric)
     return (
@@ -66,7 +66,7 @@ def _models(seeds: int) -> str:
     return "one model" if not seeds else f"{seeds} fresh seed{'' if seeds == 1 else 's'}"
 
 
-def comparison_page(comparison: Comparison) -> str:
+def comparison_page(comparison: SideBySide) -> str:
     """The page, which needs nothing else."""
     rows = [(run, cells(run), space(run)) for run in comparison.runs]
-    return rendered("comparison.html.j2", rows=rows, headings=HEADINGS, comparison=comparison, sentence=sentence)
+    return rendered("comparison.html.j2", rows=rows, headings=TITLES_OF_RUNS, comparison=comparison, sentence=sentence)
