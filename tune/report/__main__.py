@@ -20,7 +20,7 @@ from trainable.storage.urls import url_problem
 from tune.process.command import exit_code_of
 from tune.process.surroundings import get_ready
 
-COMPARISON_PAGE = "comparison.html"
+PAGE_NAME = "comparison.html"
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -32,7 +32,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("runs", metavar="RUN", nargs="+", help="a run directory, or its URL; several are compared")
     parser.add_argument(
-        "--output", metavar="FILE", help=f"where the page of a comparison is written (default: {COMPARISON_PAGE})"
+        "--output", metavar="FILE", help=f"where the page of a comparison is written (default: {PAGE_NAME})"
     )
     parser.add_argument("--json", action="store_true", help="print the report, or the comparison, as JSON")
     return parser
@@ -51,7 +51,7 @@ def _report(arguments: argparse.Namespace) -> int:
     problems = [f"{run}: {problem}" for run in runs if (problem := url_problem(run)) is not None]
     if arguments.output is not None and len(runs) == 1:
         problems.append("--output goes with several RUNs; the report of one is written into its run directory")
-    output = Path(arguments.output or COMPARISON_PAGE).expanduser()
+    output = Path(arguments.output or PAGE_NAME).expanduser()
     if len(runs) > 1 and (output.is_dir() or not output.absolute().parent.is_dir()):
         problems.append(f"--output {output}: {'is a folder' if output.is_dir() else 'its folder is not there'}")
     if len(runs) > 1:
