@@ -26,6 +26,7 @@ from tune.report.importance import importance_of
 from tune.report.results import SweepReport, TrialRow
 from tune.report.timeline import timeline_of
 from tune.run_dir.layout import RunDir
+from tune.sweep.details import without_secrets
 
 MOST_BYTES = 6_000_000
 
@@ -235,3 +236,11 @@ def test_a_finished_sweep_whose_report_an_earlier_version_wrote_is_not_run_again
     old["trials"][0]["value"] = 0.1  # which is not what the study says
     run_dir.report_json.write_text(json.dumps(old))
     assert finished_report(run_dir, records, 12) is None
+
+
+def test_the_specification_on_the_page_holds_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_abcdefgh")
+    found = without_secrets(
+        {"dataset": "https://me:password@host/x", "points": [{"optimizer": "hf_abcdefgh"}], "seed": 1}
+    )
+    assert found == {"dataset": "https://***@host/x", "points": [{"optimizer": "***"}], "seed": 1}

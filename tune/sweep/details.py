@@ -6,12 +6,13 @@ import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trainable.data.tokens import TokenizedSplit
 from trainable.job import Job
+from trainable.redaction import plain
 from trainable.storage.predictions import read_predictions
 from tune.cluster.plan import Plan
 from tune.prepare.identity import spec_document
@@ -65,8 +66,8 @@ def details_of(
             cut_from_train=list(inputs.data.cut),
         ),
         provenance=Provenance(
-            command=command,
-            spec=document,
+            command=None if command is None else plain(command),
+            spec=without_secrets(document),
             model_fingerprint=resolved["model_fingerprint"],
             data_fingerprint=resolved["data_fingerprint"],
             environment={
@@ -77,6 +78,15 @@ def details_of(
             },
         ),
     )
+
+
+def without_secrets(value: Any) -> Any:
+    """Values of a specification, with each text as it may be shown: a URL can hold a password."""
+    if isinstance(value, dict):
+        return {name: without_secrets(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_secrets(each) for each in value]
+    return plain(value) if isinstance(value, str) else value
 
 
 def _answers(inputs: Inputs, run_dir: RunDir, model: Model) -> Answers | None:

@@ -8,6 +8,7 @@ from tune.report.charts.curves import add_kinds
 from tune.report.charts.style import (
     GREEN,
     INK_OF_LINES,
+    MANY,
     MARKERS,
     ORANGE,
     kind_of,
@@ -117,6 +118,7 @@ def timeline(report: SweepReport) -> Figure | str:
     lanes = sorted({(span.host, span.slot) for span in spans}, reverse=True)
     hosts = {span.host for span in spans}
     names = [f"worker {slot}" if len(hosts) == 1 else f"{host}, worker {slot}" for host, slot in lanes]
+    few = len(spans) <= MANY  # so that bars have room for an edge and a number
     starts, pauses = _without_pauses(spans)
     longest = max(start + span.ended_at - span.began_at for span, start in zip(spans, starts, strict=True))
     unit, seconds = next(
@@ -138,8 +140,9 @@ def timeline(report: SweepReport) -> Figure | str:
                 x=[(span.ended_at - span.began_at) / seconds for span, _ in of_kind],
                 y=[lanes.index((span.host, span.slot)) for span, _ in of_kind],
                 orientation="h", name=kind, width=0.7,
-                marker={"color": colour, "line": {"width": 1, "color": "rgba(255,255,255,0.7)"}},
-                text=[str(span.trial) for span, _ in of_kind], textposition="inside", insidetextanchor="middle",
+                marker={"color": colour, "line": {"width": int(few), "color": "rgba(255,255,255,0.7)"}},
+                text=[str(span.trial) for span, _ in of_kind] if few else None,
+                textposition="inside", insidetextanchor="middle",
                 textangle=0, textfont={"color": "white"}, constraintext="inside",
                 hovertext=[told(rows[span.trial], report) for span, _ in of_kind],
                 customdata=[

@@ -10,6 +10,7 @@ from tune.report.charts.style import (
     FAILED,
     FRESH,
     INK_OF_LINES,
+    MANY,
     MARKERS,
     WINNER,
     kind_of,
@@ -30,7 +31,7 @@ MOST_POINTS = 1500
 NO_EPOCHS = "The report holds no scores of single epochs: an earlier version wrote it, or no trial was scored."
 
 
-Point = tuple[float | None, float | None, str | None, str | None]  # x, y, the trial in words, the point in words
+Point = tuple[float | None, float | None, str | None]  # x, y, the trial in words
 
 
 def learning_curves(report: SweepReport) -> Figure | str:
@@ -73,15 +74,15 @@ def _curves(report: SweepReport, title: str, y: str, lines: Sequence[tuple[str, 
             points = [
                 point
                 for row in of_kind
-                for point in [*_points(row, name, report), (None, None, None, None)]  # an empty point ends the line
+                for point in [*_points(row, name, report), (None, None, None)]  # an empty point ends the trial's line
             ]
             figure.add_scatter(
                 x=[point[0] for point in points],
                 y=[point[1] for point in points],
                 hovertext=[point[2] for point in points],
-                customdata=[point[3] for point in points],
                 mode="lines+markers",
-                hovertemplate="%{hovertext}<br>%{customdata}<extra></extra>",
+                hovertemplate="%{hovertext}<br>after %{x} epochs: "
+                f"{name or 'training loss'} %{{y:.4f}}<extra></extra>",
                 name=kind,
                 legendgroup=kind,
                 showlegend=name == lines[0][0],
@@ -105,8 +106,7 @@ def _points(row: TrialRow, name: str, report: SweepReport) -> list[Point]:
     for epochs, scored in sorted(at, key=lambda each: each[0]):
         score = scored.scores.get(name) if name else scored.train_loss
         if score is not None:
-            here = f"after {epochs:.3g} epochs: {name or 'training loss'} {score:.4f}"
-            points.append((round(epochs, 3), score, text, here))
+            points.append((round(epochs, 3), score, text))
     return points
 
 
@@ -156,7 +156,7 @@ def add_kinds(
                 marker={
                     "color": colour,
                     "symbol": symbol,
-                    "size": 14 if kind == WINNER else 9,
+                    "size": 14 if kind == WINNER else 9 if len(rows) <= MANY else 6,
                     "opacity": 1.0 if kind in (WINNER, DONE) else 0.85,
                 },
             )

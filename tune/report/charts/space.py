@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 MOST_TICKS = 8  # of a hyperparameter, where each value gets its own
-LOGARITHMIC = 20  # the quotient of the largest and the smallest value from which an axis is logarithmic
+CROWD = 40  # trials, from which those of one batch size are drawn side by side
+GOLDEN = 0.618  # steps of this length fall evenly into [0, 1)
 Values = list[Any]
 
 
@@ -43,7 +44,7 @@ def parallel_coordinates(report: SweepReport) -> Figure | str:
     figure.add_parcoords(
         line={"color": scores, "colorscale": FROM_LOW_TO_HIGH, "reversescale": report.mode == "min"},
         dimensions=[
-            *[{"label": name, **_axis(values)} for name, values in varied.items()],
+            *[{"label": name, **_axis(values, _is_logarithmic(name, report))} for name, values in varied.items()],
             {"label": title, "values": scores, "tickformat": ".3f"},
         ],
         unselected={"line": {"opacity": 0.08}},
@@ -93,6 +94,7 @@ def rate_and_batch(report: SweepReport) -> Figure | str:
     rates = [given["learning_rate"] for _, given in found]
     ticks = round_values(min(rates), max(rates))
     title = metric_title(report)
+    spread = 0.4 if len(found) > CROWD else 0.0  # of the step to the double
     figure = go.Figure(
         layout=layout(
             "Learning rate and batch size",
@@ -104,7 +106,7 @@ def rate_and_batch(report: SweepReport) -> Figure | str:
     )
     figure.add_scatter(
         x=rates,
-        y=[given["batch_size"] for _, given in found],
+        y=[given["batch_size"] * (2 ** (spread * (i * GOLDEN % 1 - 0.5))) for i, (_, given) in enumerate(found)],
         hovertext=[told(row, report) for row, _ in found],
         hovertemplate="%{hovertext}<extra></extra>",
         mode="markers",
@@ -113,7 +115,7 @@ def rate_and_batch(report: SweepReport) -> Figure | str:
             "colorscale": FROM_LOW_TO_HIGH,
             "reversescale": report.mode == "min",
             "symbol": [MARKERS[kind_of(row, report)][1] for row, _ in found],
-            "size": 13,
+            "size": 13 if len(found) <= CROWD else 8,
             "colorbar": {"title": {"text": title, "side": "right"}, "thickness": 14, "tickformat": ".2f"},
         },
         showlegend=False,
@@ -129,7 +131,13 @@ def _varied(rows: Sequence[TrialRow]) -> dict[str, Values]:
     return {name: each for name, each in values.items() if len(set(each)) > 1}
 
 
-def _axis(values: Values) -> dict[str, Any]:
+def _is_logarithmic(name: str, report: SweepReport) -> bool:
+    """Whether a hyperparameter was searched on a logarithmic scale; a learning rate always is."""
+    space = {} if report.provenance is None else report.provenance.spec.get("space", {})
+    return name == "learning_rate" or str(space.get(name, "")).startswith("log:")
+
+
+def _axis(values: Values, log: bool) -> dict[str, Any]:
     """One dimension: numbers as they are, or their logarithms; few numbers each with its own tick; words by place."""
     numbers = [value for value in values if isinstance(value, (int, float)) and not isinstance(value, bool)]
     if len(numbers) < len(values):
@@ -137,7 +145,7 @@ def _axis(values: Values) -> dict[str, Any]:
         places = [words.index("none" if value is None else str(value)) for value in values]
         return {"values": places, "tickvals": list(range(len(words))), "ticktext": [shown(word, 16) for word in words]}
     different = sorted(set(numbers))
-    if different[0] > 0 and different[-1] / different[0] >= LOGARITHMIC:
+    if log and different[0] > 0:
         low, high = different[0], different[-1]
         inside = [value for value in round_values(low, high) if low * 1.3 < value < high / 1.3]
         ticks = different if len(different) <= MOST_TICKS else [low, *inside, high]

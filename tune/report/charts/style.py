@@ -16,6 +16,7 @@ FAINT = "rgba(128,128,128,0.22)"  # a grid line on white and on black
 INK_OF_LINES = "rgba(128,128,128,0.8)"
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#3b82c4", "#e8590c", "#2b9e72", "#d6455d", "#9c6ade", "#8b949e"
 FROM_LOW_TO_HIGH = [[0.0, "#a3adb8"], [0.5, "#3b82c4"], [1.0, "#e8590c"]]
+MANY = 200  # trials, from which marks are smaller
 LABEL_CHARACTERS = 26
 HOVER_CHARACTERS = 120
 
