@@ -54,7 +54,9 @@ def test_the_notebook_runs_and_keeps_what_it_printed(tmp_path: Path) -> None:
     assert "2 done" in text["search"][places[1] : places[2]], "and shows the end"
     assert "Missing packages" not in text["search"]
     assert "accuracy" in text["report"]
-    assert "trial 1" in text["curves"] or "image/png" in json.dumps(cells["curves"].outputs)
+    assert all(word in text["trials"] for word in ("COMPLETE", "config.learning_rate"))
+    assert "learning_curves" in text["curves"]
+    assert "application/vnd.plotly.v1+json" in json.dumps(cells["curves"].outputs)
     assert "'label': '" in text["label"]
 
 

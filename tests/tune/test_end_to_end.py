@@ -15,6 +15,9 @@ import pytest
 from optuna.trial import TrialState
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from trainable.errors import UserError
+from tune.report.sweep_result import SweepResult
+
 ROOT = Path(__file__).parent.parent.parent
 NUM_TRIALS = 7
 # Two that learn and three that can't: something to win, and something to stop early however late a worker starts.
@@ -221,6 +224,24 @@ def test_a_pipeline_opens_the_best_model(finished: tuple[Path, str, list[object]
     same = {"text": "the bank in the city rose the film is bad", "text_pair": "the bank also rose again"}
     other = {"text": "the bank in the city rose the film is bad", "text_pair": "never rose it sold shares instead"}
     assert [classify(same)["label"], classify(other)["label"]] == ["1", "0"]
+
+
+def test_a_result_has_trials_charts_and_the_best_model(
+    finished: tuple[Path, str, list[object]], report: dict[str, Any]
+) -> None:
+    result = SweepResult.open(finished[0])
+    assert dict(result) == report
+    table = result.trials()
+    winner = table.loc[report["best"]["trial"]]
+    assert {name: winner[name] for name in report["best"]["validation"]} == report["best"]["validation"]
+    assert {"learning_curves", "history"} <= result.figures().keys()
+    assert f"{len(table)} rows" in result._repr_html_() or "<table" in result._repr_html_()
+    model, tokenizer = result.best_model()
+    assert not model.training
+    rows = tokenizer(["the bank in the city rose the film is bad"], ["the bank also rose again"], return_tensors="pt")
+    assert model.config.id2label[int(model(**rows).logits.argmax())] in report["label_names"]
+    with pytest.raises(UserError, match="no such folder"):
+        SweepResult.open(finished[0] / "nowhere")
 
 
 def test_the_same_command_has_nothing_left_to_do(finished: tuple[Path, str, list[object]]) -> None:

@@ -11,6 +11,7 @@ import yaml
 import tune.search
 from tests.tune.test_bad_input import refused
 from trainable.errors import UserError
+from trainable.metrics import METRICS
 from tune.report.sweep_result import SweepResult
 from tune.run_dir.layout import stored_spec
 from tune.spec.field_types import flag_name
@@ -204,6 +205,27 @@ def test_tables_from_python_are_read_like_files(kind: str, tmp_path: Path) -> No
     assert ["`batch_size <= training rows` must hold" in problem for problem in caught.value.problems] == [True]
     written = sorted(path.name for path in (tmp_path / "run-data").iterdir())
     assert written == (["dev.parquet", "train.parquet"] if kind == "datasets" else ["train.parquet"])
+
+
+def test_a_results_trials_are_a_table() -> None:
+    scores = dict.fromkeys(METRICS, 0.5)
+    config = {"learning_rate": 1e-4, "optimizer": "adamw"}
+    same = {"config": config, "epochs_run": 2, "collapsed": False, "seconds": 1.5, "seed": 2**40}
+    epochs = [{"epoch": 1, "train_loss": 0.1, "scores": {**scores, "f1": 0.25}, "seconds": 1.0}]
+    epochs += [{"epoch": 2, "train_loss": 0.1, "scores": {**scores, "f1": 0.75}, "seconds": 0.5}]
+    done = {"number": 0, "state": "COMPLETE", "value": 0.75, "best_epoch": 2, "failure": None, "epochs": epochs, **same}
+    again = {**done, "number": 1, "confirms": 0}
+    failed = {"number": 2, "state": "FAIL", "value": None, "best_epoch": None, "failure": "it broke", **same}
+    table = SweepResult({"trials": [done, again, failed]}, "runs/x").trials()
+    assert table.index.tolist() == [0, 1, 2]
+    assert table["f1"].tolist()[:2] == [0.75, 0.75]
+    assert table["f1"].isna().tolist() == [False, False, True]
+    assert table.loc[0, ["config.learning_rate", "config.optimizer", "best_epoch", "seed"]].tolist() == [
+        1e-4, "adamw", 2, 2**40,
+    ]  # fmt: skip
+    assert table["confirms"].isna().tolist() == [True, False, True]
+    assert table.loc[2, "failure"] == "it broke"
+    assert table[table["state"] == "COMPLETE"]["value"].max() == 0.75
 
 
 def test_a_result_is_the_report_and_more() -> None:
