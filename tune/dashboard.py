@@ -56,13 +56,20 @@ def make_server(run: str, port: int) -> WSGIServer:
         problems.append(f"optuna-dashboard is not installed: {INSTALL}")
     if problems:
         raise UserError(problems)
+    from socketserver import ThreadingMixIn
+    from wsgiref.simple_server import WSGIServer
     from wsgiref.simple_server import make_server as listen
 
     from optuna_dashboard import wsgi
 
+    class EachInItsThread(ThreadingMixIn, WSGIServer):
+        """A browser holds connections open on which it asks nothing yet; and Ctrl-C never falls into an answer."""
+
+        daemon_threads = True
+
     storage = open_read_only(run_dir.study_file)
     try:
-        server = listen(ON_LOOPBACK, port, lambda *asked: [])
+        server = listen(ON_LOOPBACK, port, lambda *asked: [], server_class=EachInItsThread)
     except OSError as error:
         raise UserError([f"--port {port}: {error.strerror or error}; name another one, or 0 for any"]) from error
     server.set_app(only_reading(wsgi(storage), server.server_port))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 import sqlite3
 import threading
 import time
@@ -128,6 +129,16 @@ def served(folder: Path) -> Iterator[str]:
 def ask(url: str, method: str = "GET") -> Any:
     with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=20) as answer:
         return json.load(answer)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # the dashboard closes its connections with its process
+def test_a_connection_on_which_nothing_is_asked_holds_nobody_up(tmp_path: Path) -> None:
+    run_one(make_book(tmp_path), [0.5])
+    (tmp_path / SPEC).touch()
+    with served(tmp_path) as url:
+        host, _, port = url.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port))):
+            assert ask(f"{url}/api/studies")["study_summaries"]
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # the dashboard closes its connections with its process
