@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
@@ -131,7 +132,7 @@ def _trial_row(trial: Mapping[str, Any]) -> dict[str, Any]:
         "number": trial["number"],
         "state": trial["state"],
         **{f"config.{name}": value for name, value in trial["config"].items()},
-        **{name: scores.get(name) for name in METRICS},
+        **{name: scores.get(name, math.nan) for name in METRICS},
         **{name: trial[name] for name in ("value", "best_epoch", "epochs_run", "seconds", "seed")},
         **{name: trial.get(name) for name in ("confirms", "collapsed", "failure")},
     }
