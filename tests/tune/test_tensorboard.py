@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 from tensorboard.plugins.hparams import metadata
 
+from tests.contracts.test_storage import one_object_store
 from trainable.config import TrialConfig
 from trainable.epoch_scores import CurvePoint, EpochScores, RungScores
 from trainable.job import Assignment
@@ -21,7 +22,7 @@ from trainable.storage.predictions import write_array
 from tune.report.confusion_matrix import MAX_CLASSES_DRAWN, confusion_image, confusion_matrix
 from tune.report.score_logs import MAX_CLASS_CURVES, ScoreLogs
 from tune.report.tensorboard import TensorBoardLog, draw_winner, last_steps, write_plan
-from tune.run_dir.layout import RunDir
+from tune.run_dir.layout import PUBLISHED_AS_IT_GROWS, RunDir
 from tune.spec.space import Choice, Fixed, Float, Int
 
 ASSIGNMENT = Assignment(0, 1, TrialConfig(learning_rate=1e-4, epochs=2), folder="")
@@ -105,6 +106,15 @@ def test_the_page_of_hyperparameters_knows_their_domains(tmp_path: Path) -> None
     assert infos["dropout"].WhichOneof("domain") is None, "none and a number can't be filtered as one type"
     (card,) = events.Tensors("plan/text_summary")
     assert card.tensor_proto.string_val[0].decode() == "    trains\n    2 trials"
+
+
+def test_the_next_driver_replaces_the_plan_in_an_object_store_too(tmp_path: Path) -> None:
+    for storage in one_object_store(tmp_path):  # a driver on one machine, and the next one on another
+        run_dir = RunDir(storage.root, storage)
+        run_dir.fetch()
+        write_plan(run_dir, {"epochs": Int(2, 5)}, [], ["2 trials"])
+        run_dir.storage.publish_changed(PUBLISHED_AS_IT_GROWS)
+    assert len(list((tmp_path / "place" / "run" / "sweep").glob("events.*.plan"))) == 1
 
 
 def test_the_confusion_matrix_is_scikit_learns() -> None:

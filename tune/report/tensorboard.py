@@ -121,7 +121,7 @@ def _sweeps_events(run_dir: RunDir, kind: str) -> SummaryWriter:
     folder = run_dir.sweep_events
     folder.mkdir(parents=True, exist_ok=True)
     for file in folder.glob(f"{EVENTS}.{kind}"):
-        file.unlink(missing_ok=True)
+        run_dir.storage.remove(file)
     return SummaryWriter(str(folder), filename_suffix=f".{kind}")
 
 
