@@ -36,8 +36,8 @@ MODEL_ONNX = "model.onnx"  # in best/, as optimum calls it: what `--export onnx`
 OF_BEST = ("README.md", METRICS_OF_BEST, TEST_PREDICTIONS, MODEL_ONNX)  # what best/ has beside the model's files
 WEIGHTS = WEIGHT_FILES[0]  # of every model that a trial leaves
 
-# What a driver fetches from an object store. It needs neither states, which the workers fetch, nor curves of trials; the
-# events of the sweep are there to be replaced.
+# What a driver fetches from an object store. It needs neither states, which the workers fetch, nor curves of trials; it
+# replaces the events of the sweep.
 FETCHED = (
     SPEC, STUDY, LOG, INCUMBENT, REPORT_JSON, REPORT_HTML, BEST,
     f"{TRIALS}/[0-9]*/{MODEL}", f"{TRIALS}/[0-9]*/{FAILURE}", f"{TRIALS}/[0-9]*/*.npy", f"{LOG_TO}/*.jsonl",
