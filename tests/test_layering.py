@@ -35,6 +35,7 @@ FLOORS = {
         {"prepare"},
         {"report"},
         {"sweep"},
+        {"estimate"},
         {"search", "evaluate", "predict", "publish", "runs", "dashboard", "cluster_file", "convert", "__main__"},
     ],
 }

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import json
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -125,7 +127,7 @@ def _run(
     from tune.cluster.connect import connected
     from tune.report.finished import finished_report
     from tune.report.text import no_trial_is_left
-    from tune.report.words import no_trial_finished, nothing_left_to_do, plan_lines
+    from tune.report.words import no_trial_finished, nothing_left_to_do
     from tune.run_dir.records import every_trial_failed
     from tune.sweep.onnx_model import export_finished
 
@@ -145,11 +147,11 @@ def _run(
 
         Thread(target=import_code_of, args=[str(inputs.model.path)], daemon=True).start()
     with contextlib.suppress(KeyboardInterrupt), storage_told(run_dir.name), connected(inputs.spec) as nodes, watch:
-        launch = _plan(inputs, stored, run_dir, nodes)
+        say = partial(print, file=sys.stderr) if request.as_json else print
+        launch = _plan(inputs, stored, run_dir, nodes, say)
         if not request.plan_only:
             return _search(inputs, stored, run_dir, launch, began, request.command).as_json()
-        print(plain("\n".join(plan_lines(inputs, launch, run_dir))))
-        return {}
+        return _show_plan(inputs, stored, run_dir, launch, began, request.as_json, say)
     # The interrupt is handled and its frames are gone. They held Tune's controller, which holds places in the cluster.
     gc.collect()
     if watch.reason is not None:
@@ -157,7 +159,28 @@ def _run(
     raise SweepInterrupted(f"stopped; {kept}")
 
 
-def _plan(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, nodes: Sequence[Node]) -> Launch:
+def _show_plan(
+    inputs: Inputs,
+    stored: StoredSweep,
+    run_dir: RunDir,
+    launch: Launch,
+    began: float,
+    as_json: bool,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Print what would be done, how long it takes and what it costs."""
+    from tune.estimate.planned import plan_sweep
+    from tune.estimate.words import plan_lines
+
+    planned = plan_sweep(inputs, stored, run_dir, launch, began, say)
+    found = planned.as_json()
+    print(json.dumps(found, indent=1) if as_json else plain("\n".join(plan_lines(planned))))
+    return found
+
+
+def _plan(
+    inputs: Inputs, stored: StoredSweep, run_dir: RunDir, nodes: Sequence[Node], say: Callable[[str], None]
+) -> Launch:
     """Plan for the nodes and check them; measure a trial's fraction of a GPU where the spec says `auto`."""
     from tune.prepare.launch import measure_gpus, plan_launch, sweep_files
 
@@ -165,7 +188,7 @@ def _plan(inputs: Inputs, stored: StoredSweep, run_dir: RunDir, nodes: Sequence[
     launch = plan_launch(inputs.spec, files, nodes)
     if inputs.spec.gpus_per_trial != "auto":
         return launch
-    measured = measure_gpus(inputs, run_dir, stored, launch, print)
+    measured = measure_gpus(inputs, run_dir, stored, launch, say)
     return plan_launch(inputs.spec, files, launch.nodes_now(), measured, launch.facts)
 
 

@@ -45,18 +45,18 @@ class BrokenTrial(FineTuningTrial):
         run = self.fine_tuning
         epoch = len(run.history) + 1
         due = [fault for fault in json.loads(os.environ.get("FAULTS", "[]")) if self._is_due(fault, epoch)]
-        take = run._take_training
+        take = run.take_training
         try:
             for fault in due:
                 if fault["what"] in IN_THE_MIDDLE:
-                    run._take_training = on_second_call(take, IN_THE_MIDDLE[fault["what"]])  # type: ignore[method-assign]
+                    run.take_training = on_second_call(take, IN_THE_MIDDLE[fault["what"]])  # type: ignore[method-assign]
                 if fault["what"] == "slow steps":
-                    run._take_training = slowly(take, fault["seconds"])  # type: ignore[method-assign]
+                    run.take_training = slowly(take, fault["seconds"])  # type: ignore[method-assign]
                 if fault["what"] == "slow":
                     time.sleep(fault["seconds"])
             result = super().step()
         finally:
-            run._take_training = take  # type: ignore[method-assign]
+            run.take_training = take  # type: ignore[method-assign]
         if "epoch" in result:
             with Path(os.environ["LEDGER"]).open("a") as ledger:
                 ledger.write(f"{self._number} {epoch} {os.getpid()} {os.uname().nodename} {time.time()}\n")

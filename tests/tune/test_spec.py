@@ -77,6 +77,7 @@ SOME: dict[str, list[Any]] = {  # values of every field
     "encoding": ["utf-8", "cp1252"],
     "column_names": [None, ("a", "b"), ("label", "n a m e", "x")],
     "skip_labels": [None, ("-",), ("-", "n/a")],
+    "price_per_gpu_hour": [None, 2.5, 40.0],
     "strict_data": [False, True],
     "skip_blank_rows": [False, True],
     "no_examples": [False, True],

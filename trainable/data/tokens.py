@@ -29,6 +29,8 @@ class TokenizedSplit:
     """[rows]: class ids; or [rows, classes] of 0 and 1 where a row has several classes."""
     truncated: int = 0
     """How many rows were longer than the limit and lost tokens."""
+    whole_lengths: npt.NDArray[np.int64] | None = None
+    """[rows]: tokens of each row before it was cut; None where it is not known any more."""
 
     def __len__(self) -> int:
         """The number of rows."""
@@ -84,6 +86,7 @@ def tokenize(
         verbose=False,
     )
     limit = min(max_length, int(tokenizer.model_max_length))
+    whole_lengths = np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int64)
     too_long = [i for i, ids in enumerate(encoded["input_ids"]) if len(ids) > limit]
     rows: list[list[int]] = list(encoded["input_ids"])
     has_types = "token_type_ids" in encoded
@@ -108,6 +111,7 @@ def tokenize(
         token_types=_flat(types, np.uint8) if has_types else None,
         labels=np.asarray(labels, dtype=np.int64),
         truncated=len(too_long),
+        whole_lengths=whole_lengths,
     )
 
 

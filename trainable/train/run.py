@@ -183,7 +183,7 @@ class FineTuningRun:
             self.classifier.module,
             self.optimizer,
             order[begun.steps : until],
-            self._take_training,
+            self.take_training,
             self.micro_batch_limit.halve,
             loss=lambda logits, labels: self.task.loss(logits, labels, config.label_smoothing),
             rates=rates[begun.steps : until],
@@ -259,9 +259,14 @@ class FineTuningRun:
         total_steps = steps * self.config.epochs
         return [self.config.learning_rate_at(step, total_steps) for step in range(epoch * steps, (epoch + 1) * steps)]
 
-    def _take_training(self, rows: Rows) -> list[Batch]:
+    def take_training(self, rows: Rows) -> list[Batch]:
+        """The batches that compute the rows of an optimizer step."""
         pieces = pieces_of(rows, self.config.micro_batch_size)
         return [batch for piece in pieces for batch in self._take(self.train, piece)]
+
+    def take_validation(self, rows: Rows) -> list[Batch]:
+        """The batches that compute these validation rows."""
+        return self._take(self.validation, rows)
 
     def _take(self, split: Batches, rows: Rows) -> list[Batch]:
         """Cut rows into as many batches as a CPU computes fastest, on a GPU into one; or finer where memory ran out."""
@@ -276,7 +281,7 @@ class FineTuningRun:
         total, self._probabilities = evaluate(
             self.classifier.module,
             self.validation_order,
-            lambda rows: self._take(self.validation, rows),
+            self.take_validation,
             self.micro_batch_limit.halve,
             count=self.task.count,
             precision=self.job.precision,

@@ -17,6 +17,8 @@ class ChosenPrecision(NamedTuple):
     name: Precision
     why: str
     """In words, as the user is told."""
+    fp32_ratio: float = 1.0
+    """How many times as long a step takes in float32, as far as that was measured."""
 
 
 def choose_precision(asked_for: Precision | None, rehearsal: Rehearsal) -> ChosenPrecision:
@@ -42,4 +44,5 @@ def choose_precision(asked_for: Precision | None, rehearsal: Rehearsal) -> Chose
     worth_it = rehearsal.seconds[fastest] < WORTH_IT * rehearsal.seconds["fp32"]
     times = ", ".join(f"{name} {seconds * 1000:.1f} ms" for name, seconds in rehearsal.seconds.items())
     told = f"measured a step of {rehearsal.tokens} tokens: {times}"
-    return ChosenPrecision(fastest if worth_it else "fp32", told)
+    name = fastest if worth_it else "fp32"
+    return ChosenPrecision(name, told, rehearsal.seconds["fp32"] / rehearsal.seconds[name])

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from trainable.data.findings import rare_classes_in_words
 from trainable.metrics import METRICS
 from trainable.redaction import one_line
-from tune.cluster.disk import disk_bytes, models_kept
 from tune.cluster.machine import no_gpu_note, usable_memory
 from tune.cluster.node_facts import gpus_here
 from tune.cluster.nodes import Node
@@ -114,31 +113,9 @@ def launch_lines(inputs: Inputs, launch: Launch, out: str) -> list[str]:
     return lines
 
 
-def plan_lines(inputs: Inputs, launch: Launch, run_dir: RunDir) -> list[str]:
-    """What `--plan` shows: the introduction, what the sweep may take of the disk, and a row for each node."""
-    plan = launch.plan
-    taken, free = run_dir.disk()
-    most = disk_bytes(plan, inputs.model.size_bytes, models_kept(inputs.spec))
-    return [
-        *launch_lines(inputs, launch, run_dir.name),
-        *_class_lines(inputs),
-        f"disk at most {most / 1e9:.2f} GB below {run_dir.name}; {(free + taken) / 1e9:.2f} GB are free",
-        *_table([TITLES, *(_row(node, launch, inputs.model.fingerprint) for node in launch.nodes)]),
-        "Nothing was started; the same command without --plan begins.",
-    ]
-
-
-def _class_lines(inputs: Inputs) -> list[str]:
-    """How many rows each class has in each split, the most frequent ones of train first."""
-    found = []
-    for split, rows in inputs.class_rows.items():
-        by_rows = sorted(rows, key=lambda name: -rows[name])
-        named = ", ".join(
-            f"{one_line(name)} {rows[name]} ({100 * rows[name] / max(1, sum(rows.values())):.0f} %)"
-            for name in by_rows[:CLASSES_SHOWN]
-        )
-        found.append(f"classes of {split}: {named}{', ...' if len(rows) > CLASSES_SHOWN else ''}")
-    return found
+def node_table(launch: Launch, fingerprint: str) -> list[str]:
+    """A row for each node: what it offers, and what it told where it was asked."""
+    return _table([TITLES, *(_row(node, launch, fingerprint) for node in launch.nodes)])
 
 
 def _row(node: Node, launch: Launch, fingerprint: str) -> tuple[str, ...]:

@@ -29,7 +29,9 @@ from tune.spec.sweep_spec import OPTIONAL, SweepSpec, build_spec
 SWITCHES = {
     "--fresh": "start over; what --out holds is moved aside, never deleted",
     "--allow-new-space": "go on with a sweep although the space was changed",
-    "--plan": "say what would be done (trials, slots, GPUs, disk, nodes) and end; nothing is trained or written",
+    "--plan": "say what would be done, how long it takes and what it costs, by a few steps that are measured; nothing "
+    "is trained or written",
+    "--json": "with --plan: print one JSON object with every number, and nothing else",
 }
 
 _FINISH_HELP = "with --stop RUN: end the search now, and make best/ and the report from the trials that are done"
@@ -89,6 +91,8 @@ class Request:
     """Whether an earlier sweep goes on although its search space was another one."""
     plan_only: bool = False
     """Whether to say what would be done, and to do nothing."""
+    as_json: bool = False
+    """Whether to say it as a JSON object."""
     submit: str | None = None
     """Address of the job server that the sweep is handed to, "" for the default one; None runs it from here."""
     action: Action | None = None
@@ -145,14 +149,18 @@ def parse(
     out = _run_directory(arguments.out, spec, problems)
     if arguments.plan and arguments.submit is not None:
         problems.append("--plan goes without --submit: it plans for this machine, or for the cluster at --address")
+    if arguments.json and not arguments.plan:
+        problems.append("--json goes with --plan")
     return Request(
-        spec, out, given.origins, arguments.fresh, arguments.allow_new_space, arguments.plan, arguments.submit, action,
-        shlex.join(["python", "-m", "tune.search", *argv]),
+        spec, out, given.origins, arguments.fresh, arguments.allow_new_space, arguments.plan, arguments.json,
+        arguments.submit, action, shlex.join(["python", "-m", "tune.search", *argv]),
     )  # fmt: skip
 
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "what to search (the common ones)": ("model", "dataset", "train", "out", "num_trials", "space", "metric", "plan"),
+    "what to search (the common ones)": (
+        "model", "dataset", "train", "out", "num_trials", "space", "metric", "plan", "json",
+    ),
     "the data": (
         "validation", "test", "encoding", "column_names", "text_columns", "label_column", "strict_labels",
         "skip_labels", "skip_blank_rows", "strict_data", "test_split", "train_rows", "validation_rows", "max_length",
@@ -166,6 +174,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "machines": (
         "gpus_per_trial", "cpus_per_trial", "max_concurrent", "accelerator", "address", "max_retries", "submit",
+        "price_per_gpu_hour",
     ),
     "the run directory": (
         "fresh", "allow_new_space", "keep_top", "checkpoint_budget", "export", "no_examples", "log_to", "status",

@@ -146,6 +146,9 @@ class SweepSpec(BaseModel):
     until_stable: Annotated[OnOff, Flag()] = False
     """End the search once further trials no longer improve the best score by more than its standard error."""
 
+    price_per_gpu_hour: Annotated[Positive | None, Flag()] = None
+    """What a GPU costs by the hour; --plan tells what the sweep costs."""
+
     repeat_configurations: Annotated[OnOff, Flag()] = False
     """In a space of few configurations, run them again with other seeds once all were tried, instead of stopping."""
 
