@@ -90,8 +90,12 @@ def test_commands_show_their_help_from_another_folder(command: str, installed: P
     assert f"python -m {command}" in run_installed(installed, tmp_path, "-m", command, "--help")
 
 
-def test_the_demo_is_planned_from_another_folder(installed: Path, tmp_path: Path) -> None:
+def test_the_demo_is_planned_from_another_folder(
+    installed: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The preset, its corpus and the model's package are found; nothing is trained or written."""
-    planned = run_installed(installed, tmp_path, "-m", "tune.search", "--plan", "--set", "num_cpus=1")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("caches")))
+    few = ["--set", "num_cpus=1", "--space", "batch_size=32"]
+    planned = run_installed(installed, tmp_path, "-m", "tune.search", "--plan", *few)
     assert "newswire" in planned
     assert list(tmp_path.iterdir()) == []

@@ -13,7 +13,10 @@ from tests.tune.test_end_to_end import command
 
 
 @pytest.fixture
-def flags(tmp_path: Path, tiny_model: Path) -> list[object]:
+def flags(
+    tmp_path: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> list[object]:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("caches")))
     data = write_pairs(tmp_path / "pairs", {"train": 48, "validation": 24, "test": 24})
     return ["--dataset", data, "--model", tiny_model, "--num-trials", 2, "--set", "num_cpus=2", "--out", "run"]
 
@@ -25,9 +28,14 @@ def test_a_plan_is_told_and_nothing_is_written(tmp_path: Path, flags: list[objec
     assert sorted(tmp_path.rglob("*")) == before
     lines = done.stdout.splitlines()
     assert re.fullmatch(r"sweep pairs: 2 trials for the max f1 on validation, in .*/run", lines[0])
-    assert lines[-4].startswith("disk at most 0.0")
-    assert lines[-3].split() == ["node", "cores", "GPUs", "GPU", "memory", "slots", "model", "clock", "free", "disk"]
-    assert lines[-2].split() == ["this", "machine", "2", "0", "2"]
+    disk = next(i for i, line in enumerate(lines) if line.startswith("disk at most 0.0"))
+    titles, row, precision, epochs, whole, early = lines[disk + 1 : -1]
+    assert titles.split() == ["node", "cores", "GPUs", "GPU", "memory", "slots", "model", "clock", "free", "disk"]
+    assert row.split() == ["this", "machine", "2", "0", "2"]
+    assert precision.startswith("precision ")
+    assert re.search(r"s at batch size 8, .*; an evaluation takes .* steps, 2 workers side by side, on cpu\)$", epochs)
+    assert whole.startswith("the sweep takes about 0:")
+    assert "without early stopping (--scheduler none)" in early
     assert lines[-1] == "Nothing was started; the same command without --plan begins."
 
 
