@@ -136,7 +136,8 @@ def _run(
         if not request.plan_only:
             with storage_told(run_dir.name):
                 report = export_finished(report, inputs, stored, run_dir, lambda line: print(plain(line), flush=True))
-        print(plain("\n".join(nothing_left_to_do(report, inputs.spec, run_dir.name))))
+        lines = nothing_left_to_do(report, inputs.spec, run_dir.name)
+        print(json.dumps({"finished": True, "note": lines[0]}) if request.as_json else plain("\n".join(lines)))
         return report.as_json()
     if every_trial_failed(stored.records, inputs.spec.num_trials):
         raise SweepFailed(f"{no_trial_finished(stored.records, run_dir)}\n{no_trial_is_left(inputs.spec.num_trials)}")
@@ -278,7 +279,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     may_restart = argv is None  # else this process is another program's, which must not be run again
     out: str | Path = Path()
     if argv is None:
-        get_ready(print)
+        get_ready(partial(print, file=sys.stderr) if "--json" in words else print)
     with Signals() as signals:
         try:
             problems: list[str] = []

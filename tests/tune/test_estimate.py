@@ -90,6 +90,13 @@ def test_confirmation_takes_its_share_or_the_runs_that_were_asked_for() -> None:
     assert sweep_s(a_spec(confirm="none")).fresh_runs == 0
 
 
+def test_the_workers_that_waited_for_the_end_of_the_search_start_again() -> None:
+    spec, slow = a_spec(confirm="2x3"), replace(COSTS, start_s=20.0)
+    quick, late = sweep_s(spec), sweep_s(spec, costs=slow)
+    assert late.search_s == pytest.approx(quick.search_s + 20)
+    assert 1 < late.confirm_s - quick.confirm_s <= 20
+
+
 def test_trials_that_are_done_are_not_counted_again() -> None:
     spec = a_spec(trials=10, confirm="auto")
     configs = planned_configurations(spec, 10)

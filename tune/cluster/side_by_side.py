@@ -48,6 +48,7 @@ class SideBySide:
         """
         self._plan, self._many, self._make, self._shared, self._say = plan, many, make, shared, say
         self._workers: list[Any] = []
+        self._placed = not plan.elastic  # nobody else has anything of a private Ray
 
     def __enter__(self) -> SideBySide:
         import ray
@@ -81,6 +82,7 @@ class SideBySide:
         left = results
         while left:
             done, left = ray.wait(left, num_returns=len(left), timeout=PLACED_CHECK_EVERY_S)
-            notices.tick(self._plan.resources(1) if not done and len(left) == len(results) else None)
+            self._placed = self._placed or bool(done)
+            notices.tick(None if self._placed else self._plan.resources(1))
         found: list[Any] = ray.get(results)
         return found

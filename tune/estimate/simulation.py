@@ -184,6 +184,7 @@ class _Sweep:
         begun: dict[int, TrialRecord] = {}
         ends: list[tuple[float, int]] = []
         now_s = began_s
+        warm = 1  # Tune ends workers that wait: when the last trial of the search ends, its worker alone is left
         while True:
             found = None
             if len(ends) < self.slots:
@@ -195,12 +196,15 @@ class _Sweep:
                 record = self._record(number, "RUNNING", found.config, 100.0, value, seconds)
                 begun[number] = replace(record, confirms=found.number)
                 lasts = seconds + self.costs.trial_s + found.config.epochs * self.costs.report_s
+                lasts += 0.0 if warm else self.costs.start_s
+                warm = max(0, warm - 1)
                 heapq.heappush(ends, (now_s + lasts, number))
                 self.busy_s += lasts
                 continue
             if not ends:
                 return list(begun.values()), now_s - began_s
             now_s, number = heapq.heappop(ends)
+            warm += 1
             begun[number] = replace(begun[number], state="COMPLETE", model_sha256="")
 
     def _winner(self, records: list[TrialRecord]) -> TrialRecord | None:
