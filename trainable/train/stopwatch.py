@@ -23,7 +23,7 @@ from trainable.train.run import FineTuningRun
 
 PARTS = 4  # of an epoch's steps; each pass times a step of each
 TIMED_S = 2.5  # no further pass is begun after this time
-MOST_PASSES = 40
+MOST_PASSES = 16
 _GOLDEN = 0.6180339887498949  # passes that are this far apart spread evenly over each part
 
 
