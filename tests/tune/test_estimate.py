@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from tune.estimate.configurations import measured_configurations, planned_config
 from tune.estimate.lengths import lengths_of
 from tune.estimate.planned import NO_ROOM, Planned, plan_sweep
 from tune.estimate.simulation import Costs, Simulated, expect
-from tune.estimate.sweep_time import sweep_time_of
+from tune.estimate.sweep_time import budget_s, sweep_time_of
 from tune.estimate.times import Times, cache_file, keep_times, read_times
 from tune.estimate.words import plan_lines
 from tune.prepare.launch import Launch
@@ -271,6 +272,21 @@ def test_the_test_split_and_the_price_count() -> None:
         return found.with_early_stopping.final_s
 
     assert final_s() < final_s(test=100) < final_s(test=1000)
+
+
+def test_a_budget_is_the_most_that_a_sweep_takes() -> None:
+    spec = a_spec(trials=40)
+    assert budget_s(spec, 4.0) == math.inf
+    assert budget_s(a_spec(time_budget="2h", gpu_hours=4.0), 4.0) == 3600
+    assert budget_s(a_spec(time_budget="2h", gpu_hours=4.0), 0.0) == 7200
+    assert budget_s(a_spec(max_cost=6.0, price_per_gpu_hour=3.0), 1.0) == 7200
+    times = Times("fp32", "", 1.0, 2.0, 5.0, 2.0, {8: 30.0, 32: 10.0}, "cpu", 2)
+    plan = SimpleNamespace(slots=2, local_cores=None, threads=1)
+    rows = {"train": ROWS, "validation": 100}
+    for limit, total in (("1m", 60.0), ("100h", None)):
+        limited = spec.model_copy(update={"time_budget": limit})
+        found = sweep_time_of(limited, plan, times, rows, (), 1.0, 4.0, 10**6).with_early_stopping  # type: ignore[arg-type]
+        assert total is None or found.total_s == found.low_s == found.high_s == total
 
 
 def test_json_goes_with_plan_and_mistakes_are_told_at_once(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ SOME: dict[str, list[Any]] = {  # values of every field
     "time_budget": [None, "90s", "1h30m"],
     "gpu_hours": [None, 0.5, 10.0],
     "max_cost": [None],  # which goes with the price alone
-    "price_per_gpu_hour": [None],
+    "price_per_gpu_hour": [None, 2.5, 40.0],
     "target": [None, "f1=0.92", "loss=1e-05"],
     "until_stable": [False, True],
     "checkpoint_budget_gb": [None, 0.5, 100.0],
@@ -77,7 +77,6 @@ SOME: dict[str, list[Any]] = {  # values of every field
     "encoding": ["utf-8", "cp1252"],
     "column_names": [None, ("a", "b"), ("label", "n a m e", "x")],
     "skip_labels": [None, ("-",), ("-", "n/a")],
-    "price_per_gpu_hour": [None, 2.5, 40.0],
     "strict_data": [False, True],
     "skip_blank_rows": [False, True],
     "no_examples": [False, True],

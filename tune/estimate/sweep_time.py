@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from tune.cluster.plan import Plan
@@ -9,6 +10,7 @@ from tune.estimate.configurations import planned_configurations
 from tune.estimate.simulation import Costs, Expected, expect
 from tune.estimate.times import Times
 from tune.run_dir.records import TrialRecord, of_the_search
+from tune.spec.budgets import gpu_hours_of, time_budget_s
 from tune.spec.sweep_spec import SweepSpec
 
 # Measured with MiniLM-L6 on two cores. They matter in sweeps of a few minutes only.
@@ -93,21 +95,23 @@ def sweep_time_of(
     if plan.local_cores is not None:
         test_s /= (plan.local_cores / plan.threads) ** CORES_HELP
 
+    limit_s = budget_s(spec, gpus)
+
     def phases(expected: Expected) -> Phases:
         mean = expected.mean
         final_s = END_S + (mean.scored_runs * (MODEL_LOAD_S + test_s) if "test" in rows else 0.0)
         beside_s = prepare_s + final_s
-        total_s = beside_s + mean.trials_s
+        total_s = min(limit_s, beside_s + mean.trials_s)
         gpu_hours = gpus * total_s / 3600
         price = spec.price_per_gpu_hour
         return Phases(
             prepare_s=prepare_s,
-            search_s=mean.search_s,
+            search_s=min(mean.search_s, max(0.0, total_s - beside_s - mean.confirm_s)),
             confirm_s=mean.confirm_s,
             final_s=final_s,
             total_s=total_s,
-            low_s=beside_s + expected.low_s,
-            high_s=beside_s + expected.high_s,
+            low_s=min(limit_s, beside_s + expected.low_s),
+            high_s=min(limit_s, beside_s + expected.high_s),
             fresh_runs=mean.fresh_runs,
             gpu_hours=gpu_hours,
             cost=None if price is None else price * gpu_hours,
@@ -118,3 +122,12 @@ def sweep_time_of(
         for stops in (True, False)
     )
     return SweepTime(*both)
+
+
+def budget_s(spec: SweepSpec, gpus: float) -> float:
+    """The most time that the budgets of time, GPU-hours and money leave a sweep; infinite without one."""
+    time_s = time_budget_s(spec)
+    found = [math.inf if time_s is None else time_s]
+    if gpus:
+        found += [hours * 3600 / gpus for hours in gpu_hours_of(spec).values()]
+    return min(found)

@@ -174,7 +174,6 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "machines": (
         "gpus_per_trial", "cpus_per_trial", "max_concurrent", "accelerator", "address", "max_retries", "submit",
-        "price_per_gpu_hour",
     ),
     "the run directory": (
         "fresh", "allow_new_space", "keep_top", "checkpoint_budget", "export", "no_examples", "log_to", "status",

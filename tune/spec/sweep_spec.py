@@ -138,16 +138,13 @@ class SweepSpec(BaseModel):
     """The most money that the sweep's GPU-hours may cost; goes with --price-per-gpu-hour."""
 
     price_per_gpu_hour: Annotated[Positive | None, Flag()] = None
-    """What a GPU costs by the hour, in the currency of --max-cost."""
+    """What a GPU costs by the hour, for --max-cost and for what --plan tells."""
 
     target: Annotated[Target | None, Flag("METRIC=X")] = None
     """End the search once a trial reaches this score on validation, such as f1=0.92."""
 
     until_stable: Annotated[OnOff, Flag()] = False
     """End the search once further trials no longer improve the best score by more than its standard error."""
-
-    price_per_gpu_hour: Annotated[Positive | None, Flag()] = None
-    """What a GPU costs by the hour; --plan tells what the sweep costs."""
 
     repeat_configurations: Annotated[OnOff, Flag()] = False
     """In a space of few configurations, run them again with other seeds once all were tried, instead of stopping."""
@@ -328,11 +325,10 @@ def _checked_together(spec: SweepSpec, given: Given, problems: list[str]) -> Swe
         for name in ("num_cpus", "num_gpus")
         if getattr(spec, name) is not None and spec.address is not None
     ]
-    for name, other in (("max_cost", "price_per_gpu_hour"), ("price_per_gpu_hour", "max_cost")):
-        if getattr(spec, name) is not None and getattr(spec, other) is None:
-            if given.values.get(other) is None:  # else that is told to be wrong
-                problems.append(f"{given.where(name)} goes with {flag_name(other)}")
-            spec = spec.model_copy(update={name: None})
+    if spec.max_cost is not None and spec.price_per_gpu_hour is None:
+        if given.values.get("price_per_gpu_hour") is None:  # else that is told to be wrong
+            problems.append(f"{given.where('max_cost')} goes with --price-per-gpu-hour")
+        spec = spec.model_copy(update={"max_cost": None})
     return spec
 
 
