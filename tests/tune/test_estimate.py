@@ -202,14 +202,14 @@ class Workers:
 
 
 def test_a_second_plan_runs_no_step(prepared: Checked, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measure, "SideBySide", Workers)
+    monkeypatch.setattr(measure, "TrialWorkers", Workers)
     monkeypatch.setattr("trainable.train.stopwatch.TIMED_S", 0.1)
     nodes = [Node(2, here=True)]
     first = planned_on(prepared, nodes)
     assert first.times is not None
     assert first.times.steps > 4
     assert first.times.train_epoch_s.keys() == {8, 16}
-    monkeypatch.setattr(measure, "SideBySide", None)
+    monkeypatch.setattr(measure, "TrialWorkers", None)
     monkeypatch.setattr(measure, "rehearse_for_precision", None)
     second = planned_on(prepared, nodes)
     assert second.times is not None
@@ -219,7 +219,7 @@ def test_a_second_plan_runs_no_step(prepared: Checked, monkeypatch: pytest.Monke
 
 
 def test_the_text_and_the_object_say_the_same(prepared: Checked, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measure, "SideBySide", Workers)
+    monkeypatch.setattr(measure, "TrialWorkers", Workers)
     monkeypatch.setattr("trainable.train.stopwatch.TIMED_S", 0.1)
     chosen = ChosenPrecision("fp32", "as asked for")  # it would be chosen in a worker of Ray, for the GPU
     monkeypatch.setattr(measure, "rehearse_for_precision", lambda *arguments: chosen)
@@ -255,7 +255,7 @@ def test_workers_that_die_leave_the_counts(prepared: Checked, monkeypatch: pytes
     def die(*arguments: object) -> None:
         raise RayDied("out of memory")
 
-    monkeypatch.setattr(measure, "SideBySide", die)
+    monkeypatch.setattr(measure, "TrialWorkers", die)
     planned = planned_on(prepared, [Node(2, here=True)])
     assert planned.why_no_times == "the workers that were to measure a few steps died: out of memory"
 

@@ -31,7 +31,7 @@ def ray_failed(kind: Callable[[str], Exception]) -> Iterator[None]:
         raise kind(str(error).strip().rpartition("\n")[2]) from error
 
 
-class SideBySide:
+class TrialWorkers:
     """Ray actors that each have what a trial has. They are all asked the same, at the same time."""
 
     def __init__(
@@ -50,7 +50,7 @@ class SideBySide:
         self._workers: list[Any] = []
         self._placed = not plan.elastic  # nobody else has anything of a private Ray
 
-    def __enter__(self) -> SideBySide:
+    def __enter__(self) -> TrialWorkers:
         import ray
 
         asked = self._plan.resources(1)

@@ -14,7 +14,7 @@ from trainable.job import Job
 from trainable.train.stopwatch import Stopwatch, Timed
 from tune.cluster.node_facts import gpus_here
 from tune.cluster.preflight import fetch_shipped
-from tune.cluster.side_by_side import SideBySide, measured_side_by_side, ray_failed
+from tune.cluster.side_by_side import TrialWorkers, measured_side_by_side, ray_failed
 from tune.estimate.configurations import measured_configurations
 from tune.estimate.times import Times, cache_file, keep_times, read_times
 from tune.prepare.identity import StoredSweep
@@ -60,7 +60,7 @@ def measured_times(inputs: Inputs, stored: StoredSweep, launch: Launch, job: Job
     wanted = {size: config for size, config in configs.items() if size not in known.train_epoch_s}
     began = time.monotonic()
     job = replace(job, precision=known.precision)
-    with ray_failed(RayDied), SideBySide(launch.plan, many, TrialStopwatch, job, say) as workers:
+    with ray_failed(RayDied), TrialWorkers(launch.plan, many, TrialStopwatch, job, say) as workers:
         device = workers.all("device")[0]
         start_s = time.monotonic() - began
         evaluations: list[Timed] = workers.all("evaluation")

@@ -19,7 +19,7 @@ TRIAL_S = 0.3  # from the last score of a trial to the beginning of the next one
 REPORT_S = 0.05  # from a score to the next step
 MODEL_WRITE_BYTES_PER_S = 500e6
 MODEL_LOAD_S = 0.5  # of a model that is scored on the test split
-END_S = 3.0  # statistics, report, best/
+WRITE_UP_S = 3.0  # statistics, report, best/
 CORES_HELP = 0.85  # n cores compute an evaluation n^0.85 times as fast as one
 
 
@@ -99,7 +99,7 @@ def sweep_time_of(
 
     def phases(expected: Expected) -> Phases:
         mean = expected.mean
-        final_s = END_S + (mean.scored_runs * (MODEL_LOAD_S + test_s) if "test" in rows else 0.0)
+        final_s = WRITE_UP_S + (mean.scored_runs * (MODEL_LOAD_S + test_s) if "test" in rows else 0.0)
         beside_s = prepare_s + final_s
         total_s = min(limit_s, beside_s + mean.trials_s)
         gpu_hours = gpus * total_s / 3600
