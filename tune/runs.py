@@ -52,7 +52,8 @@ class ListedRun:
         if found.test is not None and metric in found.test.scores:
             test = f"{metric} {found.test.scores[metric]:.4f}"
         age = "" if found.last_epoch_at is None else f"{_age(now - found.last_epoch_at)} ago"
-        return (name, found.state, f"{ended}/{found.spec.num_trials}", best, test, age, size)
+        trials = f"{ended}/{found.spec.num_trials}" if found.budget_ended_by is None else str(ended)
+        return (name, found.state, trials, best, test, age, size)
 
 
 def list_runs(folder: Path) -> list[ListedRun]:

@@ -233,6 +233,27 @@ def test_the_study_notes_time_gpus_and_the_end(tmp_path: Path, clock: list[float
     assert study.user_attrs[GPU_S] == pytest.approx(2 * study.user_attrs[WALL_S], abs=1)
 
 
+def test_the_user_is_told_once_that_a_budget_is_too_small_and_that_the_search_ends(
+    tmp_path: Path, clock: list[float]
+) -> None:
+    book = make_book(tmp_path, time_budget="100s", confirm="auto", num_trials=3)
+    assert book.budget.news() == []
+    trial = issue(book)
+    clock[0] += 15
+    book.record_epochs(trial.number, [replace(epoch(1, 0.5), schedule_percent=25.0, train_s=14.0, eval_s=1.0)])
+    clock[0] += 5
+    (note,) = book.budget.news()
+    assert note.startswith("note: the budget is too small by about ")
+    assert book.budget.news() == []
+    clock[0] += 75
+    book.tick()
+    assert book.budget.news() == [
+        "the search ended after 1 trial because its time budget of 1m40s was used up; what is begun runs on as long as "
+        "it can end in time"
+    ]
+    assert book.budget.news() == []
+
+
 def test_no_trial_is_ended_before_one_came_to_its_end(tmp_path: Path, clock: list[float]) -> None:
     book = make_book(tmp_path, time_budget="100s", confirm="none", num_trials=2)
     trial = issue(book)
@@ -392,13 +413,13 @@ def search(tmp_path: Path, model: Path, data: Path, *flags: object) -> tuple[str
 @pytest.mark.slow
 def test_a_real_sweep_with_a_time_budget(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
     began = time.time()
-    said, report = search(tmp_path, tiny_model, tiny_data, "--time-budget", "90s")
+    said, report = search(tmp_path, tiny_model, tiny_data, "--time-budget", "150s")
     took_s = time.time() - began
-    assert report["wall_s"] <= 90 + 5
-    assert took_s <= 90 + 15, "with the start of Python and the end of Ray, on a busy machine"
+    assert report["wall_s"] <= 150 + 5
+    assert took_s <= 150 + 30, "with the start of Python and the end of Ray, on a busy machine"
     assert report["budget_ended_by"] == "time_budget"
     trials = sum(row["confirms"] is None for row in report["trials"])
-    sentence = f"the search ended after {trials} trials because its time budget of 90s was used up"
+    sentence = f"the search ended after {trials} trials because its time budget of 2m30s was used up"
     for text in (said, *((tmp_path / "run" / name).read_text() for name in ("report.html", "best/README.md"))):
         assert sentence in text
     assert len(report["finalists"]) >= 1

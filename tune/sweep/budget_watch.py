@@ -100,10 +100,9 @@ class BudgetWatch:
         if ended_by is not None:
             self.ended_by = ended_by
             self._study.set_user_attr(SEARCH_ENDED, {"by": ended_by, "settings": self._settings})
-            trials = len(of_the_search(records))
-            self._told.append(
-                f"{budget_sentence(ended_by, self._settings, trials)}; what runs may end, if it can in time"
-            )
+            why = budget_sentence(ended_by, self._settings, len(of_the_search(records)))
+            runs = any(record.state == "RUNNING" for record in records)
+            self._told.append(f"{why}; what is begun runs on as long as it can end in time" if runs else why)
         return ended_by
 
     def news(self) -> list[str]:
