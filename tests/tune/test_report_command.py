@@ -243,6 +243,7 @@ def test_json_is_the_report(cut: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # three searches, each with a Ray of its own
 def test_a_search_is_interrupted_reported_and_brought_to_its_end(tiny_model: Path, tmp_path: Path) -> None:
     data = write_pairs(tmp_path / "pairs", {"train": 96, "validation": 48, "test": 48})
     run = tmp_path / "run"
@@ -264,7 +265,7 @@ def test_a_search_is_interrupted_reported_and_brought_to_its_end(tiny_model: Pat
     words = [sys.executable, "-m", "tune.search", *map(str, flags), "--out", str(run)]
     driver = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
-        until = time.monotonic() + 200
+        until = time.monotonic() + 400
         while not (run / "study.db").exists() or status(run).count("COMPLETE") < 1:
             assert driver.poll() is None
             assert time.monotonic() < until
@@ -273,6 +274,7 @@ def test_a_search_is_interrupted_reported_and_brought_to_its_end(tiny_model: Pat
         _, told = driver.communicate(timeout=60)
     finally:
         driver.kill()
+        driver.wait()
     assert driver.returncode == 130
     advised = [line for line in told.splitlines() if "tune.report" in line]
     assert advised == [f"Report and best/ of what is there: python -m tune.report {run}"]

@@ -21,13 +21,15 @@ import pytest
 from tests.faults.disturbed import Sweep, make_flags
 from tests.faults.test_cluster_checks import node_without
 from tests.faults.test_nodes import cluster_for
+from tests.tune.left_behind import begin, complete
 from tests.tune.test_end_to_end import ROOT, command
 from trainable.errors import UserError
 from trainable.storage import lease
 from trainable.storage.lease import LEASE_FILE
 from trainable.storage.object_store import ObjectStore
 from trainable.storage.private_folder import working_folder
-from tune.run_dir.layout import FETCHED
+from tune.report.__main__ import main as report_main
+from tune.run_dir.layout import FETCHED, RunDir
 
 pytestmark = pytest.mark.cluster
 
@@ -225,3 +227,26 @@ def test_of_drivers_that_begin_at_one_moment_one_is_left(
         assert told[-1] == "held"
         assert all("another sweep has begun here at the same moment" in reason for reason in told[:-1])
         assert "held" not in told[:-1]
+
+
+def test_a_stopped_sweep_in_a_store_is_reported(
+    tmp_path: Path, tiny_model: Path, tiny_data: Path, store: ObjectStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The report and best/ lie in the store afterwards, and nobody holds it; asking again reads no model."""
+    book = begin(tmp_path / "cut", tiny_model, tiny_data, num_trials=4)
+    winner = complete(book, 0.9).number
+    shutil.copytree(tmp_path / "cut", store.root, dirs_exist_ok=True)
+    run_dir = RunDir(store.root, store)
+    store.publish(run_dir.spec_file)
+    store.publish_database(run_dir.study_file)
+    store.publish(run_dir.model(winner))
+    for is_read in (True, False):
+        assert report_main([str(store.url)]) == 0
+        out, err = capsys.readouterr()
+        assert "WARNING: the sweep did not end: 1 of 4 trials are done" in out
+        assert ("the test split was read for this (once so far for this run)" in err) == is_read
+    there = ObjectStore(tmp_path / "other", str(store.url))
+    there.fetch_copy(FETCHED)
+    assert (tmp_path / "other" / "best" / "model.safetensors").exists()
+    assert json.loads((tmp_path / "other" / "report.json").read_text())["best"]["trial"] == winner
+    assert not (tmp_path / "other" / LEASE_FILE).exists()
