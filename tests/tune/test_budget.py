@@ -391,6 +391,8 @@ def test_every_budget_has_its_words() -> None:
 def test_an_end_holds_as_long_as_its_budget_is_the_same() -> None:
     spec = spec_of(time_budget="2h", max_cost=20.0, price_per_gpu_hour=2.0)
     settings = settings_of(spec)
+    assert settings.keys() == {"time_budget", "max_cost", "price_per_gpu_hour"}
+    assert settings_of(spec_of(price_per_gpu_hour=2.0)) == {}, "a price alone limits nothing"
     assert still_holds("time_budget", settings, spec)
     assert not still_holds(None, settings, spec)
     assert not still_holds("target", settings, spec)

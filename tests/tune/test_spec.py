@@ -38,6 +38,7 @@ SOME: dict[str, list[Any]] = {  # values of every field
     "price_per_gpu_hour": [None, 2.5, 40.0],
     "target": [None, "f1=0.92", "loss=1e-05"],
     "until_stable": [False, True],
+    "export": ["none", "onnx"],
     "checkpoint_budget_gb": [None, 0.5, 100.0],
     "name": ["a", "1e5", "123", "yes", "a: b", "日本 #1", "null", "- x", "~", "2001-01-01"],
     "model": ["bert-base-uncased", "a b", "builtin:minilm", "1", "C:\\x"],

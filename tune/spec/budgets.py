@@ -13,8 +13,8 @@ Settings = dict[str, str | float | bool]
 
 
 def settings_of(spec: SweepSpec) -> Settings:
-    """The budgets that a specification has, with the price."""
-    names = (*BUDGETS, "price_per_gpu_hour")
+    """The budgets that a specification has, with the price that makes one of money."""
+    names = (*BUDGETS, *(("price_per_gpu_hour",) if spec.max_cost is not None else ()))
     return {name: value for name in names if (value := getattr(spec, name))}
 
 
