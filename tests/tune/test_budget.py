@@ -15,11 +15,12 @@ from optuna.trial import TrialState
 from tests.tune.sweep_on_a_clock import EVAL_S, TICK_S, ClockedSweep, clock, fresh_runs
 from tests.tune.test_confirmation import record, spec_of
 from tests.tune.test_end_to_end import command
-from tests.tune.test_searcher import epoch, issue, make_book, run_one
+from tests.tune.test_searcher import epoch, issue, leave_model, make_book, run_one
 from trainable.metrics import METRICS
 from tune.cluster.nodes import Node
 from tune.cluster.plan import make_plan
 from tune.report.budget_words import FLAG, budget_sentence
+from tune.report.progress import outcome
 from tune.run_dir.attributes import GPU_S, SEARCH_ENDED, WALL_S
 from tune.run_dir.records import of_the_search
 from tune.spec.budgets import settings_of, still_holds
@@ -265,6 +266,22 @@ def test_no_trial_is_ended_before_one_came_to_its_end(tmp_path: Path, clock: lis
     assert book.budget.must_stop(trial.number, slow)
     book.finish(trial.number, TrialState.PRUNED)
     assert book.choose() is None
+
+
+def test_a_trial_that_was_ended_before_it_was_scored_is_told_and_proposed_after(
+    tmp_path: Path, clock: list[float]
+) -> None:
+    book = make_book(tmp_path, num_trials=20, sampler="tpe")
+    for number in range(8):
+        trial = issue(book)
+        if number % 2:
+            told = outcome(book.finish(trial.number, TrialState.PRUNED), "f1")
+            assert told == "stopped early before it was scored"
+        else:
+            book.record_epochs(trial.number, [epoch(1, 0.5)])
+            leave_model(book, trial.number)
+            book.finish(trial.number, TrialState.COMPLETE)
+    assert issue(book).number == 8
 
 
 def test_a_reserve_grows_with_what_is_to_be_done() -> None:
