@@ -288,7 +288,7 @@ def test_a_reserve_grows_with_what_is_to_be_done() -> None:
     spec = spec_of(time_budget="1000s", confirm="auto")
     none = ends([], spec, Usage(), Pace())
     assert none is not None
-    assert (none.search_s, none.training_s) == (1000 - END_S, 1000 - END_S)
+    assert (none.search_s, none.training_s) == (1000 - END_S[0], 1000 - END_S[0])
     records = [record(0, 0.8, 5e-5), record(1, 0.9, 1e-4)]
     one, two = (ends(records, spec, Usage(), Pace(slots, between_s=1.0)) for slots in (1, 2))
     tested = ends(records, spec, Usage(), Pace(1, 1.0, test_share=4.0))
@@ -297,6 +297,12 @@ def test_a_reserve_grows_with_what_is_to_be_done() -> None:
     assert tested is not None
     assert one.search_s < two.search_s < none.search_s
     assert tested.training_s < one.training_s
+    slow = ends([], spec, Usage(), Pace(start_s=40.0))
+    assert slow is not None
+    assert slow.training_s == 1000 - 20, "where the start was slow, the end will be"
+    waited = ends([], spec, Usage(), Pace(start_s=4000.0))
+    assert waited is not None
+    assert waited.training_s == 1000 - END_S[1], "a start may have waited for machines"
     alone = ends(records, spec.model_copy(update={"confirm": "none"}), Usage(), Pace())
     assert alone is not None
     assert alone.search_s == alone.training_s
@@ -307,7 +313,7 @@ def test_no_trial_is_begun_that_has_no_time_for_its_schedule() -> None:
     records = [
         replace(whole, epochs=tuple(replace(each, schedule_percent=100 / 3 * each.epoch) for each in whole.epochs))
     ]
-    until_s = 100 - END_S
+    until_s = 100 - END_S[0]
     assert time_is_up(records, spec, Usage(until_s - 5), Pace(), for_another=True) is None
     assert time_is_up(records, spec, Usage(until_s - 4), Pace(), for_another=True) == "time_budget"
     assert time_is_up(records, spec, Usage(until_s - 4), Pace()) is None
@@ -434,7 +440,7 @@ def test_a_real_sweep_with_a_time_budget(tiny_model: Path, tiny_data: Path, tmp_
     began = time.time()
     said, report = search(tmp_path, tiny_model, tiny_data, "--time-budget", "150s")
     took_s = time.time() - began
-    assert report["wall_s"] <= 150 + 5
+    assert report["wall_s"] <= 150 + 10
     assert took_s <= 150 + 30, "with the start of Python and the end of Ray, on a busy machine"
     assert report["budget_ended_by"] == "time_budget"
     trials = sum(row["confirms"] is None for row in report["trials"])

@@ -28,7 +28,8 @@ from tune.sweep.confirmation import Finalist, finalists
 
 HOUR_S = 3600.0
 TIME_MARGIN = 1.25  # of what is yet to be done over what was measured
-END_S = 8.0  # to import what scores, write the result and end Ray
+END_S = (8.0, 60.0)  # the least and the most for what is imported and written at the end, and for the end of Ray
+END_OF_START = 0.5  # that end, of the time in which this driver started: both are slow on a machine that is busy
 LEAST_SHARE = 0.5  # of a budget, which the search gets at least where --confirm is auto
 STABLE_TRIALS = 2 * STARTUP_TRIALS  # without an improvement; a third of all searches find none in so many after six
 
@@ -58,6 +59,13 @@ class Pace:
     """What a trial takes beside training and evaluation, seconds."""
     test_share: float = 0.0
     """Rows of the test split for each row of the validation split."""
+    start_s: float = 0.0
+    """How long this driver took to start, seconds."""
+
+    @property
+    def end_s(self) -> float:
+        """About how long the end takes beside the scoring, seconds."""
+        return min(max(END_S[0], END_OF_START * self.start_s), END_S[1])
 
 
 @dataclass(frozen=True)
@@ -99,10 +107,10 @@ def scoring_s(records: Sequence[TrialRecord], spec: SweepSpec, pace: Pace) -> fl
     """About how long it takes to score what is scored on the test split, and to write the result."""
     evaluations = [epoch.eval_s for record in records for epoch in record.epochs]
     if not evaluations:
-        return END_S
+        return pace.end_s
     fresh = sum(record.confirms is not None for record in records)
     models = 1 if spec.confirm == "none" else max(2 * LEAST_SEEDS, fresh)
-    return END_S + TIME_MARGIN * models * pace.test_share * fmean(evaluations)
+    return pace.end_s + TIME_MARGIN * models * pace.test_share * fmean(evaluations)
 
 
 def confirmation_s(records: Sequence[TrialRecord], spec: SweepSpec, pace: Pace, budget_s: float) -> float:

@@ -53,6 +53,8 @@ class BudgetWatch:
         """How many trials run side by side now."""
         self.noise: Noise = lambda record: 0.0
         """The standard error of a trial's objective on the validation rows."""
+        self.start_s = 0.0
+        """How long this driver took to start, seconds."""
         self._spec, self._study, self._meter, self._test_share = spec, study, meter, test_share
         self._settings = settings_of(spec)
         self.ended_by = noted_end(study, spec)
@@ -69,7 +71,7 @@ class BudgetWatch:
     @property
     def _pace(self) -> Pace:
         between_s = median(self._between_s) if self._between_s else BETWEEN_S
-        return Pace(max(1, self.slots()), between_s, self._test_share)
+        return Pace(max(1, self.slots()), between_s, self._test_share, self.start_s)
 
     def trial_began(self, number: int) -> None:
         """A trial was handed out."""

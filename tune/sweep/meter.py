@@ -38,6 +38,11 @@ class Meter:
         self._wall_s_before, self._gpu_s = before.wall_s, before.gpu_s
 
     @property
+    def driver_s(self) -> float:
+        """How long this driver has been at work, seconds."""
+        return time.monotonic() - self._began
+
+    @property
     def usage(self) -> Usage:
         """What the sweep has used so far."""
         now, gpus = time.monotonic(), self.gpus()

@@ -156,8 +156,15 @@ class TrialBook:
         return self.run_dir.has_model(record.number, record.model_sha256)
 
     def watch(self, slots: Callable[[], int], gpus: Callable[[], float], noise: Noise) -> None:
-        """Tell the budgets how many trials run side by side and how many GPUs there are now, and how far scores err."""
+        """Begin to watch the budgets, once this driver has started.
+
+        Args:
+            slots: How many trials run side by side now.
+            gpus: How many GPUs the sweep has now.
+            noise: The standard error of a trial's objective on the validation rows.
+        """
         self.budget.slots, self.meter.gpus, self.budget.noise = slots, gpus, noise
+        self.budget.start_s = self.meter.driver_s
 
     def tick(self) -> bool:
         """Look at the clock, at most once a second: end the search if its time is up, and note what is used.
