@@ -142,7 +142,9 @@ def test_missing_packages_are_told_at_once(
 def test_a_finished_sweep_gets_its_file_and_an_extended_one_keeps_the_wish(tiny_model: Path, tmp_path: Path) -> None:
     data = write_pairs(tmp_path / "pairs", {"train": 96, "validation": 48, "test": 48})
     flags = ("--num-trials", 1, "--space", "epochs=1", "--precision", "fp32", "--max-length", 48, "--confirm", "none")
-    done = command("tune.search", "--dataset", data, "--model", tiny_model, "--out", "run", *flags, cwd=tmp_path)
+    done = command(
+        "tune.search", "--dataset", data, "--model", tiny_model, "--out", "run", *flags, cwd=tmp_path, limit_s=300
+    )
     assert done.returncode == 0, done.stderr
     run = tmp_path / "run"
     before = json.loads((run / "report.json").read_text())
@@ -161,7 +163,7 @@ def test_a_finished_sweep_gets_its_file_and_an_extended_one_keeps_the_wish(tiny_
     assert "as ONNX" not in done.stdout or "best/model.onnx" in done.stdout
 
     agrees(run, data)
-    again = command("tune.search", "--out", "run", cwd=tmp_path)
+    again = command("tune.search", "--out", "run", cwd=tmp_path, limit_s=300)
     assert "writing the model as ONNX" not in again.stdout, "it is there already"
     done = command("tune.search", "--out", "run", "--num-trials", 2, cwd=tmp_path, limit_s=300)
     assert done.returncode == 0, done.stderr
