@@ -38,6 +38,7 @@ def html_page(report: SweepReport) -> str:
         plotly=_plotly(),
         kind_of=lambda row: kind_of(row, report),
         thinned=len([row for row in report.trials if row.epochs or row.rungs]) - len(curves_drawn(report)),
+        unplaced=len({row.number for row in report.trials} - {span.trial for span in report.timeline}),
         most_rows=MOST_TABLE_ROWS,
         confused=_most_confused(report),
     )

@@ -28,7 +28,7 @@ TOO_MANY = "There are too many classes to draw them; report.json has every numbe
 
 
 def confusion(report: SweepReport) -> Figure | str:
-    """A row for each class, a column for each answer; a cell is the darker, the greater its part of the class."""
+    """A row for each class, a column for each answer; a cell's colour is its part of the class."""
     import plotly.graph_objects as go
 
     of = report.answers

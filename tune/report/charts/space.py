@@ -13,6 +13,7 @@ from tune.report.charts.style import (
     kind_of,
     layout,
     metric_title,
+    room_for,
     score_of,
     shown,
     told,
@@ -94,6 +95,8 @@ def rate_and_batch(report: SweepReport) -> Figure | str:
     rates = [given["learning_rate"] for _, given in found]
     ticks = round_values(min(rates), max(rates))
     title = metric_title(report)
+    scores = [score_of(row, report.metric) for row, _ in found]
+    ends = dict(zip(("cmin", "cmax"), room_for(scores) or (), strict=False))  # none where the scores differ
     spread = 0.4 if len(found) > CROWD else 0.0  # of the step to the double
     figure = go.Figure(
         layout=layout(
@@ -111,7 +114,8 @@ def rate_and_batch(report: SweepReport) -> Figure | str:
         hovertemplate="%{hovertext}<extra></extra>",
         mode="markers",
         marker={
-            "color": [score_of(row, report.metric) for row, _ in found],
+            "color": scores,
+            **ends,
             "colorscale": FROM_LOW_TO_HIGH,
             "reversescale": report.mode == "min",
             "symbol": [MARKERS[kind_of(row, report)][1] for row, _ in found],
