@@ -94,6 +94,14 @@ def test_the_pointer_shows_a_trial_s_configuration(chromium: Any, page_file: Pat
             assert "learning_rate=" in text, name
 
 
+def test_no_button_sends_a_chart_anywhere(chromium: Any, page_file: Path) -> None:
+    with opened(chromium, page_file) as seen:
+        titles = set(
+            seen.page.evaluate("[...document.querySelectorAll('.modebar-btn')].map((each) => each.dataset.title)")
+        )
+    assert titles == {"Download plot as a PNG", "Zoom", "Pan", "Zoom in", "Zoom out", "Reset axes"}
+
+
 def test_charts_follow_when_the_reader_turns_dark_on_or_prints(chromium: Any, page_file: Path) -> None:
     ink = "getComputedStyle(document.querySelector('#chart-history .xtick text')).fill"
     with opened(chromium, page_file) as seen:

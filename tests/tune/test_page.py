@@ -26,9 +26,11 @@ from tune.report.importance import importance_of
 from tune.report.results import SweepReport, TrialRow
 from tune.report.timeline import timeline_of
 from tune.run_dir.layout import RunDir
+from tune.spec.sweep_spec import SweepSpec
 from tune.sweep.details import without_secrets
 
 MOST_BYTES = 6_000_000
+ASKED_FOR = SweepSpec(name="reviews", model="m", dataset="d", num_trials=12)
 
 
 @pytest.fixture(scope="module")
@@ -210,13 +212,13 @@ def left_by_an_earlier_run(folder: Path, report: SweepReport) -> RunDir:
 
 def test_a_finished_sweep_that_is_asked_for_no_examples_loses_its_texts(tmp_path: Path, report: SweepReport) -> None:
     run_dir, records = left_by_an_earlier_run(tmp_path, report), trial_records(12)
-    assert finished_report(run_dir, records, 12) == report
+    assert finished_report(run_dir, records, ASKED_FOR) == report
     assert "the secret text" in run_dir.report_html.read_text()
-    bare = finished_report(run_dir, records, 12, no_examples=True)
+    bare = finished_report(run_dir, records, ASKED_FOR, no_examples=True)
     assert bare is not None
     for file in (run_dir.report_html, run_dir.report_json):
         assert "the secret text" not in file.read_text()
-    assert finished_report(run_dir, records, 12) == bare  # they do not come back by themselves
+    assert finished_report(run_dir, records, ASKED_FOR) == bare  # they do not come back by themselves
 
 
 def test_a_finished_sweep_whose_report_an_earlier_version_wrote_is_not_run_again(
@@ -230,12 +232,12 @@ def test_a_finished_sweep_whose_report_an_earlier_version_wrote_is_not_run_again
         for name in ("epochs", "rungs", "began_at", "ended_at"):
             del row[name]
     run_dir.report_json.write_text(json.dumps(old))
-    found = finished_report(run_dir, records, 12)
+    found = finished_report(run_dir, records, ASKED_FOR)
     assert found is not None
     assert "an earlier version wrote it" in run_dir.report_html.read_text()
     old["trials"][0]["value"] = 0.1  # which is not what the study says
     run_dir.report_json.write_text(json.dumps(old))
-    assert finished_report(run_dir, records, 12) is None
+    assert finished_report(run_dir, records, ASKED_FOR) is None
 
 
 def test_the_specification_on_the_page_holds_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
