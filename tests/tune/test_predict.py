@@ -13,11 +13,15 @@ from pyarrow import parquet
 from transformers import pipeline
 
 import tune.predict
+from benchmarks.workload import data_folder
 from tests.conftest import write_pairs
 from tests.tune.test_end_to_end import command
+from trainable.data.load import load_data
+from trainable.data.request import DataRequest
 from trainable.data.row_streams import STREAMED, row_stream
 from trainable.errors import UserError
 from tune.predict import PREDICTED, Predictor, main, predict_file
+from tune.prepare.inputs import BUILTIN_DATASETS
 
 FIRST, SECOND = "the cat in the garden saw the show is good", "never saw it sold shares instead"
 
@@ -206,3 +210,42 @@ def test_flags_that_do_not_go_together(run: Path, capsys: pytest.CaptureFixture[
 def test_a_folder_without_a_result_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path), "--text", "a"]) == 2
     assert "holds no sweep" in capsys.readouterr().err
+
+
+@pytest.mark.slow  # real weights: a short sweep, then 1,000 rows one by one through the pipeline
+def test_a_thousand_pairs_get_the_labels_and_the_probabilities_of_the_pipeline(tmp_path: Path) -> None:
+    """BENCH_DATA names a folder of sentence pairs such as MRPC's; without it the demo's corpus is used."""
+    data = data_folder()
+    data = data if data in BUILTIN_DATASETS else str(Path(data).absolute())
+    flags = (
+        "--num-trials",
+        1,
+        "--space",
+        "epochs=1",
+        "--train-rows",
+        320,
+        "--validation-rows",
+        64,
+        "--confirm",
+        "none",
+    )
+    sweep = ("--dataset", data, "--model", "builtin:minilm", "--test-split", "none", "--out", "run", *flags)
+    done = command("tune.search", *sweep, cwd=tmp_path, limit_s=500)
+    assert done.returncode == 0, done.stderr
+    loaded = load_data(DataRequest(str(BUILTIN_DATASETS.get(data, data))))
+    pairs = [pair for split in loaded.splits.values() for pair in zip(*split.texts, strict=True)][:1000]
+    assert len(pairs) == 1000
+    rows = [dict(zip(loaded.text_columns, pair, strict=True)) for pair in pairs]
+    predict_file(tmp_path / "run", write(tmp_path / "in.csv", rows), tmp_path / "out.jsonl")
+    classify = pipeline(
+        "text-classification", str(tmp_path / "run" / "best"), top_k=None, device="cpu", truncation=True
+    )
+    largest, told_apart = 0.0, set()
+    for row, (first, second) in zip(read(tmp_path / "out.jsonl"), pairs, strict=True):
+        told = {each["label"]: each["score"] for each in classify({"text": first, "text_pair": second})}
+        assert row[PREDICTED] == max(told, key=lambda name: told[name])
+        largest = max(largest, *(abs(row[f"probability {name}"] - score) for name, score in told.items()))
+        told_apart.add(row[f"probability {loaded.label_names[0]}"])
+    print(f"largest difference of probabilities: {largest:.2g}")
+    assert largest < 1e-5
+    assert len(told_apart) > 900, "a model that says the same of every row would agree, too"
