@@ -16,12 +16,21 @@ import tune.predict
 from benchmarks.workload import data_folder
 from tests.conftest import write_pairs
 from tests.tune.test_end_to_end import command
+from tests.tune.test_reproduce import inputs_of
+from tests.tune.test_shown import report_of
+from trainable.config import TrialConfig
 from trainable.data.load import load_data
 from trainable.data.request import DataRequest
 from trainable.data.row_streams import STREAMED, row_stream
 from trainable.errors import UserError
+from trainable.train.run import FineTuningRun
+from tune.cluster.plan import Plan
 from tune.predict import PREDICTED, Predictor, main, predict_file
+from tune.prepare.identity import spec_document
 from tune.prepare.inputs import BUILTIN_DATASETS
+from tune.prepare.launch import make_job
+from tune.report.files import write_best
+from tune.run_dir.layout import RunDir
 
 FIRST, SECOND = "the cat in the garden saw the show is good", "never saw it sold shares instead"
 
@@ -212,26 +221,21 @@ def test_a_folder_without_a_result_is_told(tmp_path: Path, capsys: pytest.Captur
     assert "holds no sweep" in capsys.readouterr().err
 
 
-@pytest.mark.slow  # real weights: a short sweep, then 1,000 rows one by one through the pipeline
+@pytest.mark.slow  # real weights: a short training, then 1,000 rows through the pipeline
 def test_a_thousand_pairs_get_the_labels_and_the_probabilities_of_the_pipeline(tmp_path: Path) -> None:
     """BENCH_DATA names a folder of sentence pairs such as MRPC's; without it the demo's corpus is used."""
     data = data_folder()
     data = data if data in BUILTIN_DATASETS else str(Path(data).absolute())
-    flags = (
-        "--num-trials",
-        1,
-        "--space",
-        "epochs=1",
-        "--train-rows",
-        320,
-        "--validation-rows",
-        64,
-        "--confirm",
-        "none",
-    )
-    sweep = ("--dataset", data, "--model", "builtin:minilm", "--test-split", "none", "--out", "run", *flags)
-    done = command("tune.search", *sweep, cwd=tmp_path, limit_s=500)
-    assert done.returncode == 0, done.stderr
+    inputs = inputs_of(Path("builtin:minilm"), Path(data), train_rows=160, validation_rows=64, max_length=128)
+    run_dir = RunDir(tmp_path / "run")
+    run_dir.root.mkdir()
+    run_dir.write_spec(spec_document(inputs, "a-sweep", "fp32"))
+    trained = FineTuningRun(make_job(inputs, Plan(1, 1.0, 0.0), run_dir, "a-sweep"))
+    trained.reset(TrialConfig(learning_rate=1e-4, epochs=1), seed=1)
+    trained.next_epoch()
+    trained.write_best(tmp_path / "model")
+    report = report_of("name").model_copy(update={"sweep_id": "a-sweep"})
+    write_best(run_dir, report, tmp_path / "model", tmp_path / "no predictions")
     loaded = load_data(DataRequest(str(BUILTIN_DATASETS.get(data, data))))
     pairs = [pair for split in loaded.splits.values() for pair in zip(*split.texts, strict=True)][:1000]
     assert len(pairs) == 1000
@@ -241,8 +245,9 @@ def test_a_thousand_pairs_get_the_labels_and_the_probabilities_of_the_pipeline(t
         "text-classification", str(tmp_path / "run" / "best"), top_k=None, device="cpu", truncation=True
     )
     largest, told_apart = 0.0, set()
-    for row, (first, second) in zip(read(tmp_path / "out.jsonl"), pairs, strict=True):
-        told = {each["label"]: each["score"] for each in classify({"text": first, "text_pair": second})}
+    answers = classify([{"text": first, "text_pair": second} for first, second in pairs], batch_size=32)
+    for row, answer in zip(read(tmp_path / "out.jsonl"), answers, strict=True):
+        told = {each["label"]: each["score"] for each in answer}
         assert row[PREDICTED] == max(told, key=lambda name: told[name])
         largest = max(largest, *(abs(row[f"probability {name}"] - score) for name, score in told.items()))
         told_apart.add(row[f"probability {loaded.label_names[0]}"])
