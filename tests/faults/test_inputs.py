@@ -416,7 +416,8 @@ WAYS = {
     "pairs": "!!pairs [a: 1]", "an ordered mapping": "!!omap [a: 1]", "a NUL": '"a\\0"',
 }  # fmt: skip
 RIGHT = {(name, way) for name in ("positive_label", "skip_labels") for way in ("negative", "huge", "a NUL")}
-RIGHT |= {(name, "true") for name in ("strict_labels", "skip_blank_rows", "repeat_configurations", "no_examples")}
+SWITCHES = ("strict_labels", "strict_data", "skip_blank_rows", "repeat_configurations", "no_examples", "until_stable")
+RIGHT |= {(name, "true") for name in SWITCHES}
 
 
 @pytest.mark.parametrize("way", WAYS)

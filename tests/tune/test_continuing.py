@@ -336,6 +336,9 @@ def test_so_many_rows_leave_a_batch(labels: list[int], batch: int) -> None:
 def test_what_was_found_in_the_data_is_not_looked_for_again(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    data = write_pairs(tmp_path / "pairs", {"train": 48, "validation": 24, "test": 24})
+    train = (data / "train.csv").read_text()
+    (data / "test.csv").write_text(train)  # each of its rows was trained on
     found = checked(flags(tmp_path, tiny_model)).inputs.findings
     assert found.leaks
     begun(tmp_path, tiny_model)
@@ -353,6 +356,6 @@ def test_what_was_found_in_the_data_is_not_looked_for_again(
     refusal(flags(tmp_path, tiny_model, "--train-rows", "40"))  # these are other rows
     checked(flags(tmp_path, tiny_model, "--fresh"))
     spec = tmp_path / "run" / "spec.yaml"
-    spec.write_text(spec.read_text().replace("same_text: {}", "same_text: []"))
+    spec.write_text(spec.read_text().replace("near_copies: {}", "near_copies: []"))
     checked(flags(tmp_path, tiny_model))
     assert len(looked) == 3
