@@ -13,7 +13,7 @@ from tune.run_dir.records import TrialRecord, of_the_search
 from tune.spec.budgets import gpu_hours_of, time_budget_s
 from tune.spec.sweep_spec import SweepSpec
 
-# Measured with MiniLM-L6 on two cores. They matter in sweeps of a few minutes only.
+# Rough, from sweeps of MiniLM-L6 on two cores; docs/plan.md has what came of it. They matter in short sweeps only.
 TUNE_START_S = 1.0  # Ray Tune, until it asks for workers
 TRIAL_S = 0.3  # from the last score of a trial to the beginning of the next one in its worker
 REPORT_S = 0.05  # from a score to the next step
