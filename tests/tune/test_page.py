@@ -191,6 +191,16 @@ def test_a_trial_that_was_stopped_within_its_first_epoch_is_drawn(report: SweepR
     assert {row.number for row in stopped} <= numbers
 
 
+def test_the_best_so_far_never_falls_and_goes_on_to_the_last_trial(report: SweepReport) -> None:
+    history = figures(report)["history"].to_dict()
+    [line] = [trace for trace in history["data"] if trace["name"] == "best so far"]
+    scored = [row.number for row in report.searched if row.epochs or row.rungs]
+    assert list(line["x"]) == scored
+    known = [value for value in line["y"] if value is not None]
+    assert known == sorted(known)
+    assert known[-1] == max(row.value or 0.0 for row in report.searched if row.state == "COMPLETE")
+
+
 def test_rows_of_trials_say_when_they_ran(report: SweepReport) -> None:
     def consistent(row: TrialRow) -> bool:
         return bool(row.epochs) == (row.began_at is not None) == (row.ended_at is not None)

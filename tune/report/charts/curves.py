@@ -120,12 +120,12 @@ def history(report: SweepReport) -> Figure | str:
     title = metric_title(report)
     figure = go.Figure(layout=layout(f"What the search found: {title} on validation", "trial", title))
     best = max if report.mode == "max" else min
-    done = [row for row in rows if row.state == "COMPLETE"]
-    so_far: list[float] = []
-    for row in done:
-        so_far.append(best([*so_far[-1:], row.value or 0.0]))
+    so_far: list[float | None] = []  # None until a trial has run its whole schedule
+    for row in rows:
+        known = [score for score in (*so_far[-1:], row.value if row.state == "COMPLETE" else None) if score is not None]
+        so_far.append(best(known) if known else None)
     figure.add_scatter(
-        x=[row.number for row in done],
+        x=[row.number for row in rows],
         y=so_far,
         mode="lines",
         line={"color": INK_OF_LINES, "shape": "hv", "dash": "dot"},
