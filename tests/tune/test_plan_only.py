@@ -52,7 +52,7 @@ def test_auto_without_a_gpu_is_the_cpu_and_a_gpu_that_is_none_is_not_measured(
     auto = [*flags, "--gpus-per-trial", "auto", "--precision", "fp32", "--confirm", "none"]
     done = command("tune.search", *auto, "--set", "num_gpus=0", "--plan", cwd=tmp_path)
     assert "0 GPU a trial (no GPUs, so trials train on the CPU)" in done.stdout.splitlines(), done.stderr
-    done = command("tune.search", *auto, "--set", "num_gpus=1", "--points", point(tmp_path), cwd=tmp_path)
+    done = command("tune.search", *auto, "--set", "num_gpus=1", "--points", point(tmp_path), cwd=tmp_path, limit_s=240)
     assert done.returncode == 0, done.stderr
     assert "0.25 GPU a trial (no GPU that torch can use, so nothing was measured)" in done.stdout
     assert "2 trials side by side, 0.25 GPU and 1 core each" in done.stdout
