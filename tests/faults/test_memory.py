@@ -26,7 +26,7 @@ from trainable.trial import FineTuningTrial
 from tune.cluster.nodes import Node
 from tune.cluster.plan import Plan, make_plan
 from tune.cluster.ray_patches import tune_mended
-from tune.report.results import memory_notes
+from tune.report.building import memory_notes
 from tune.run_dir.records import TrialRecord
 from tune.spec.sweep_spec import SweepSpec
 from tune.sweep.failures import why_it_failed

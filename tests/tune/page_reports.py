@@ -12,10 +12,11 @@ from trainable.config import TrialConfig
 from trainable.epoch_scores import EpochScores, RungScores, WorkerFacts, best_epoch
 from trainable.metrics import METRICS
 from tune.report.answers import answers_of
+from tune.report.building import trial_row
 from tune.report.confirmed import Cheapest, DefaultScores, FinalistScores, FreshRun, OptimismScores, RecipeScores
 from tune.report.details import Answers, DataSummary, Provenance, SplitSummary
 from tune.report.importance import importance_of
-from tune.report.results import Intervals, Majority, SplitScores, SweepReport, Winner, trial_row
+from tune.report.results import Intervals, Majority, SplitScores, SweepReport, Winner
 from tune.report.timeline import timeline_of
 from tune.run_dir.records import TrialRecord
 from tune.spec.space import Choice, Domain, Float, Int

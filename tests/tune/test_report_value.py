@@ -10,7 +10,8 @@ import pytest
 from tests.tune.test_shown import report_of
 from trainable.config import TrialConfig
 from trainable.metrics import METRICS
-from tune.report.results import SweepReport, Winner, warnings_of
+from tune.report.building import warnings_of
+from tune.report.results import SweepReport, Winner
 from tune.report.words import summary
 
 WHOLE = report_of("harmless", trials=[]).as_json()

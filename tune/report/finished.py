@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from trainable.errors import UserError
 from trainable.storage.folders import same_text, write_text
+from tune.report.building import trial_row
 from tune.report.details import without_texts
 from tune.report.files import write_best, write_report
 from tune.report.html_page import html_page
 from tune.report.model_card import model_card
-from tune.report.results import SplitScores, SweepReport, TrialRow, is_whole_search, read_report, trial_row
+from tune.report.results import SplitScores, SweepReport, TrialRow, is_whole_search, read_report
 from tune.run_dir.layout import OF_BEST, TEST_PREDICTIONS, RunDir
 from tune.run_dir.records import TrialRecord, of_the_search
 from tune.spec.sweep_spec import SweepSpec

@@ -19,7 +19,8 @@ from trainable.storage.folders import write_text
 from tune.cluster.plan import Plan
 from tune.prepare.inputs import Inputs, find_model, find_tokenizer, load_spec_data, make_inputs
 from tune.prepare.launch import make_job
-from tune.report.results import SweepReport, read_report, versions
+from tune.report.building import versions
+from tune.report.results import SweepReport, read_report
 from tune.report.text import short
 from tune.run_dir.finished_run import open_begun
 from tune.run_dir.layout import RunDir

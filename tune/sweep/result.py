@@ -10,7 +10,8 @@ from trainable.job import Job
 from tune.cluster.plan import Plan
 from tune.prepare.inputs import Inputs
 from tune.report.advice import advice
-from tune.report.results import SplitScores, SweepReport, build_report, test_reads_before
+from tune.report.building import build_report
+from tune.report.results import SplitScores, SweepReport, test_reads_before
 from tune.run_dir.layout import RunDir
 from tune.run_dir.records import TrialRecord, of_the_search
 from tune.sweep.confirmation import Chosen
