@@ -1,8 +1,8 @@
 """Play a sweep through without training, to tell how long it takes: pure, from the seconds of an epoch.
 
-The real stopping rule and the real choice of finalists decide. What trials score is made up, since nobody knows it: a
-trial is as good as a normal number says, and what it shows at a share of its schedule is correlated with that as deep
-as was measured for MiniLM-L6 on MRPC (`tune/stopping_rules/asha.py`). Many sweeps with other made-up scores give a
+The real stopping rule and the real choice of finalists decide. What trials score is made up, since nobody knows it. A
+trial is as good as a normal number says. What it shows at a share of its schedule is correlated with that as much as
+was measured for MiniLM-L6 on MRPC (`tune/stopping_rules/asha.py`). Many sweeps with other made-up scores give a
 mean and a range.
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import AliasChoices, Field, model_serializer, model_validator
 
@@ -16,9 +16,6 @@ from tune.report.parts import Config, Part
 from tune.run_dir.layout import RunDir
 from tune.spec.budgets import still_holds
 from tune.spec.sweep_spec import SweepSpec
-
-if TYPE_CHECKING:
-    pass
 
 Scores = dict[str, float]
 """Scores by their names in METRICS."""

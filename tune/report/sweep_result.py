@@ -66,10 +66,11 @@ class SweepResult(Mapping[str, Any]):
         """The trials as a table.
 
         Returns:
-            A row for each trial, by its number: its `state`, its hyperparameters (`config.learning_rate`, ...), the
-            scores of its best epoch on the validation split (`f1`, ...), the objective as `value`, `best_epoch`,
-            `epochs_run`, `seconds` of training and evaluation, `seed`, the trial that it `confirms` from a fresh seed,
-            whether it `collapsed` into one class, and the `failure`, if it failed.
+            A row for each trial, by its number. It has the trial's `state`, its hyperparameters
+            (`config.learning_rate`, ...) and the scores of its best epoch on the validation split (`f1`, ...). `value`
+            is the objective, `seconds` are those of training and evaluation, and `confirms` is the trial that it
+            trains again from a fresh seed. There are `best_epoch`, `epochs_run`, `seed`, `collapsed` (into one class)
+            and `failure`, too.
         """
         import pandas as pd
 
