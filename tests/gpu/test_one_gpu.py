@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from tests.conftest import write_pairs
 from tests.trainable.runs import make_job
-from tests.trainable.test_run import CONFIG, FRESH, numbers, train
+from tests.trainable.test_run import CONFIG, FRESH, numbers, stopped_and_continued, train
 from tests.tune.test_end_to_end import command
 from trainable.config import TrialConfig
 from trainable.train.devices import pick_device, precisions_of
@@ -62,17 +62,8 @@ def test_a_gpu_trains_as_a_cpu_does(tiny_model: Path) -> None:
 def test_stopped_and_continued_equals_never_stopped(tiny_model: Path, tmp_path: Path, after: int) -> None:
     job = make_job(tiny_model, gpus_per_trial=1)
     whole = train(FineTuningRun(job), CONFIG, 5)
-    first = FineTuningRun(job)
-    first.reset(CONFIG, 5)
-    for _ in range(after):
-        first.next_epoch()
-    first.save_state(tmp_path / "state")
-    second = FineTuningRun(job)
-    second.reset(CONFIG, 5)
-    assert second.load_state(tmp_path / "state")
-    while not second.done:
-        second.next_epoch()
-    assert [numbers(result) for result in second.history] == whole
+    continued = stopped_and_continued(job, after, tmp_path / "state")
+    assert [numbers(result) for result in continued.history] == whole
 
 
 def test_memory_that_runs_out_makes_the_pieces_smaller_and_the_result_no_other(tiny_model: Path) -> None:

@@ -88,23 +88,28 @@ def test_a_run_learns(tiny_model: Path) -> None:
     assert not run.best.collapsed
 
 
+def stopped_and_continued(job: Job, after: int, state: Path) -> FineTuningRun:
+    """A trial that one worker leaves after so many epochs, and that another one brings to its end."""
+    first = FineTuningRun(job)
+    first.reset(CONFIG, 5)
+    for _ in range(after):
+        first.next_epoch()
+    first.save_state(state)
+    second = FineTuningRun(job)
+    second.reset(CONFIG, 5)
+    assert second.load_state(state)
+    while not second.done:
+        second.next_epoch()
+    return second
+
+
 @pytest.mark.parametrize("after", [1, 2, 3])
 def test_stopped_and_continued_equals_never_stopped(tiny_model: Path, tmp_path: Path, after: int) -> None:
     job = make_job(tiny_model)
     straight = FineTuningRun(job)
     whole = train(straight, CONFIG, 5)
     straight.write_best(tmp_path / "whole")
-
-    first = FineTuningRun(job)
-    first.reset(CONFIG, 5)
-    for _ in range(after):
-        first.next_epoch()
-    first.save_state(tmp_path / "state")
-    second = FineTuningRun(job)
-    second.reset(CONFIG, 5)
-    assert second.load_state(tmp_path / "state")
-    while not second.done:
-        second.next_epoch()
+    second = stopped_and_continued(job, after, tmp_path / "state")
     second.write_best(tmp_path / "continued")
 
     assert [numbers(result) for result in second.history] == whole
